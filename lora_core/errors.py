@@ -1,0 +1,51 @@
+"""The errors that LoRA Core raises: each message says where, what, expected and found, and what to do."""
+
+from __future__ import annotations
+
+
+class LoraError(ValueError):
+    """Base of every error that a user can act on."""
+
+
+class FileFormatError(LoraError):
+    """A file is missing, truncated, of another format, or breaks the safetensors rules."""
+
+
+class FileChangedError(LoraError):
+    """An input file changed while it was being read."""
+
+
+class WrongFileKindError(LoraError):
+    """A LoRA was given where a checkpoint is needed, or the reverse."""
+
+
+class UnknownArchError(LoraError):
+    """No known architecture fits the keys of a checkpoint."""
+
+
+class KeyCollisionError(LoraError):
+    """One name would address two different targets."""
+
+
+class AdapterError(LoraError):
+    """The parts of one adapter are incomplete, contradictory or not finite."""
+
+
+class NothingMatchedError(LoraError):
+    """No module of a LoRA has a place in the checkpoint."""
+
+
+class UnmatchedError(LoraError):
+    """Some modules of a LoRA have no place, and the policy is to stop then."""
+
+
+class OutputError(LoraError):
+    """The output can't be written: it exists, is an input, or the disk is full."""
+
+
+class OptionError(LoraError):
+    """An option's value is out of range or contradicts another."""
+
+
+class WorkflowError(LoraError):
+    """A workflow file can't be read or run without ComfyUI."""

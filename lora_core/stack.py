@@ -1,0 +1,141 @@
+"""Stacks as users and node packs hold them: the rows of Stack LoRAs, and LORA_STACK entries.
+
+A LORA_STACK is a plain list whose entries unpack into exactly three fields (name, strength_model, strength_clip),
+as every node pack expects; ours are a tuple subclass that carries more as attributes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import OptionError
+from .options import STRENGTH
+
+ROWS_VERSION = 1
+
+
+class StackEntry(tuple[str, float, float]):
+    """One LoRA of a stack: (name, strength_model, strength_clip), with `blocks`, `hash` and `path` as attributes."""
+
+    blocks: str
+    hash: str
+    path: str
+
+    def __new__(
+        cls, name: str, strength_model: float, strength_clip: float, *, blocks: str = "", hash: str = "", path: str = ""
+    ) -> StackEntry:
+        entry = super().__new__(cls, (name, float(strength_model), float(strength_clip)))
+        entry.blocks, entry.hash, entry.path = blocks, hash, path
+        return entry
+
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:  # so that copies and pickles keep all
+        return tuple(self), {"blocks": self.blocks, "hash": self.hash, "path": self.path}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of Stack LoRAs; `strength_clip` None means as `strength`."""
+
+    name: str
+    on: bool = True
+    strength: float = 1.0
+    strength_clip: float | None = None
+    blocks: str = ""
+    hash: str = ""
+
+    def entry(self) -> StackEntry:
+        clip = self.strength if self.strength_clip is None else self.strength_clip
+        return StackEntry(self.name, self.strength, clip, blocks=self.blocks, hash=self.hash)
+
+
+def parse_rows(value: Any) -> list[Row]:
+    """Return the rows of `value`: the versioned object, the same as JSON text, a bare list of rows, or None.
+
+    Raises OptionError for anything else, naming the row.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            return []
+        try:
+            value = json.loads(value)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise OptionError(f"rows: not valid JSON ({error}); expected {{'v': 1, 'rows': [...]}}.") from error
+    if isinstance(value, Mapping) and "__value__" in value:
+        value = value["__value__"]
+    if value is None:
+        return []
+    if isinstance(value, Mapping):
+        version = value.get("v", ROWS_VERSION)
+        if version != ROWS_VERSION:
+            raise OptionError(f"rows: version {version!r} is unknown to this LoRA Core; update it (it knows version 1).")
+        value = value.get("rows", [])
+    if not isinstance(value, list):
+        raise OptionError(f"rows: expected {{'v': 1, 'rows': [...]}}, found {type(value).__name__}.")
+    return [_parse_row(index, row) for index, row in enumerate(value, start=1)]
+
+
+def stack_of(rows: Iterable[Row]) -> list[StackEntry]:
+    """Return the entries of the rows that are switched on and name a file."""
+    return [row.entry() for row in rows if row.on and row.name not in ("", "None")]
+
+
+def join_stacks(first: Iterable[Any] | None, then: Iterable[StackEntry]) -> list[StackEntry]:
+    """Return both stacks as one new list; `first` may come from any pack and is left as it is."""
+    return [as_entry(item) for item in first or () if item[0] not in ("", "None", None)] + list(then)
+
+
+def as_entry(item: Any) -> StackEntry:
+    """Return `item`, a three-field entry of any pack, as a StackEntry."""
+    if isinstance(item, StackEntry):
+        return item
+    try:
+        name, strength_model, strength_clip = item
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"lora_stack: expected (name, strength_model, strength_clip), found {item!r}.") from error
+    where = f"lora_stack entry {name!r}"
+    return StackEntry(str(name), check_strength(strength_model, where), check_strength(strength_clip, where))
+
+
+def check_strength(value: Any, where: str) -> float:
+    """Return `value` as a finite float within the range of the strength inputs, or raise OptionError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise OptionError(f"{where}: strength must be a number, found {value!r}.")
+    try:
+        number = float(value)
+    except ValueError as error:
+        raise OptionError(f"{where}: strength must be a number, found {value!r}.") from error
+    if not (math.isfinite(number) and STRENGTH["low"] <= number <= STRENGTH["high"]):
+        raise OptionError(f"{where}: strength must be within -100 and 100, found {value!r}.")
+    return number
+
+
+def lora_text(entries: Iterable[StackEntry]) -> str:
+    """Return the stack as `<lora:name:strength>` tags, with the clip strength where it differs."""
+    tags: list[str] = []
+    for name, strength_model, strength_clip in entries:
+        stem = name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name
+        clip = "" if strength_clip == strength_model else f":{strength_clip:g}"
+        tags.append(f"<lora:{stem}:{strength_model:g}{clip}>")
+    return " ".join(tags)
+
+
+def _parse_row(index: int, row: Any) -> Row:
+    if not isinstance(row, Mapping):
+        raise OptionError(f"rows: row {index} must be an object with a name, found {row!r}.")
+    where = f"rows: row {index}"
+    name = row.get("name") or ""
+    if not isinstance(name, str):
+        raise OptionError(f"{where}: name must be text, found {name!r}.")
+    clip = row.get("strength_clip")
+    return Row(
+        name=name.replace("\\", "/"),
+        on=bool(row.get("on", True)),
+        strength=check_strength(row.get("strength", 1.0), where),
+        strength_clip=None if clip is None else check_strength(clip, where),
+        blocks=str(row.get("blocks") or ""),
+        hash=str(row.get("hash") or ""),
+    )
