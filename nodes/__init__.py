@@ -1,0 +1,15 @@
+"""The nodes of LoRA Core: one module per family, each ending in NODES."""
+
+from . import extract, load, merge, stack
+from .host import ComfyExtension, io
+
+FAMILIES = (load, stack, merge, extract)
+
+
+class LoraCoreExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [node for family in FAMILIES for node in family.NODES]
+
+
+def extension() -> ComfyExtension:
+    return LoraCoreExtension()

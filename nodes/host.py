@@ -1,0 +1,182 @@
+"""What LoRA Core needs of ComfyUI: file names, new file paths and progress. The only file that imports the host.
+
+A model name is a name of the checkpoints folder as it is, or `diffusion_models/NAME` or `text_encoders/NAME`.
+Names use forward slashes in our own lists, so that a workflow works on every system.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+from comfy_api.latest import ComfyExtension, io, ui
+
+from ..lora_core.errors import FileFormatError, OutputError
+from ..lora_core.stack import StackEntry
+
+__all__ = [
+    "ComfyExtension", "fingerprint", "io", "listed_name", "located", "lora_names", "lora_path", "model_folder",
+    "model_names", "model_path", "new_lora_path", "new_model_path", "problem", "progress", "ui",
+]  # fmt: skip
+
+MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
+LEGACY_ROOTS = ("unet", "clip")  # models/unet and models/clip: still listed, but not where anyone looks for a new file
+RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*]')
+
+
+def lora_names() -> list[str]:
+    return _names("loras")
+
+
+def lora_path(name: str) -> Path:
+    """Return the file that `name` means in the loras folders, or raise FileFormatError."""
+    path = _full_path("loras", name)
+    if path is None:
+        raise FileFormatError(f"{name}: no such file in the loras folders; choose another, or refresh the list.")
+    return path
+
+
+def located(entry: StackEntry) -> StackEntry:
+    """Return the entry with the path of its file, or raise FileFormatError."""
+    name, strength_model, strength_clip = entry
+    path = entry.path or str(lora_path(name))
+    return StackEntry(name, strength_model, strength_clip, blocks=entry.blocks, hash=entry.hash, path=path)
+
+
+def model_names() -> list[str]:
+    checkpoints, *others = MODEL_FOLDERS
+    return _names(checkpoints) + [f"{folder}/{name}" for folder in others for name in _names(folder)]
+
+
+def model_path(name: str) -> Path:
+    """Return the file that a name of `model_names` means, or raise FileFormatError."""
+    folder, inside = _model(name)
+    path = _full_path(folder, inside)
+    if path is None:
+        raise FileFormatError(
+            f"{name}: no such file in the {', '.join(MODEL_FOLDERS)} folders; choose another, or refresh the list."
+        )
+    return path
+
+
+def model_folder(name: str) -> str:
+    """Return the folder that a name of `model_names` is in: checkpoints, diffusion_models or text_encoders."""
+    return _model(name)[0]
+
+
+def new_model_path(like_name: str, filename_prefix: str) -> Path:
+    """Return the path of a new file in the folder of the model `like_name`."""
+    return _new_path(model_folder(like_name), filename_prefix)
+
+
+def new_lora_path(filename_prefix: str) -> Path:
+    return _new_path("loras", filename_prefix)
+
+
+def listed_name(path: Path, folder: str) -> str:
+    """Return the name under which ComfyUI's loaders list `path`, a file just written."""
+    folder_paths.filename_list_cache.pop(folder, None)  # folder times are too coarse to show every new file at once
+    names = set(folder_paths.get_filename_list(folder))
+    for root in folder_paths.get_folder_paths(folder):
+        name = os.path.relpath(path, root)
+        if name in names:
+            return name
+    raise OutputError(f"{path.name}: written, but ComfyUI doesn't list it among its {folder}.")
+
+
+def problem(find: Callable[[str], Path], names: Iterable[str | None]) -> bool | str:
+    """Return True, or what is wrong with the first of `names` that `find` refuses; a linked input is None."""
+    for name in names:
+        try:
+            if name is not None:
+                find(name)
+        except FileFormatError as error:
+            return str(error)
+    return True
+
+
+def fingerprint(find: Callable[[str], Path], names: Iterable[str | None]) -> list[Any]:
+    """Return names, sizes and times of files, so that a node runs again after a file was overwritten."""
+    marks: list[Any] = []
+    for name in names:
+        if name is not None and problem(find, (name,)) is True:
+            stat = find(name).stat()
+            marks.append((name, stat.st_size, stat.st_mtime_ns))
+    return marks
+
+
+def progress() -> Callable[[int, int], None]:
+    """Return an `on_step(done, total)` that moves the running node's bar and stops when the user cancels."""
+    bar = comfy.utils.ProgressBar(1)
+
+    def on_step(done: int, total: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    return on_step
+
+
+def _names(folder: str) -> list[str]:
+    return [name.replace(os.sep, "/") for name in folder_paths.get_filename_list(folder)]
+
+
+def _full_path(folder: str, name: str) -> Path | None:
+    """Return the file; a name saved on Windows is also tried with its backslashes turned."""
+    for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
+        found = folder_paths.get_full_path(folder, spelling)
+        if found is not None:
+            return Path(found)
+    return None
+
+
+def _model(name: str) -> tuple[str, str]:
+    """Return the folder and the name inside it; a checkpoint of exactly this name comes first."""
+    checkpoints, *others = MODEL_FOLDERS
+    head, _, rest = name.replace("\\", "/").partition("/")
+    if head in others and rest and _full_path(checkpoints, name) is None:
+        return head, rest
+    return checkpoints, name
+
+
+def _new_path(folder: str, filename_prefix: str) -> Path:
+    """Return `PREFIX_00001_.safetensors` with the first number that no root of `folder` uses; makes the subfolder."""
+    *subfolders, stem = _checked_prefix(filename_prefix)
+    roots = [Path(root) for root in folder_paths.get_folder_paths(folder)]
+    root = next((root for root in roots if root.name not in LEGACY_ROOTS), roots[0])
+    parent = root.joinpath(*subfolders)
+    if not folder_paths.is_within_directory(str(root), str(parent)):
+        raise OutputError(f"filename_prefix {filename_prefix!r}: leads out of the {folder} folder through a link.")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"filename_prefix {filename_prefix!r}: can't make the folder ({error.strerror}).") from error
+    # The same name in another root would hide this file from the loaders, so all roots count.
+    number = 1 + max(_used_number(other.joinpath(*subfolders), stem) for other in roots)
+    return parent / f"{stem}_{number:05}_.safetensors"
+
+
+def _used_number(parent: Path, stem: str) -> int:
+    pattern = re.compile(re.escape(stem) + r"_(\d+)_\.safetensors", re.IGNORECASE)
+    found = [pattern.fullmatch(path.name) for path in parent.iterdir()] if parent.is_dir() else []
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def _checked_prefix(filename_prefix: str) -> list[str]:
+    """Return the parts of a prefix that is a plain relative path on every system, or raise OutputError."""
+    prefix = filename_prefix.strip().replace("\\", "/").removesuffix(".safetensors")
+    parts = prefix.split("/")
+    for part in parts:
+        wrong = part in ("", ".", "..") or part != part.strip() or part.endswith(".") or len(part.encode()) > 200
+        if wrong or FORBIDDEN.search(part) or RESERVED.fullmatch(part):
+            raise OutputError(
+                f"filename_prefix {filename_prefix!r}: {part!r} can't be part of a file name; "
+                "expected a name like 'folder/name', inside the models folder."
+            )
+    return parts

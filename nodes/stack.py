@@ -1,0 +1,47 @@
+"""Stack LoRAs: rows of LoRA files with switches and strengths, as one LORA_STACK."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..lora_core.errors import LoraError
+from ..lora_core.options import STACK
+from ..lora_core.stack import StackEntry, join_stacks, lora_text, parse_rows, stack_of
+from . import host
+from .host import io
+from .schema import schema_of
+
+
+class StackLoras(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema_of(STACK)
+
+    @classmethod
+    def validate_inputs(cls, rows: Any = None) -> bool | str:
+        try:
+            names = [entry[0] for entry in stack_of(parse_rows(rows))]
+        except LoraError as error:
+            return str(error)
+        return host.problem(host.lora_path, names)
+
+    @classmethod
+    def fingerprint_inputs(cls, rows: Any = None, **_: Any) -> list[Any]:
+        return host.fingerprint(host.lora_path, [entry[0] for entry in stack_of(parse_rows(rows))])
+
+    @classmethod
+    def execute(cls, rows: Any = None, lora_stack: list[Any] | None = None) -> io.NodeOutput:
+        entries = [host.located(entry) for entry in join_stacks(lora_stack, stack_of(parse_rows(rows)))]
+        text = lora_text(entries)
+        return io.NodeOutput(entries, text, trigger_words(entries), ui={"text": (text,)})
+
+
+def trigger_words(entries: list[StackEntry]) -> str:
+    """Return the trigger words of all files, each once, joined with commas."""
+    from .. import lora_core  # noqa: PLC0415
+
+    words_of = getattr(lora_core, "trigger_words", lambda path: [])  # the seam: lora_core.trigger_words is to come
+    return ", ".join(dict.fromkeys(word for entry in entries for word in words_of(entry.path)))
+
+
+NODES = [StackLoras]
