@@ -1,0 +1,123 @@
+"""Sorts tests into tiers by folder, and ends every run with one line per tier: ran with counts, or skipped and why."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests import tiers
+
+TESTS = Path(__file__).parent
+WEB_TIMEOUT = 120  # seconds that one file of JavaScript tests may take
+ORDER = ("passed", "failed", "errors", "skipped", "xfailed", "xpassed")
+
+pytest_plugins = ["tests.host_fixtures"] if (TESTS / "host_fixtures.py").is_file() else []
+
+# A time limit per example fails on a busy machine and says nothing about the code.
+settings.register_profile("lora-core", deadline=None)
+settings.load_profile("lora-core")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for tier in tiers.TIERS:
+        config.addinivalue_line("markers", f"{tier}: tests below tests/{tier}; set by folder, never by hand")
+    config.pluginmanager.register(TierReport(), "tier-report")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leaves a tier out that can't run here, before its modules import what is missing."""
+    tier = _tier(collection_path)
+    return True if tier and tiers.why_not(tier) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        tier = _tier(item.path)
+        if tier is None:
+            raise pytest.UsageError(f"{item.path}: a test belongs in one of {', '.join(tiers.TIERS)} below tests/")
+        item.add_marker(tier)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if _tier(file_path) == "web" and file_path.name.endswith(".test.mjs"):
+        return WebFile.from_parent(parent, path=file_path)
+    return None
+
+
+def _tier(path: Path) -> str | None:
+    below = path.relative_to(TESTS).parts if path.is_relative_to(TESTS) else ()
+    return below[0] if below and below[0] in tiers.TIERS else None
+
+
+class WebFile(pytest.File):
+    """A file of JavaScript tests; Node runs it whole, so it counts as one test."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        yield WebTest.from_parent(self, name=self.path.name)
+
+
+class WebTest(pytest.Item):
+    def runtest(self) -> None:
+        command = [tiers.find_node() or "node", "--test", str(self.path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WEB_TIMEOUT, check=False)
+        if done.returncode:
+            pytest.fail(f"{done.stdout}\n{done.stderr}", pytrace=False)
+
+
+class TierReport:
+    """Counts outcomes per tier, and fails a run in which a tier that can run left a test out."""
+
+    def __init__(self) -> None:
+        self.counts = {tier: Counter[str]() for tier in tiers.TIERS}
+        self.left_out: list[str] = []
+        self.finished = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.outcome == "passed" and report.when != "call":
+            return
+        outcome = "errors" if report.failed and report.when != "call" else report.outcome
+        if hasattr(report, "wasxfail"):
+            outcome = "xfailed" if report.skipped else "xpassed"
+        self._count(report.nodeid, outcome)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if not report.passed:
+            self._count(report.nodeid, "errors" if report.failed else "skipped")
+
+    def _count(self, nodeid: str, outcome: str) -> None:
+        # a nodeid starts with or without "tests/": pytest's root directory depends on the way it is called
+        tier = nodeid.removeprefix(f"{TESTS.name}/").split("/", maxsplit=1)[0]
+        if tier not in self.counts:
+            return
+        self.counts[tier][outcome] += 1
+        if outcome == "skipped" and tier in tiers.STRICT:
+            self.left_out.append(nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self.finished = not session.config.option.collectonly
+        if self.left_out and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """Here and not in the terminal summary, so that these lines are the last ones of a run."""
+        terminal = config.pluginmanager.get_plugin("terminalreporter")
+        if not self.finished or terminal is None:
+            return
+        for nodeid in self.left_out:
+            terminal.write_line(f"FAILED {nodeid}: it was skipped, but its tier can run here, so it must run", red=True)
+        for tier, counts in self.counts.items():
+            terminal.write_line(f"tier {tier}: {self._line(tier, counts)}")
+
+    @staticmethod
+    def _line(tier: str, counts: Counter[str]) -> str:
+        why_not = tiers.why_not(tier)
+        if why_not:
+            return f"skipped: {why_not}"
+        if not counts:
+            return "not run: no test of it was selected"
+        return "ran, " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in ORDER if counts[outcome])

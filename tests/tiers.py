@@ -1,0 +1,79 @@
+"""Which tiers of tests can run here, and where the programs lie that they need."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+TIERS = ("core", "peers", "web", "host", "browser")  # each is a folder below tests/ and a pytest marker
+STRICT = ("web", "host", "browser")  # a test of these may not skip once its tier can run
+
+PEERS = ("peft", "diffusers", "transformers")
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A ComfyUI checkout and the Python that runs it."""
+
+    path: Path
+    python: Path
+
+
+def find_host() -> Host | None:
+    """The ComfyUI that tests run against: COMFYUI_PATH, else ~/comfy/ComfyUI."""
+    path = comfyui_path()
+    python = _host_python(path)
+    return Host(path, python) if python else None
+
+
+def comfyui_path() -> Path:
+    return Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI").expanduser()
+
+
+def _host_python(path: Path) -> Path | None:
+    if not (path / "main.py").is_file():
+        return None
+    named = os.environ.get("COMFYUI_PYTHON")
+    candidates = [Path(named)] if named else [path / ".venv/bin/python", path / ".venv/Scripts/python.exe"]
+    return next((python for python in candidates if python.is_file()), None)
+
+
+def find_chromium() -> str | None:
+    return next(filter(None, map(shutil.which, CHROMIUM)), None)
+
+
+def find_node() -> str | None:
+    return shutil.which("node")
+
+
+@cache
+def why_not(tier: str) -> str | None:
+    """Why the tier can't run here and what would change that, or None if it can run."""
+    if tier == "peers":
+        return _missing(PEERS)
+    if tier == "web":
+        return None if find_node() else "node not found on PATH"
+    if tier == "host":
+        return _why_no_host() or _missing(("websocket",))
+    if tier == "browser":
+        no_chromium = None if find_chromium() else f"none of {', '.join(CHROMIUM)} found on PATH"
+        return why_not("host") or no_chromium or _missing(("playwright",))
+    return None
+
+
+def _why_no_host() -> str | None:
+    if find_host():
+        return None
+    if not (comfyui_path() / "main.py").is_file():
+        return "ComfyUI not found; set COMFYUI_PATH"
+    return "ComfyUI has no .venv of its own; set COMFYUI_PYTHON"
+
+
+def _missing(modules: tuple[str, ...]) -> str | None:
+    absent = [name for name in modules if importlib.util.find_spec(name) is None]
+    return f"not installed: {', '.join(absent)}" if absent else None
