@@ -132,6 +132,7 @@ def test_the_checker_sees_a_planted_violation(tmp_path: Path, file: str, line: s
     for folder in ("lora_core", "nodes"):
         shutil.copytree(REPO / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     planted = tmp_path / file
+    planted.parent.mkdir(exist_ok=True)
     text = planted.read_text("utf-8") if planted.is_file() else ""
     # inside a function, where imports are easily missed
     planted.write_text(f"{text}\n\ndef _planted():\n    {line}\n", "utf-8")
