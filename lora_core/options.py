@@ -6,8 +6,11 @@ of `widgets_values` in saved workflows: append, never insert.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from .errors import OptionError
 
 OptionType = Literal["FLOAT", "INT", "BOOLEAN", "COMBO", "STRING", "LORA_FILE", "MODEL_FILE", "ROWS"]
 SocketType = Literal["MODEL", "CLIP", "LORA_STACK", "STRING", "IMAGE"]
@@ -26,6 +29,19 @@ class Option:
     step: float | None = None
     choices: tuple[str, ...] = ()
     advanced: bool = False
+
+    def check(self, value: Any) -> None:
+        """Raise OptionError if `value` is not allowed here."""
+        if self.choices and value not in self.choices:
+            raise OptionError(f"{self.name}: expected one of {', '.join(self.choices)}; found {value!r}.")
+        if self.type in ("INT", "FLOAT"):
+            whole = self.type == "INT"
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                raise OptionError(
+                    f"{self.name}: expected {'a whole number' if whole else 'a number'}; found {value!r}."
+                )
+            if not (self.low or 0) <= value <= (self.high if self.high is not None else math.inf):  # NaN fails too
+                raise OptionError(f"{self.name}: expected {self.low:g} to {self.high:g}; found {value!r}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +109,9 @@ MERGE_DTYPE = Option(
     "keep",
     choices=("keep", "fp32", "fp16", "bf16", "fp8_e4m3fn"),
 )
-VERIFY = Option("verify", "BOOLEAN", "Read the written file back and compare every byte before it gets its name.", False)
+VERIFY = Option(
+    "verify", "BOOLEAN", "Read the written file back and compare every byte before it gets its name.", False
+)
 MERGE_PREFIX = Option(
     "filename_prefix", "STRING", "Folder and name of the file to write; a number is added.", "loracore/merged"
 )

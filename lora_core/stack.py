@@ -71,7 +71,9 @@ def parse_rows(value: Any) -> list[Row]:
     if isinstance(value, Mapping):
         version = value.get("v", ROWS_VERSION)
         if version != ROWS_VERSION:
-            raise OptionError(f"rows: version {version!r} is unknown to this LoRA Core; update it (it knows version 1).")
+            raise OptionError(
+                f"rows: version {version!r} is unknown to this LoRA Core; update it (it knows version 1)."
+            )
         value = value.get("rows", [])
     if not isinstance(value, list):
         raise OptionError(f"rows: expected {{'v': 1, 'rows': [...]}}, found {type(value).__name__}.")

@@ -1,0 +1,14 @@
+"""LoRA Core: inspect, merge and extract LoRA files, each applied correctly or refused with the reason."""
+
+from __future__ import annotations
+
+from .errors import LoraError
+from .extract import extract
+from .inspect import inspect
+from .lorafile import trigger_words
+from .merge import merge
+from .report import Report
+
+__version__ = "0.1.0"
+
+__all__ = ["LoraError", "Report", "__version__", "extract", "inspect", "merge", "trigger_words"]

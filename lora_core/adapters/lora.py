@@ -1,0 +1,76 @@
+"""LoRA and LoCon: delta = scale · up · down, on linear layers and convolutions, with an optional Tucker core.
+
+LoRA: Hu et al., arXiv:2106.09685. LoCon and Tucker: LyCORIS, arXiv:2309.14859.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..errors import AdapterError
+from ..lazytorch import torch
+from .base import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class LoRA:
+    """A low-rank update; factors keep the file's dtype until they are used."""
+
+    up: torch.Tensor  # (out, r) or (out, r, 1, 1)
+    down: torch.Tensor  # (r, in) or (r, in, *kernel); with a core (r', in, 1, 1)
+    mid: torch.Tensor | None  # (r, r', *kernel), the core of a Tucker decomposition
+    scale: float
+
+    kind: ClassVar[str] = "LoRA"
+    additive: ClassVar[bool] = True
+
+    @classmethod
+    def delta_shape(cls, shapes: Mapping[str, Shape]) -> Shape:
+        up, down, mid = shapes.get("up"), shapes.get("down"), shapes.get("mid")
+        if up is None or down is None:
+            raise AdapterError(f"has {'down' if up is None else 'up'} without {'up' if up is None else 'down'}")
+        if len(up) < 2 or len(down) < 2 or any(size != 1 for size in up[2:]):
+            raise AdapterError(f"expected up [out, r] and down [r, in, ...], found {list(up)} and {list(down)}")
+        inner = down[0] if mid is None else mid[1]
+        outer = down[0] if mid is None else mid[0]
+        if outer != up[1] or inner != down[0]:
+            middle = "" if mid is None else f", mid {list(mid)}"
+            raise AdapterError(f"the ranks of up {list(up)}{middle} and down {list(down)} differ")
+        if mid is not None and any(size != 1 for size in down[2:]):
+            raise AdapterError(f"with a Tucker core down must be [r, in, 1, 1], found {list(down)}")
+        return (up[0], down[1], *(down[2:] if mid is None else mid[2:]))
+
+    @classmethod
+    def rank_of(cls, shapes: Mapping[str, Shape]) -> int | None:
+        return shapes["down"][0]
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float) -> LoRA:
+        return cls(parts["up"], parts["down"], parts.get("mid"), scale)
+
+    def delta(self, weight: torch.Tensor) -> torch.Tensor:
+        up, down = self.factors()
+        return (up @ down).reshape(weight.shape)
+
+    def factors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        up = self.up.float().flatten(1) * self.scale
+        return up, self._flat_down()
+
+    def state(self) -> tuple[tuple[torch.Tensor | None, ...], float]:
+        return (self.up, self.down, self.mid), self.scale
+
+    @classmethod
+    def from_state(cls, tensors: tuple[torch.Tensor | None, ...], scale: float) -> LoRA:
+        up, down, mid = tensors
+        assert up is not None and down is not None
+        return cls(up, down, mid, scale)
+
+    def _flat_down(self) -> torch.Tensor:
+        """Return down as (r, in·kernel), a Tucker core folded in: Σⱼ mid[r, j, k] · down[j, in]."""
+        down = self.down.float().flatten(1)
+        if self.mid is None:
+            return down
+        core = self.mid.float().flatten(2)  # (r, r', kernel)
+        return torch.einsum("rjk,ji->rik", core, down).flatten(1)

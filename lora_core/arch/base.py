@@ -1,0 +1,97 @@
+"""What an architecture is: a value that tells how to recognise it and what else its modules are called.
+
+Templates are dotted names; a whole token may be a number, `{i}` or `{j}` (any number), and the last may be `{rest}`
+(everything that follows). Matching is on whole names, and the order of rows does not matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]  # key -> shape
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Another name of a module: `here` in the checkpoint, `there` in other files."""
+
+    here: str
+    there: str | tuple[str, ...]  # several: the checkpoint fuses them, one after the other, along the output axis
+    sizes: tuple[int, ...] = ()  # relative lengths of the fused pieces; equal if empty
+    swap_halves: bool = False  # the two halves of the output axis are in the other order there
+    transposed: bool = False  # the matrix lies on its side here
+    chunks: int | None = None  # applies only to a weight whose output is this many times its input
+    read_only: bool = False  # a spelling to read and never to write
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A condition on the keys and shapes of a component, prefix removed; None in a shape fits any size."""
+
+    has: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)  # key -> its first sizes
+
+    def fits(self, shapes: Shapes, prefix: str = "") -> bool:
+        return (
+            all(prefix + key in shapes for key in self.has)
+            and not any(prefix + key in shapes for key in self.lacks)
+            and all(_fits_shape(shapes.get(prefix + key), wanted) for key, wanted in self.shapes.items())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """One size or release of an architecture."""
+
+    id: str
+    title: str
+    where: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A module name that gives an architecture away in a LoRA file.
+
+    `pattern` must match the start of the name, dialect prefix removed and dots written as `_`; `inputs`, if given,
+    are the widths that the module's input may have.
+    """
+
+    pattern: str
+    inputs: frozenset[int] | None = None
+
+    def fits(self, name: str, shape: Shape | None) -> bool:
+        if not re.match(self.pattern, name):
+            return False
+        return self.inputs is None or shape is None or (len(shape) > 1 and shape[1] in self.inputs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arch:
+    """One architecture of a diffusion model or a text encoder, in one on-disk layout."""
+
+    id: str
+    title: str
+    signatures: tuple[Signature, ...]  # any of them
+    prefixes: tuple[str, ...]  # what may stand before its keys in a file
+    role: Literal["diffusion", "text_encoder"] = "diffusion"
+    renames: tuple[Rename, ...] = ()
+    editions: tuple[Edition, ...] = ()
+    text_encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # encoder's id -> numbers, usual first
+    marks: tuple[Mark, ...] = ()
+    kohya_names: Literal["here", "there"] = "here"  # which names kohya's trainers write
+    kohya_modules: str = ""  # kohya's trainers name only modules that begin so
+
+
+# What stands before a diffusion model's keys: in checkpoints, inside ComfyUI, in model-only files.
+DIFFUSION_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.model.", "net.", "")
+
+
+def _fits_shape(found: Shape | None, wanted: tuple[int | None, ...]) -> bool:
+    if found is None or len(found) < len(wanted):
+        return False
+    return all(want is None or want == size for want, size in zip(wanted, found, strict=False))

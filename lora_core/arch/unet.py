@@ -1,0 +1,145 @@
+"""Stable Diffusion's U-Nets: SD 1.5, SD 2.1, SDXL base and refiner.
+
+The checkpoint counts blocks through (`input_blocks.4`), diffusers by level and place (`down_blocks.1.resnets.0`).
+"""
+
+from __future__ import annotations
+
+from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+
+_RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_TRANSFORMER = ("norm", "proj_in", "proj_out", "transformer_blocks.{rest}")
+
+
+def _resnet(here: str, there: str) -> tuple[Rename, ...]:
+    return tuple(Rename(f"{here}.{part}", f"{there}.{other}") for part, other in _RESNET.items())
+
+
+def _transformer(here: str, there: str) -> tuple[Rename, ...]:
+    return tuple(Rename(f"{here}.{part}", f"{there}.{part}") for part in _TRANSFORMER) + tuple(
+        # the attention processors of diffusers 0.12 to 0.20
+        Rename(
+            f"{here}.transformer_blocks.{{i}}.attn{n}.{part}",
+            f"{there}.transformer_blocks.{{i}}.attn{n}.processor.{other}",
+            read_only=True,
+        )
+        for n in (1, 2)
+        for part, other in (("to_q", "to_q"), ("to_k", "to_k"), ("to_v", "to_v"), ("to_out.0", "to_out"))
+    )
+
+
+def unet_renames(levels: int, resnets: int = 2) -> tuple[Rename, ...]:
+    """Return the rows of a U-Net with up to `levels` resolutions and `resnets` blocks in each."""
+    rows: list[Rename] = [*_resnet("middle_block.0", "mid_block.resnets.0")]
+    rows += _transformer("middle_block.1", "mid_block.attentions.0")
+    rows += _resnet("middle_block.2", "mid_block.resnets.1")
+    for level in range(levels):
+        for place in range(resnets):
+            here = f"input_blocks.{1 + level * (resnets + 1) + place}"
+            rows += _resnet(f"{here}.0", f"down_blocks.{level}.resnets.{place}")
+            rows += _transformer(f"{here}.1", f"down_blocks.{level}.attentions.{place}")
+        here = f"input_blocks.{(level + 1) * (resnets + 1)}"
+        rows.append(Rename(f"{here}.0.op", f"down_blocks.{level}.downsamplers.0.conv"))
+        for place in range(resnets + 1):
+            here = f"output_blocks.{level * (resnets + 1) + place}"
+            rows += _resnet(f"{here}.0", f"up_blocks.{level}.resnets.{place}")
+            rows += _transformer(f"{here}.1", f"up_blocks.{level}.attentions.{place}")
+        # the upsampler follows the attention where there is one
+        rows += (Rename(f"{here}.{place}.conv", f"up_blocks.{level}.upsamplers.0.conv") for place in (1, 2))
+    return tuple(rows)
+
+
+RENAMES = (
+    *unet_renames(levels=4),
+    Rename("time_embed.0", "time_embedding.linear_1"),
+    Rename("time_embed.2", "time_embedding.linear_2"),
+    Rename("label_emb.0.0", "add_embedding.linear_1"),
+    Rename("label_emb.0.2", "add_embedding.linear_2"),
+    Rename("input_blocks.0.0", "conv_in"),
+    Rename("out.0", "conv_norm_out"),
+    Rename("out.2", "conv_out"),
+)
+
+_ONE_CLIP = ("te", "te1")
+_ATTENTION = r"(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)_.*attn2_(processor_)?to_[kv]$"
+
+SD15 = Arch(
+    id="sd15",
+    title="Stable Diffusion 1.5",
+    signatures=(
+        Signature(
+            has=("input_blocks.0.0.weight",),
+            lacks=("label_emb.0.0.weight",),
+            shapes={"input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768)},
+        ),
+    ),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=RENAMES,
+    text_encoders={"clip_l": _ONE_CLIP},
+    marks=(Mark(_ATTENTION, frozenset({768})),),
+    kohya_names="there",
+)
+
+SD21 = Arch(
+    id="sd21",
+    title="Stable Diffusion 2",
+    signatures=(
+        Signature(
+            has=("input_blocks.0.0.weight",),
+            lacks=("label_emb.0.0.weight",),
+            shapes={"input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 1024)},
+        ),
+    ),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=RENAMES,
+    text_encoders={"clip_h": _ONE_CLIP},
+    marks=(Mark(_ATTENTION, frozenset({1024})),),
+    kohya_names="there",
+)
+
+SDXL = Arch(
+    id="sdxl",
+    title="SDXL",
+    signatures=(
+        Signature(
+            has=("input_blocks.0.0.weight",),
+            shapes={
+                "label_emb.0.0.weight": (None, 2816),
+                "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (None, 2048),
+            },
+        ),
+    ),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=RENAMES,
+    text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",)},
+    marks=(Mark(_ATTENTION, frozenset({2048})),),
+    kohya_names="here",
+)
+
+SDXL_REFINER = Arch(
+    id="sdxl_refiner",
+    title="SDXL refiner",
+    signatures=(
+        Signature(
+            has=("input_blocks.0.0.weight",),
+            shapes={
+                "label_emb.0.0.weight": (None, 2560),
+                "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (None, 1280),
+            },
+        ),
+    ),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=RENAMES,
+    text_encoders={"clip_g": _ONE_CLIP},
+    marks=(Mark(_ATTENTION, frozenset({1280})),),
+    kohya_names="here",
+)
+
+UNETS = (SD15, SD21, SDXL, SDXL_REFINER)

@@ -1,0 +1,241 @@
+"""Extract a LoRA: what changed between a base checkpoint and a tuned one, at a rank or an energy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .checkpoint import Checkpoint
+from .errors import LoraError, OptionError
+from .keymap import Component, WrittenName
+from .lazytorch import torch
+from .linalg import low_rank
+from .options import EXTRACT
+from .report import Report, Stopwatch, described_file, some_names
+from .rounding import DTYPE_NAMES, round_to
+from .tensorfile import DTYPES, OnStep, PlannedTensor, TensorWriter, dtype_name, element_count
+
+Dialect = Literal["kohya", "comfy"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    rank: int
+    energy: float
+    max_rank: int
+    conv_rank: int
+
+    def of(self, is_conv: bool) -> tuple[int, float]:
+        """Return (highest rank, energy) for a layer."""
+        fixed = self.conv_rank if is_conv and self.conv_rank else self.rank
+        limit = self.conv_rank if is_conv and self.conv_rank else self.max_rank
+        return (limit, self.energy) if self.energy else (fixed, 0.0)
+
+
+def extract(
+    base: str | os.PathLike[str],
+    tuned: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    rank: int = 32,
+    energy: float = 0.0,
+    max_rank: int = 128,
+    conv_rank: int = 0,
+    dialect: Dialect = "kohya",
+    dtype: Literal["fp16", "bf16", "fp32"] = "fp16",
+    overwrite: bool = False,
+    on_step: OnStep | None = None,
+) -> Report:
+    """Write the difference `tuned` − `base` as a LoRA to `out`.
+
+    Matrices and convolutions become LoRA and LoCon at `rank`, or, if `energy` is above 0, at the smallest rank up to
+    `max_rank` that keeps that share of the layer's squared change; `conv_rank` above 0 is the limit for kernels above
+    1x1. Biases, norms and other vectors are stored whole. alpha = rank, √S on both factors. The checkpoints are read
+    tensor by tensor; memory holds the LoRA and one layer.
+
+    Raises a LoraError that says what is wrong; then no file is left.
+    """
+    values = dict(rank=rank, energy=energy, max_rank=max_rank, conv_rank=conv_rank, dialect=dialect, dtype=dtype)
+    for name, value in values.items():
+        EXTRACT.option(name).check(value)
+    report = Report("extract")
+    watch = Stopwatch(report)
+    limits = _Limits(rank, energy, max_rank, conv_rank)
+    with Checkpoint(base) as before, Checkpoint(tuned) as after:
+        _check_pair(before, after, report)
+        tensors = _extracted(before, after, limits, dialect, DTYPES[DTYPE_NAMES[dtype]][1], report, on_step)
+        if not tensors:
+            raise LoraError(f"{after.name}: nothing to extract: every shared tensor equals the one in {before.name}.")
+        before.file.check_unchanged()
+        after.file.check_unchanged()
+        _write(Path(out), tensors, before, report, overwrite)
+    return watch.stop()
+
+
+def block_of(module: str) -> str:
+    """Return the block that a module belongs to: its name up to the first number."""
+    tokens = module.split(".")
+    number = next((place for place, token in enumerate(tokens) if token.isdecimal()), None)
+    return ".".join(tokens[: number + 1]) if number is not None else tokens[0]
+
+
+def _check_pair(before: Checkpoint, after: Checkpoint, report: Report) -> None:
+    before.refuse_quantised()
+    after.refuse_quantised()
+    if {item.arch.id for item in before.found}.isdisjoint(item.arch.id for item in after.found):
+        raise OptionError(
+            f"{after.name}: holds {after.title}, but the base {before.name} holds {before.title}; "
+            "both must be of the same model."
+        )
+    report.inputs = [described_file(before.path), described_file(after.path)]
+    report.arch, report.title = before.arch, before.title
+    shared = [key for key in before.shapes if key in after.shapes]
+    changed = [key for key in shared if before.shapes[key] != after.shapes[key]]
+    missing = [key for key in before.shapes if key not in after.shapes]
+    added = [key for key in after.shapes if key not in before.shapes]
+    for names, what in (
+        (changed, "tensors have another shape and were left out"),
+        (missing, "tensors are in the base only and were left out"),
+        (added, "tensors are in the tuned file only and were left out"),
+    ):
+        if names:
+            report.warnings.append(f"{len(names)} {what}: {some_names(names)}.")
+
+
+def _extracted(
+    before: Checkpoint,
+    after: Checkpoint,
+    limits: _Limits,
+    dialect: Dialect,
+    dtype: str,
+    report: Report,
+    on_step: OnStep | None,
+) -> dict[str, torch.Tensor]:
+    """Return the LoRA's tensors and fill in the report's layers."""
+    jobs = list(_jobs(before, after, dialect))
+    total, done, unchanged = sum(element_count(name.target.shape) for _, name in jobs), 0, 0
+    outside = len(before.shapes.keys() & after.shapes.keys()) - len({name.target.key for _, name in jobs})
+    tensors: dict[str, torch.Tensor] = {}
+    key, pair = "", None
+    for component, name in jobs:
+        if on_step:
+            on_step(done, total)
+        if name.target.key != key:  # the pieces of a fused weight follow one another
+            key = name.target.key
+            pair = after.file.tensor(key).float() - before.file.tensor(key).float()
+        assert pair is not None
+        delta = name.target.take(pair)
+        done += element_count(name.target.shape)
+        if not bool(torch.isfinite(delta).all()):
+            raise LoraError(f"{after.name}: {key}: the difference to {before.name} holds NaN or infinity.")
+        if not bool(delta.any()):
+            unchanged += 1
+            continue
+        parts, layer = _adapter(delta, limits, getattr(torch, dtype), name)
+        prefix = _module_name(component, name, dialect)
+        tensors.update({prefix + suffix: tensor for suffix, tensor in parts.items()})
+        report.layers.append({"name": prefix, "block": _block(component, name), **layer})
+    report.notes.append(f"{len(report.layers)} changed, {unchanged} unchanged, {outside} outside the known models")
+    return tensors
+
+
+def _jobs(before: Checkpoint, after: Checkpoint, dialect: Dialect) -> Iterator[tuple[Component, WrittenName]]:
+    """Yield every tensor that both files hold, each once, by the name that it gets in the LoRA."""
+    for component in before.keymap.components:
+        encoder = component.arch.role == "text_encoder"
+        names_of = {
+            "kohya": component.arch.kohya_names,
+            "comfy": component.arch.kohya_names if encoder else "here",
+        }
+        for style in ("kohya", "comfy"):
+            for name in component.written_names(names_of[style]):
+                key = name.target.key
+                usable = before.shapes[key] == after.shapes.get(key) and before.file[key].is_float
+                if usable and before.file[key].nbytes and style == _style(component, name, dialect):
+                    yield component, name
+
+
+def _style(component: Component, name: WrittenName, dialect: Dialect) -> Dialect:
+    """Return whose name to write: kohya's trainers name matrices of some modules; ComfyUI can name everything."""
+    named = name.module.startswith(component.arch.kohya_modules)
+    return "kohya" if dialect == "kohya" and named and _is_matrix(name) else "comfy"
+
+
+def _is_matrix(name: WrittenName) -> bool:
+    """Tell whether a low rank can be found: biases, norms and embeddings of one row are stored whole."""
+    shape = name.target.shape
+    return name.param == "weight" and len(shape) > 1 and min(shape[0], element_count(shape[1:])) > 1
+
+
+def _adapter(
+    delta: torch.Tensor, limits: _Limits, dtype: torch.dtype, name: WrittenName
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return ({suffix: tensor}, what the report says of the layer)."""
+    if not _is_matrix(name):
+        suffix = ".diff" if name.param == "weight" else ".diff_b"
+        norm = float(delta.double().norm())
+        return {suffix: round_to(delta, dtype)[0]}, {"rank": None, "energy": 1.0, "norm": norm}
+    highest, energy = limits.of(is_conv=any(size > 1 for size in delta.shape[2:]))
+    found = low_rank(delta.flatten(1), rank=highest, energy=energy)
+    kept = found.up.shape[1]
+    ones = (1,) * (delta.dim() - 2)
+    parts = {
+        ".lora_down.weight": round_to(found.down.reshape(kept, *delta.shape[1:]), dtype)[0],
+        ".lora_up.weight": round_to(found.up.reshape(delta.shape[0], kept, *ones), dtype)[0],
+        ".alpha": torch.tensor(float(kept), dtype=torch.float32),
+    }
+    return parts, {"rank": kept, "energy": found.energy, "norm": found.norm}
+
+
+def _module_name(component: Component, name: WrittenName, dialect: Dialect) -> str:
+    """Return the module's name with its dialect prefix."""
+    is_diffusion = component.arch.role == "diffusion"
+    if _style(component, name, dialect) == "kohya":
+        return f"lora_{'unet' if is_diffusion else component.roles[0]}_{name.module.replace('.', '_')}"
+    return ("diffusion_model." if is_diffusion else f"text_encoders.{component.arch.id}.transformer.") + name.module
+
+
+def _block(component: Component, name: WrittenName) -> str:
+    block = block_of(name.module)
+    return block if component.arch.role == "diffusion" else f"{component.arch.id} {block}"
+
+
+def _write(out: Path, tensors: Mapping[str, torch.Tensor], before: Checkpoint, report: Report, overwrite: bool) -> None:
+    plan = [PlannedTensor(name, dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()]
+    plan.sort(key=lambda tensor: (-DTYPES[tensor.dtype][0], tensor.name))  # aligned, as the reference writer orders
+    metadata = _metadata(before, report, _hash(plan, tensors))
+    with TensorWriter(out, plan, metadata, overwrite=overwrite, inputs=[before.path]) as writer:
+        for tensor in plan:
+            writer.put(tensor.name, tensors[tensor.name])
+        writer.commit()
+    report.outputs.append(described_file(out))
+
+
+def _hash(plan: list[PlannedTensor], tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in plan:
+        digest.update(tensors[tensor.name].contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _metadata(before: Checkpoint, report: Report, sha256: str) -> dict[str, str]:
+    """Return the keys that other tools look for: kohya's minimum set and the model spec."""
+    ranks = [layer["rank"] for layer in report.layers if layer["rank"]]
+    low, high = min(ranks, default=1), max(ranks, default=1)
+    rank = str(high) if low == high else "Dynamic"
+    return {
+        "format": "pt",
+        "ss_v2": "False",
+        "ss_base_model_version": before.arch,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": rank,
+        "ss_network_alpha": rank,
+        "ss_network_args": "{}",
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": f"{before.arch}/lora",
+        "sshs_model_hash": sha256,
+    }

@@ -1,0 +1,145 @@
+"""What an operation did, and what it could not do and why: as data and as readable text."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+_NAMES_SHOWN = 5
+
+
+@dataclass(slots=True)
+class LoraReport:
+    """What became of one LoRA file."""
+
+    name: str
+    dialect: str
+    kinds: list[str]
+    rank: tuple[int, int] | None  # lowest and highest
+    scale: dict[str, Any]  # {"min", "max", "source", "alpha"}
+    modules_total: int
+    modules_matched: int = 0
+    arches: list[str] = field(default_factory=list)  # what the file itself looks like
+    strength_model: float | None = None
+    strength_clip: float | None = None
+    unmatched: list[str] = field(default_factory=list)
+    mismatched: list[dict[str, Any]] = field(default_factory=list)  # name, expected shape, found shape
+    elsewhere: list[str] = field(default_factory=list)  # adapters for a model file that was not given
+    not_adapters: list[str] = field(default_factory=list)
+    unsupported: dict[str, list[str]] = field(default_factory=dict)  # kind -> modules
+    relative_size: float | None = None  # ‖Δ‖ / ‖W‖ over the matched weights, where computed
+
+
+@dataclass(slots=True)
+class Report:
+    """The result of an operation. `to_dict()` is what `--json` prints; `text()` is for people."""
+
+    operation: str
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    arch: str | None = None
+    title: str | None = None
+    loras: list[LoraReport] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    layers: list[dict[str, Any]] = field(default_factory=list)  # extract: name, block, rank, energy, norm
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    peak_rss_bytes: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self) -> str:
+        lines = [line for lora in self.loras for line in _lora_lines(lora, self.title)]
+        if not self.loras and self.title:
+            lines.append(f"{self.title}")
+        lines += self.notes
+        lines += [f"wrote {output['name']} ({_size(output['bytes'])})" for output in self.outputs]
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        if self.outputs:
+            lines.append(f"{self.seconds:.1f} s, peak memory {_size(self.peak_rss_bytes)}")
+        return "\n".join(lines)
+
+
+class Stopwatch:
+    """Fills in a report's seconds and peak memory when the operation ends."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._start = time.monotonic()
+
+    def stop(self) -> Report:
+        self._report.seconds = round(time.monotonic() - self._start, 3)
+        self._report.peak_rss_bytes = peak_rss_bytes()
+        return self._report
+
+
+def peak_rss_bytes() -> int:
+    """Return the most memory that this process ever held, 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0
+    import resource  # noqa: PLC0415  (does not exist on Windows)
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def described_file(path: Path, **more: Any) -> dict[str, Any]:
+    """Return a file as reports name it: never with its folder."""
+    return {"name": path.name, "bytes": path.stat().st_size, **more}
+
+
+def some_names(names: list[str]) -> str:
+    """Return the first names as one text, with the count of the rest."""
+    rest = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:
+    what = [f"{lora.modules_matched}/{lora.modules_total}" if title else f"{lora.modules_total} modules"]
+    what.append(title or " or ".join(lora.arches) or "unknown architecture")
+    if lora.rank:
+        low, high = lora.rank
+        what.append(f"{'/'.join(lora.kinds)} r{low}" if low == high else f"{'/'.join(lora.kinds)} r{low}–{high}")
+    else:
+        what.append("/".join(lora.kinds))
+    what.append(f"{lora.dialect} names")
+    what.append(_scale_text(lora.scale))
+    if lora.strength_model is not None:
+        clip = "" if lora.strength_clip == lora.strength_model else f", clip {lora.strength_clip:g}"
+        what.append(f"strength {lora.strength_model:g}{clip}")
+    if lora.relative_size is not None:
+        what.append(f"Δ {lora.relative_size:.2%}")
+    lines = [f"{lora.name}: " + " · ".join(what)]
+    for kind, modules in lora.unsupported.items():
+        lines.append(f"  {len(modules)} {kind} modules are not applied by this version: {some_names(modules)}")
+    if lora.unmatched:
+        lines.append(f"  {len(lora.unmatched)} modules have no place here: {some_names(lora.unmatched)}")
+    for item in lora.mismatched[:_NAMES_SHOWN]:
+        lines.append(f"  {item['name']}: expected shape {item['expected']}, found {item['found']}")
+    if lora.elsewhere:
+        lines.append(f"  {len(lora.elsewhere)} modules belong to a model not given: {some_names(lora.elsewhere)}")
+    if lora.not_adapters:
+        lines.append(f"  {len(lora.not_adapters)} tensors are no adapters: {some_names(lora.not_adapters)}")
+    return lines
+
+
+def _scale_text(scale: dict[str, Any]) -> str:
+    low, high = scale["min"], scale["max"]
+    text = f"scale {low:g}" if low == high else f"scale {low:g}–{high:g}"
+    alpha = scale.get("alpha")
+    if scale["source"] == "none":
+        return text + " (no alpha)"
+    return text + (
+        f" (alpha {alpha:g}, {scale['source']})" if alpha is not None else f" (alpha from {scale['source']})"
+    )
+
+
+def _size(count: int) -> str:
+    for unit, limit in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= limit:
+            return f"{count / limit:.1f} {unit}"
+    return f"{count} B"
