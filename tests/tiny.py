@@ -53,7 +53,8 @@ def fill(key: str, shape: Shape, seed: int = 0) -> Tensor:
 
 def random_normal(key: str, shape: Shape, seed: int) -> Tensor:
     """Values that depend on the key and the seed only, not on what was drawn before."""
-    generator = torch.Generator().manual_seed(zlib.crc32(key.encode()) + (seed << 32))
+    # the CPU generator uses 32 bits of its seed, so the two become one number of that size
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{key}".encode()))
     return torch.randn(shape, generator=generator)
 
 

@@ -1,0 +1,87 @@
+"""The run's last lines: one per tier, and no tier that can run leaves a test out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+CONFIG = "[pytest]\naddopts = --confcutdir=tests\npythonpath = .\n"
+PASSES = "def test_it():\n    pass\n"
+SKIPS = "import pytest\n\ndef test_it():\n    pytest.skip('not today')\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with our conftest, one test that passes in core, and a ComfyUI that is nothing but a file."""
+    for name in ("conftest.py", "tiers.py"):
+        shutil.copy(TESTS / name, tmp_path / _made(tmp_path / "tests") / name)
+    (tmp_path / "tests" / "host_fixtures.py").touch()
+    (tmp_path / "pytest.ini").write_text(CONFIG)
+    (_made(tmp_path / "ComfyUI") / "main.py").touch()
+    _write(tmp_path, "core/test_passes.py", PASSES)
+    return tmp_path
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write(project: Path, name: str, text: str) -> None:
+    path = project / "tests" / name
+    _made(path.parent)
+    path.write_text(text)
+
+
+def _run(project: Path, comfyui: str = "ComfyUI") -> tuple[int, list[str]]:
+    """Exit status, and the lines after pytest's own summary."""
+    found = {"COMFYUI_PATH": str(project / comfyui), "COMFYUI_PYTHON": sys.executable}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    done = subprocess.run(command, cwd=project, env=os.environ | found, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    last = max(n for n, line in enumerate(lines) if " in " in line and line.rstrip("= ").endswith("s"))
+    return done.returncode, lines[last + 1 :]
+
+
+def test_the_last_lines_are_one_per_tier(project: Path) -> None:
+    status, lines = _run(project)
+    assert status == 0
+    assert [line.split(":")[0] for line in lines] == [f"tier {t}" for t in ("core", "peers", "web", "host", "browser")]
+    assert lines[0] == "tier core: ran, 1 passed"
+
+
+def test_without_comfyui_its_tier_is_skipped_with_the_reason(project: Path) -> None:
+    _write(project, "host/test_host.py", "import module_of_a_host_that_is_not_here\n")
+    status, lines = _run(project, "nowhere")
+    assert status == 0
+    assert lines[3] == "tier host: skipped: ComfyUI not found; set COMFYUI_PATH"
+
+
+@pytest.mark.parametrize("text", [SKIPS, "import pytest\n\npytest.importorskip('no_such_module')\n"])
+def test_a_skip_in_a_tier_that_can_run_fails_the_run(project: Path, text: str) -> None:
+    _write(project, "host/test_host.py", text)
+    status, lines = _run(project)
+    assert status == 1
+    assert lines[0].startswith("FAILED tests/host/test_host.py")
+    assert "tier host: ran, 1 skipped" in lines
+
+
+def test_a_skip_in_core_is_counted_and_no_failure(project: Path) -> None:
+    _write(project, "core/test_skips.py", SKIPS)
+    status, lines = _run(project)
+    assert status == 0
+    assert lines[0] == "tier core: ran, 1 passed, 1 skipped"
+
+
+def test_a_test_outside_the_tiers_is_an_error(project: Path) -> None:
+    _write(project, "test_loose.py", PASSES)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "a test belongs in one of core, peers, web, host, browser below tests/" in done.stderr + done.stdout
