@@ -17,7 +17,7 @@ REPO = Path(__file__).resolve().parents[2]
 # A module may import modules of its own level and of those before it. A package counts as one module.
 LEVELS = (
     ("errors", "options", "lazytorch"),
-    ("report", "parts", "dialects", "arch", "tensorfile", "stack"),
+    ("report", "parts", "dialects", "arch", "tensorfile", "rounding", "stack"),
     ("keymap", "adapters", "linalg"),
     ("lorafile", "checkpoint", "apply"),
     ("matching",),
