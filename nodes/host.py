@@ -15,13 +15,14 @@ from typing import Any
 import comfy.model_management
 import comfy.utils
 import folder_paths
+from comfy.weight_adapter.base import WeightAdapterBase
 from comfy_api.latest import ComfyExtension, io, ui
 
 from ..lora_core.errors import FileFormatError, OutputError
 from ..lora_core.stack import StackEntry
 
 __all__ = [
-    "ComfyExtension", "fingerprint", "io", "listed_name", "located", "lora_names", "lora_path", "model_folder",
+    "ComfyExtension", "WeightAdapterBase", "fingerprint", "io", "listed_name", "located", "lora_names", "lora_path", "model_folder",
     "model_names", "model_path", "new_lora_path", "new_model_path", "problem", "progress", "ui",
 ]  # fmt: skip
 

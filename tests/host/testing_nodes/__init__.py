@@ -1,4 +1,8 @@
-"""Nodes for tests only: conditioning without a text encoder, for models whose encoders are too large for a test."""
+"""Nodes for tests only: conditioning without a text encoder, and calls into the pack as the host loaded it."""
+
+import json
+import sys
+import time
 
 import torch
 
@@ -23,4 +27,58 @@ class RandomConditioning:
         return ([[text, {"pooled_output": torch.randn(1, pooled, generator=generator), "guidance": 3.5}]],)
 
 
-NODE_CLASS_MAPPINGS = {"LoraCoreTestRandomConditioning": RandomConditioning}
+class HostCall:
+    """Calls a function of the pack's nodes/host.py and returns its result, or its error, as JSON."""
+
+    RETURN_TYPES = ("STRING",)
+    FUNCTION = "call"
+    CATEGORY = "testing"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802
+        return {"required": {"function": ("STRING", {}), "arguments": ("STRING", {})}}
+
+    @classmethod
+    def IS_CHANGED(cls, **_):  # noqa: N802
+        return float("nan")  # never from the cache
+
+    def call(self, function: str, arguments: str):
+        try:
+            result = getattr(pack_host(), function)(*json.loads(arguments))
+        except ValueError as error:
+            return (json.dumps({"error": type(error).__name__, "message": str(error)}),)
+        return (json.dumps({"result": result}, default=str),)
+
+
+class Steps:
+    """Reports steps through the pack's progress callback, slowly enough to be cancelled."""
+
+    RETURN_TYPES = ("STRING",)
+    FUNCTION = "run"
+    CATEGORY = "testing"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802
+        return {"required": {"steps": ("INT", {"max": 10**6}), "seconds": ("FLOAT", {"step": 0.001})}}
+
+    @classmethod
+    def IS_CHANGED(cls, **_):  # noqa: N802
+        return float("nan")
+
+    def run(self, steps: int, seconds: float):
+        on_step = pack_host().progress()
+        for done in range(1, steps + 1):
+            time.sleep(seconds)
+            on_step(done, steps)
+        return ("done",)
+
+
+def pack_host():
+    return next(module for name, module in sys.modules.items() if name.endswith("comfyui-lora-core.nodes.host"))
+
+
+NODE_CLASS_MAPPINGS = {
+    "LoraCoreTestRandomConditioning": RandomConditioning,
+    "LoraCoreTestHostCall": HostCall,
+    "LoraCoreTestSteps": Steps,
+}

@@ -1,0 +1,243 @@
+"""The row editor of Stack LoRAs, by real clicks and keys, in both renderers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.stage import Stage
+from tests.host_fixtures import write_lora
+from tests.host_server import Server
+
+INK, DETAIL, PASTEL = "styles/ink.safetensors", "detail.safetensors", "styles/pastel.safetensors"
+
+
+def row(name: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "on": True,
+        "name": name,
+        "strength": 1,
+        "strength_clip": None,
+        "blocks": "",
+        "hash": "",
+        "size": 0,
+        **fields,
+    }
+
+
+def rows(*items: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"v": 1, "rows": list(items), **fields}
+
+
+def test_new_node_has_no_rows(stage: Stage) -> None:
+    stage.add("LoraCoreStack")
+    assert stage.value() == rows()
+
+
+def test_add_rows_set_strength_toggle_and_remove(stage: Stage) -> None:
+    stage.add("LoraCoreStack")
+    stage.add_row(INK, search="ink")
+    stage.add_row(DETAIL)
+    assert stage.value() == rows(row(INK), row(DETAIL))
+
+    strength = stage.page.get_by_role("textbox", name="Strength of ink")
+    strength.click()
+    strength.press_sequentially("0,8")
+    strength.press("Enter")
+    assert stage.value() == rows(row(INK, strength=0.8), row(DETAIL))
+    expect(strength).to_have_value("0.80")
+
+    stage.page.get_by_role("switch", name="Use detail").click()
+    assert stage.value() == rows(row(INK, strength=0.8), row(DETAIL, on=False))
+    expect(stage.page.get_by_role("switch", name="All LoRAs")).to_have_attribute("aria-checked", "mixed")
+    stage.page.get_by_role("switch", name="All LoRAs").click()
+    assert stage.value() == rows(row(INK, strength=0.8), row(DETAIL))
+
+    stage.page.get_by_role("button", name="Remove ink").click()
+    assert stage.value() == rows(row(DETAIL))
+    expect(stage.rows()).to_have_count(1)
+
+
+def test_another_file_for_a_row(stage: Stage) -> None:
+    stage.add("LoraCoreStack", rows(row(INK, strength=0.5, hash="abc", size=9)))
+    stage.choose(stage.page.get_by_role("button", name="LoRA file: styles/ink"), PASTEL, search="PAST")
+    assert stage.value() == rows(row(PASTEL, strength=0.5)), "the old file's hash and size went with it"
+
+
+def test_picker_by_keyboard(stage: Stage) -> None:
+    stage.add("LoraCoreStack", rows(row(INK)))
+    opener = stage.page.get_by_role("button", name="LoRA file: styles/ink")
+    opener.focus()
+    opener.press("Enter")
+    search = stage.page.get_by_role("combobox", name="Search LoRA files")
+    expect(search).to_be_focused()
+    search.fill("styles")
+    search.press("ArrowDown")
+    search.press("Enter")
+    assert stage.value()["rows"][0]["name"] == PASTEL
+    stage.page.get_by_role("button", name="LoRA file: styles/pastel").press("Enter")
+    search.press("Escape")
+    expect(search).to_have_count(0)
+    assert stage.value()["rows"][0]["name"] == PASTEL
+
+
+def test_strength_by_buttons_keys_and_dragging(stage: Stage) -> None:
+    stage.add("LoraCoreStack", rows(row(INK)))
+    stage.page.get_by_role("button", name="Raise Strength of ink").click()
+    assert stage.value()["rows"][0]["strength"] == 1.05
+    field = stage.page.get_by_role("textbox", name="Strength of ink")
+    field.click()
+    field.press("ArrowDown")
+    field.press("Shift+ArrowDown")
+    assert stage.value()["rows"][0]["strength"] == 0.99
+    field.press("Escape")
+
+    box = field.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    stage.page.mouse.move(x, y)
+    stage.page.mouse.down()
+    stage.page.mouse.move(x + 31, y, steps=5)
+    stage.page.mouse.up()
+    assert stage.value()["rows"][0]["strength"] == 1.09
+    field.fill("nonsense")
+    field.press("Enter")
+    expect(field).to_have_value("1.09")
+    field.fill("1000")
+    field.press("Enter")
+    assert stage.value()["rows"][0]["strength"] == 100
+
+
+def test_clip_strength_follows_until_it_is_set(stage: Stage) -> None:
+    stage.add("LoraCoreStack", rows(row(INK, strength=0.8), row(DETAIL)))
+    toggle = stage.page.get_by_role("button", name="Clip strength", exact=True)
+    toggle.click()
+    assert stage.value() == rows(row(INK, strength=0.8), row(DETAIL)), "showing the column changes nothing"
+    clip = stage.page.get_by_role("textbox", name="Clip strength of ink")
+    expect(clip).to_have_value("0.80")
+    stage.page.get_by_role("button", name=re.compile("^Raise Strength of ink")).click()
+    expect(clip).to_have_value("0.85")
+    clip.fill("0.25")
+    clip.press("Enter")
+    assert stage.value() == rows(row(INK, strength=0.85, strength_clip=0.25), row(DETAIL))
+    toggle.click()
+    assert stage.value() == rows(row(INK, strength=0.85), row(DETAIL))
+
+
+def test_move_rows_by_dragging_and_by_keys(stage: Stage) -> None:
+    stage.add("LoraCoreStack", rows(row(INK), row(DETAIL), row(PASTEL)))
+    grip = stage.page.get_by_role("button", name="Move ink", exact=True).bounding_box()
+    target = stage.page.get_by_role("button", name="Move pastel", exact=True).bounding_box()
+    assert grip is not None and target is not None
+    stage.page.mouse.move(grip["x"] + 8, grip["y"] + 12)
+    stage.page.mouse.down()
+    stage.page.mouse.move(target["x"] + 8, target["y"] + 14, steps=8)
+    stage.page.mouse.up()
+    assert [item["name"] for item in stage.value()["rows"]] == [DETAIL, PASTEL, INK]
+    stage.page.get_by_role("button", name="Move ink", exact=True).press("ArrowUp")
+    assert [item["name"] for item in stage.value()["rows"]] == [DETAIL, INK, PASTEL]
+    expect(stage.page.get_by_role("button", name="Move ink", exact=True)).to_be_focused()
+
+
+def test_saved_workflow_keeps_rows_and_unknown_fields(stage: Stage) -> None:
+    value = rows(row(INK, strength=0.5, future={"a": [1]}), row(DETAIL, strength_clip=0.25), note="kept")
+    stage.add("LoraCoreStack", value)
+    size = stage.node("[...node.size]")
+    workflow = stage.saved()
+    stage.open()  # a reload of the page
+    stage.clear()
+    stage.load(workflow)
+    assert stage.value() == value
+    expect(stage.rows()).to_have_count(2)
+    assert stage.node("[...node.size]") == pytest.approx(size, abs=1), "loading must not make the node grow"
+    assert stage.node("node.widgets_values ?? node.serialize().widgets_values") == [value]
+
+
+def test_undo_and_redo(stage: Stage) -> None:
+    stage.add("LoraCoreStack")
+    stage.add_row(INK)
+    stage.page.get_by_role("button", name="Raise Strength of ink").click()
+    stage.page.get_by_role("switch", name="Use ink").click()
+    assert stage.value() == rows(row(INK, strength=1.05, on=False))
+    stage.undo()
+    assert stage.value() == rows(row(INK, strength=1.05))
+    stage.undo()
+    assert stage.value() == rows(row(INK))
+    stage.undo()
+    assert stage.value() == rows()
+    stage.redo()
+    assert stage.value() == rows(row(INK))
+
+
+def test_missing_file_stays_and_is_marked(stage: Stage) -> None:
+    value = rows(row("old/gone.safetensors", strength=0.7), row(INK))
+    stage.add("LoraCoreStack", value)
+    expect(stage.rows().nth(0)).to_have_class(re.compile("is-missing"))
+    expect(stage.rows().nth(1)).not_to_have_class(re.compile("is-missing"))
+    button = stage.page.get_by_role("button", name="LoRA file, missing: old/gone.safetensors")
+    red, plain = (
+        locator.evaluate("element => getComputedStyle(element).color")
+        for locator in (button.locator(".is-stem"), stage.rows().nth(1).locator(".is-stem"))
+    )
+    assert red != plain
+    assert stage.value() == value
+
+
+def test_refresh_of_the_page_lists_brings_new_files(stage: Stage, server: Server) -> None:
+    stage.add("LoraCoreStack", rows(row("fresh/new one.safetensors")))
+    expect(stage.rows().nth(0)).to_have_class(re.compile("is-missing"))
+    write_lora(server, "fresh/new one.safetensors")
+    try:
+        stage.page.evaluate("() => app.refreshComboInNodes()")
+        expect(stage.rows().nth(0)).not_to_have_class(re.compile("is-missing"))
+    finally:
+        (server.models / "loras" / "fresh" / "new one.safetensors").unlink()
+        stage.page.evaluate("() => app.refreshComboInNodes()")
+
+
+def test_rows_of_a_newer_version_are_left_alone(stage: Stage) -> None:
+    value = {"v": 2, "lists": [{"name": INK}]}
+    stage.add("LoraCoreStack", value)
+    assert stage.value() == value
+    expect(stage.page.get_by_text("saved by a newer LoRA Core")).to_be_visible()
+
+
+def test_delete_key_in_the_editor_leaves_the_node(stage: Stage) -> None:
+    stage.add("LoraCoreStack", rows(row(INK)))
+    stage.page.evaluate("() => app.canvas.selectNode(app.graph._nodes[0])")
+    field = stage.page.get_by_role("textbox", name="Strength of ink")
+    field.click()
+    field.press("Delete")
+    stage.page.get_by_role("switch", name="Use ink").focus()
+    stage.page.keyboard.press("Delete")
+    assert stage.page.evaluate("() => app.graph._nodes.length") == 1
+
+
+def test_node_grows_and_shrinks_with_its_rows(stage: Stage) -> None:
+    stage.add("LoraCoreStack")
+    empty = stage.node("node.size[1]")
+    for _ in range(3):
+        stage.add_row(DETAIL)
+    full = stage.node("node.size[1]")
+    assert full > empty + 80
+    bottom = stage.page.get_by_role("button", name="Add LoRA").bounding_box()
+    last = stage.rows().nth(2).bounding_box()
+    assert bottom is not None and last is not None
+    assert bottom["y"] >= last["y"] + last["height"]
+    for _ in range(3):
+        stage.page.get_by_role("button", name="Remove detail").first.click()
+    assert stage.node("node.size[1]") == pytest.approx(empty, abs=2)
+
+
+def test_copy_and_paste_copies_the_rows(stage: Stage) -> None:
+    stage.add("LoraCoreStack", rows(row(INK, strength=0.3)))
+    stage.page.evaluate(
+        "() => { app.canvas.selectNode(app.graph._nodes[0]); app.canvas.copyToClipboard();"
+        " app.canvas.pasteFromClipboard(); }"
+    )
+    stage.page.wait_for_timeout(300)
+    values = stage.page.evaluate("() => app.graph._nodes.map((node) => node.widgets[0].value)")
+    assert values == [rows(row(INK, strength=0.3))] * 2

@@ -1,0 +1,44 @@
+// @ts-check
+/** Small helpers to build DOM; text is always set as text, never as markup. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * @param {string} tag
+ * @param {Record<string, any>} [attributes] a function is a listener, as in `onclick`; false and null are left out
+ * @param {...(Node | string)} children
+ * @returns {HTMLElement}
+ */
+export function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+        if (typeof value === "function") made.addEventListener(name.slice(2), value);
+        else if (value !== false && value != null) made.setAttribute(name, value === true ? "" : String(value));
+    }
+    made.append(...children);
+    return made;
+}
+
+/**
+ * @param {string} path in a box of 16 by 16
+ * @returns {SVGElement}
+ */
+export function icon(path) {
+    const svg = document.createElementNS(SVG, "svg");
+    const line = document.createElementNS(SVG, "path");
+    svg.setAttribute("viewBox", "0 0 16 16");
+    svg.setAttribute("aria-hidden", "true");
+    line.setAttribute("d", path);
+    svg.append(line);
+    return svg;
+}
+
+export const ICONS = {
+    plus: "M8 3v10M3 8h10",
+    cross: "M4 4l8 8M12 4l-8 8",
+    grip: "M6 4v.01M10 4v.01M6 8v.01M10 8v.01M6 12v.01M10 12v.01",
+    down: "M5 6.5l3 3 3-3",
+    minus: "M4 8h8",
+    search: "M7 2.5a4.5 4.5 0 1 0 0 9a4.5 4.5 0 0 0 0-9M10.4 10.4L14 14",
+    warning: "M8 2.5L14.5 13.5h-13zM8 6.5v3.2M8 11.6v.01",
+};

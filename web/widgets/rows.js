@@ -1,0 +1,255 @@
+// @ts-check
+/** The row editor of Stack LoRAs: a DOM widget whose value is the versioned object of lib/rows.js. */
+
+import { splitName } from "../lib/names.js";
+import { isNewer, moved, newRow, parseRows } from "../lib/rows.js";
+import { element, icon, ICONS } from "./dom.js";
+import { strengthField, switchButton } from "./fields.js";
+import { nameLabel, openPicker } from "./picker.js";
+import { STYLE } from "./style.js";
+
+const HEAD = 22;
+const ROW = 32;
+const FOOT = 26;
+const MARGIN = 8; // around a DOM widget on the canvas; Nodes 2.0 has its own
+const MIN_WIDTH = 380;
+const MIN_WIDTH_CLIP = 460;
+
+/** @typedef {{captureUndo: () => void, onCanvas: () => boolean, zoom: (event: WheelEvent) => void}} Page */
+
+/**
+ * Adds the widget to a node, as a constructor of getCustomWidgets does.
+ * @param {any} node
+ * @param {string} name
+ * @param {any} spec [type, options]; options.loras holds the names of the LoRA files
+ * @param {Page} page
+ */
+export function addRows(node, name, spec, page) {
+    const editor = new RowsEditor(node, page, spec?.[1]?.loras);
+    const widget = node.addDOMWidget(name, "LORACORE_ROWS", editor.root, {
+        getValue: () => structuredClone(editor.value),
+        setValue: (/** @type {unknown} */ value) => editor.load(value),
+        getMinHeight: () => editor.height,
+        getMaxHeight: () => editor.height,
+        hideOnZoom: false,
+        margin: MARGIN,
+    });
+    editor.onChange = () => widget.callback?.(widget.value);
+    // The host calls this on each node when the user refreshes its lists; it knows only its own combo boxes.
+    const before = node.refreshComboInNode;
+    node.refreshComboInNode = function (/** @type {any} */ definitions, /** @type {any[]} */ ...rest) {
+        editor.setNames(definitions?.[node.type]?.input?.optional?.[name]?.[1]?.loras);
+        return before?.call(this, definitions, ...rest);
+    };
+    return { widget, minWidth: MIN_WIDTH, minHeight: editor.height };
+}
+
+class RowsEditor {
+    /**
+     * @param {any} node
+     * @param {Page} page
+     * @param {string[] | undefined} names
+     */
+    constructor(node, page, names) {
+        this.node = node;
+        this.page = page;
+        this.names = names ?? [];
+        this.value = parseRows(null);
+        this.clipColumn = false;
+        this.onChange = () => {};
+        this.root = element("div", { class: "loracore" });
+        this.style = element("style", {}, STYLE);
+        this.keepEventsInside();
+        this.render();
+    }
+
+    get height() {
+        const margins = this.page.onCanvas() ? 2 * MARGIN : 0;
+        if (isNewer(this.value)) return margins + FOOT + HEAD;
+        const count = this.value.rows.length;
+        return margins + (count ? HEAD : 0) + ROW * count + FOOT;
+    }
+
+    /** Takes a value from the host: a loaded workflow, a paste, an undo. */
+    load(/** @type {unknown} */ value) {
+        const next = parseRows(value);
+        if (JSON.stringify(next) === JSON.stringify(this.value)) return;
+        this.value = next;
+        this.clipColumn = false;
+        this.render();
+        this.fit(this.node.size[1]);
+    }
+
+    setNames(/** @type {string[] | undefined} */ names) {
+        if (!names) return;
+        this.names = names;
+        this.render();
+    }
+
+    /** Changes the rows as the user asked, and lets the node grow or shrink by as much as its rows did. */
+    change(/** @type {() => void} */ edit) {
+        const before = this.height;
+        edit();
+        this.render();
+        this.fit(this.node.size[1] + this.height - before);
+        this.commit();
+    }
+
+    /** Gives the node this height, and more where its widgets need more. */
+    fit(/** @type {number} */ wanted, width = 0) {
+        const [leastWidth, leastHeight] = this.node.computeSize();
+        this.node.setSize([Math.max(this.node.size[0], leastWidth, width), Math.max(leastHeight, wanted)]);
+        this.node.setDirtyCanvas?.(true, true);
+    }
+
+    /** Tells the host of a change that the page already shows. */
+    commit() {
+        this.onChange();
+        this.page.captureUndo();
+    }
+
+    render() {
+        const { rows } = this.value;
+        if (isNewer(this.value)) {
+            const note = "These rows were saved by a newer LoRA Core. They are kept; update to edit them.";
+            this.root.replaceChildren(this.style, element("div", { class: "loracore-note" }, note));
+            return;
+        }
+        this.clipColumn ||= rows.some((row) => row.strength_clip !== null);
+        this.root.classList.toggle("has-clip", this.clipColumn);
+        this.list = element("div", { role: "list", "aria-label": "LoRAs" }, ...rows.map((_, index) => this.row(index)));
+        this.root.replaceChildren(this.style, ...(rows.length ? [this.head()] : []), this.list, this.foot());
+    }
+
+    head() {
+        const { rows } = this.value;
+        const on = rows.filter((row) => row.on).length;
+        const all = on === rows.length ? true : on ? "mixed" : false;
+        const turn = (/** @type {boolean} */ to) => this.change(() => rows.forEach((row) => (row.on = to)));
+        const titles = this.clipColumn ? ["Model", "Clip"] : ["Strength"];
+        return element("div", { class: "loracore-head" }, element("span"), switchButton("All LoRAs", all, turn),
+            element("span", { class: "is-name" }, "LoRA"), ...titles.map((title) => element("span", { class: "is-number" }, title)));
+    }
+
+    foot() {
+        const add = element("button", { class: "is-add", type: "button", "aria-haspopup": "listbox" },
+            icon(ICONS.plus), "Add LoRA");
+        add.addEventListener("click", () => openPicker(this.root, add, this.names, "", (name) => {
+            this.change(() => this.value.rows.push(newRow(name)));
+        }));
+        const clip = element("button", {
+            type: "button", "aria-pressed": String(this.clipColumn), onclick: () => this.toggleClip(),
+            title: "A strength of its own for the text encoder",
+        }, "Clip strength");
+        return element("div", { class: "loracore-foot" }, add, clip);
+    }
+
+    /** Shows the second column; hiding it makes every clip strength follow the model's again. */
+    toggleClip() {
+        this.change(() => {
+            this.clipColumn = !this.clipColumn;
+            if (!this.clipColumn) this.value.rows.forEach((row) => (row.strength_clip = null));
+        });
+        if (this.clipColumn) this.fit(this.node.size[1], MIN_WIDTH_CLIP);
+    }
+
+    row(/** @type {number} */ index) {
+        const row = this.value.rows[index];
+        const { stem } = splitName(row.name);
+        const missing = row.name !== "" && !this.names.includes(row.name);
+        const made = element("div", {
+            class: `loracore-row${row.on ? "" : " is-off"}${missing ? " is-missing" : ""}`, role: "listitem",
+        });
+        const strength = strengthField(`Strength of ${stem}`, row.strength, (value, done) => {
+            row.strength = value;
+            if (row.strength_clip === null) clip?.show(value);
+            if (done) this.commit();
+        });
+        const clip = this.clipColumn ? this.clipField(row, stem) : null;
+        const remove = () => this.change(() => this.value.rows.splice(index, 1));
+        made.append(
+            this.grip(made, index, stem),
+            switchButton(`Use ${stem}`, row.on, (on) => this.change(() => (row.on = on))),
+            this.fileButton(row, missing),
+            strength.root,
+            ...(clip ? [clip.root] : []),
+            element("button", { class: "loracore-remove", type: "button", "aria-label": `Remove ${stem}`, title: "Remove", onclick: remove },
+                icon(ICONS.cross)),
+        );
+        return made;
+    }
+
+    clipField(/** @type {import("../lib/rows.js").Row} */ row, /** @type {string} */ stem) {
+        const field = strengthField(`Clip strength of ${stem}`, row.strength_clip ?? row.strength, (value, done) => {
+            row.strength_clip = value;
+            field.root.classList.remove("is-inherited");
+            if (done) this.commit();
+        });
+        field.root.classList.toggle("is-inherited", row.strength_clip === null);
+        return field;
+    }
+
+    fileButton(/** @type {import("../lib/rows.js").Row} */ row, /** @type {boolean} */ missing) {
+        const title = missing ? `${row.name}: not in your loras folders` : row.name;
+        const made = element("button", {
+            class: "loracore-file", type: "button", title, "aria-haspopup": "listbox",
+            "aria-label": missing ? `LoRA file, missing: ${row.name}` : `LoRA file: ${row.name || "none"}`,
+        }, ...(missing ? [icon(ICONS.warning)] : []), nameLabel(row.name || "Choose a LoRA"), icon(ICONS.down));
+        made.addEventListener("click", () => openPicker(this.root, made, this.names, row.name, (name) => {
+            // another file: what was noted of the old one no longer holds
+            this.change(() => name !== row.name && Object.assign(row, { name, hash: "", size: 0 }));
+        }));
+        return made;
+    }
+
+    /** A handle that moves its row: dragged, or with the arrow keys. */
+    grip(/** @type {HTMLElement} */ made, /** @type {number} */ index, /** @type {string} */ stem) {
+        const grip = element("button", {
+            class: "loracore-grip", type: "button", "aria-label": `Move ${stem}`, title: "Drag to move, or use the arrow keys",
+        }, icon(ICONS.grip));
+        const move = (/** @type {number} */ to) => this.change(() => (this.value.rows = moved(this.value.rows, index, to)));
+        grip.addEventListener("keydown", (event) => {
+            const to = index + ({ ArrowUp: -1, ArrowDown: 1 }[event.key] ?? 0);
+            if (to === index || !this.value.rows[to]) return;
+            event.preventDefault();
+            move(to);
+            /** @type {HTMLElement | null | undefined} */ (this.list?.children[to]?.querySelector(".loracore-grip"))?.focus();
+        });
+        grip.addEventListener("pointerdown", (down) => {
+            if (down.button !== 0) return;
+            grip.setPointerCapture(down.pointerId);
+            made.classList.add("is-dragged");
+        });
+        grip.addEventListener("pointermove", (event) => {
+            if (!made.classList.contains("is-dragged")) return;
+            const over = [...(this.list?.children ?? [])].find((other) => {
+                const box = other.getBoundingClientRect();
+                return other !== made && event.clientY > box.top && event.clientY < box.bottom;
+            });
+            // the other row moves, because a moved element loses the pointer
+            if (over && made.compareDocumentPosition(over) & Node.DOCUMENT_POSITION_PRECEDING) made.after(over);
+            else if (over) made.before(over);
+        });
+        const drop = () => {
+            if (!made.classList.contains("is-dragged")) return;
+            made.classList.remove("is-dragged");
+            const to = [...(this.list?.children ?? [])].indexOf(made);
+            if (to !== index && to >= 0) move(to);
+        };
+        grip.addEventListener("pointerup", drop);
+        grip.addEventListener("pointercancel", drop);
+        return grip;
+    }
+
+    /** The canvas must not drag, delete or zoom because of what happens in here; its own shortcuts still work. */
+    keepEventsInside() {
+        this.root.addEventListener("pointerdown", (event) => event.button !== 1 && event.stopPropagation());
+        this.root.addEventListener("contextmenu", (event) => event.stopPropagation());
+        this.root.addEventListener("wheel", (event) => this.page.zoom(event));
+        this.root.addEventListener("keydown", (event) => {
+            const shortcut = event.ctrlKey || event.metaKey;
+            const typing = event.target instanceof HTMLInputElement && event.key !== "Enter";
+            if (!shortcut || typing) event.stopPropagation();
+        });
+    }
+}

@@ -1,0 +1,98 @@
+// @ts-check
+/** The style sheet of our widgets. Colours are the host's theme, so both renderers and all palettes agree. */
+
+export const STYLE = `
+.loracore {
+    --lc-text: var(--input-text, #ddd); --lc-faint: var(--descrip-text, #999);
+    --lc-field: var(--component-node-widget-background, var(--comfy-input-bg, #222));
+    --lc-line: color-mix(in srgb, var(--lc-text) 16%, transparent);
+    --lc-hover: color-mix(in srgb, var(--lc-text) 9%, transparent);
+    --lc-accent: var(--p-primary-color, #4b8bbe); --lc-error: var(--error-text, #ff5c5c);
+    box-sizing: border-box; width: 100%; height: 100%; overflow: hidden; pointer-events: auto; container-type: inline-size;
+    color: var(--lc-text); font: 12px/1.3 Inter, system-ui, sans-serif; letter-spacing: normal; text-align: left;
+}
+:where(.loracore) *, :where(.loracore) *::before { box-sizing: border-box; }
+:where(.loracore) :is(button, input) {
+    margin: 0; padding: 0; border: 0; background: none; color: inherit; font: inherit; min-width: 0;
+}
+:where(.loracore) button { cursor: pointer; display: flex; align-items: center; justify-content: center; }
+.dom-widget > .loracore { --lc-field: var(--comfy-input-bg, #222); }
+.loracore button:focus-visible, .loracore input:focus-visible, .loracore pre:focus-visible {
+    outline: 1.5px solid var(--lc-accent); outline-offset: -1px;
+}
+.loracore svg {
+    width: 14px; height: 14px; flex: none; fill: none; stroke: currentColor; stroke-width: 1.5;
+    stroke-linecap: round; stroke-linejoin: round;
+}
+.loracore-head, .loracore-row { display: grid; grid-template-columns: 16px 28px minmax(0, 1fr) 82px 22px; gap: 0 6px; align-items: center; }
+.loracore.has-clip :is(.loracore-head, .loracore-row) { grid-template-columns: 16px 28px minmax(0, 1fr) 82px 82px 22px; }
+.loracore-head { height: 22px; color: var(--lc-faint); font-size: 11px; }
+.loracore-head .is-name { padding-left: 8px; }
+.loracore-head .is-number { text-align: center; }
+.loracore-row { height: 28px; margin-bottom: 4px; border-radius: 6px; }
+.loracore-row.is-off :is(.loracore-file, .loracore-number) { opacity: .45; }
+.loracore-row.is-dragged { background: var(--lc-hover); }
+.loracore-grip { height: 100%; color: var(--lc-faint); cursor: grab; opacity: .55; touch-action: none; border-radius: 4px; }
+.loracore-grip svg { stroke-width: 2; }
+.loracore-grip:hover, .loracore-grip:focus-visible { opacity: 1; }
+.loracore-switch {
+    position: relative; width: 28px; height: 16px; border-radius: 8px; background: var(--lc-line);
+    transition: background .12s;
+}
+.loracore-switch::before {
+    content: ""; position: absolute; left: 2px; top: 2px; width: 12px; height: 12px; border-radius: 50%;
+    background: var(--lc-text); opacity: .65; transition: transform .12s;
+}
+.loracore-switch[aria-checked="true"] { background: var(--lc-accent); }
+.loracore-switch[aria-checked="true"]::before { transform: translateX(12px); background: #fff; opacity: 1; }
+.loracore-switch[aria-checked="mixed"]::before { transform: translateX(6px); }
+.loracore-file, .loracore-number, .loracore-foot button {
+    height: 26px; border-radius: 6px; background: var(--lc-field);
+}
+.loracore-file { padding: 0 6px 0 8px; gap: 4px; justify-content: flex-start; overflow: hidden; }
+.loracore-file:hover, .loracore-foot button:hover { box-shadow: inset 0 0 0 1px var(--lc-line); }
+.loracore-file svg { color: var(--lc-faint); }
+.loracore-name { display: flex; flex: 1; min-width: 0; white-space: nowrap; text-align: left; }
+.loracore-name .is-folder { flex: 0 1000 auto; min-width: 0; overflow: hidden; text-overflow: ellipsis; color: var(--lc-faint); }
+.loracore-name .is-stem { flex: 0 1 auto; min-width: 0; overflow: hidden; text-overflow: ellipsis; }
+.loracore-row.is-missing .loracore-file { box-shadow: inset 0 0 0 1px var(--lc-error); }
+.loracore-row.is-missing .loracore-file :is(.is-folder, .is-stem, svg) { color: var(--lc-error); }
+.loracore-number { display: grid; grid-template-columns: 18px minmax(0, 1fr) 18px; overflow: hidden; }
+@container (width < 430px) {
+    .loracore.has-clip :is(.loracore-head, .loracore-row) { grid-template-columns: 16px 28px minmax(0, 1fr) 52px 52px 22px; }
+    .loracore.has-clip .loracore-number { grid-template-columns: minmax(0, 1fr); }
+    .loracore.has-clip .loracore-number button { display: none; }
+}
+.loracore-number button { height: 100%; color: var(--lc-faint); }
+.loracore-number button:hover { color: var(--lc-text); background: var(--lc-hover); }
+.loracore-number svg { width: 12px; height: 12px; }
+.loracore-number input { width: 100%; height: 100%; text-align: center; font-variant-numeric: tabular-nums; cursor: ew-resize; }
+.loracore-number input:focus { cursor: text; }
+.loracore-number.is-inherited input:not(:focus) { color: var(--lc-faint); font-style: italic; }
+.loracore-remove { width: 22px; height: 22px; color: var(--lc-faint); border-radius: 5px; }
+.loracore-remove:hover { color: var(--lc-error); background: var(--lc-hover); }
+.loracore-foot { display: flex; gap: 6px; height: 26px; }
+.loracore-foot button { padding: 0 10px; gap: 6px; white-space: nowrap; }
+.loracore-foot .is-add { flex: 1; }
+.loracore-foot button[aria-pressed="true"] { color: var(--lc-accent); box-shadow: inset 0 0 0 1px var(--lc-accent); }
+.loracore-note { padding: 6px 2px; color: var(--lc-faint); white-space: normal; }
+.loracore-picker {
+    position: fixed; inset: auto; margin: 0; padding: 6px; border: 1px solid var(--lc-line); border-radius: 8px;
+    background: var(--comfy-menu-bg, #222); color: var(--lc-text); box-shadow: 0 8px 28px #0007; pointer-events: auto;
+    font-size: 13px;
+}
+.loracore-picker:popover-open { display: flex; flex-direction: column; gap: 4px; }
+.loracore-search { display: flex; align-items: center; gap: 6px; padding: 0 8px; border-radius: 6px; background: var(--comfy-input-bg, #111); color: var(--lc-faint); }
+.loracore-search:focus-within { box-shadow: inset 0 0 0 1px var(--lc-accent); }
+.loracore .loracore-search input { flex: 1; height: 30px; color: var(--lc-text); outline: none; }
+.loracore-options { overflow: auto; min-height: 0; overscroll-behavior: contain; }
+.loracore-option { display: flex; padding: 5px 8px; border-radius: 5px; cursor: pointer; }
+.loracore-option[aria-selected="true"] { background: var(--lc-hover); }
+.loracore-option.is-current .is-stem { color: var(--lc-accent); font-weight: 600; }
+.loracore.is-report { position: relative; min-height: 90px; }
+.loracore pre {
+    position: absolute; inset: 0; margin: 0; padding: 8px 10px; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere;
+    border-radius: 6px; background: var(--lc-field); color: var(--lc-text); user-select: text; cursor: text;
+    font: 11px/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
+}
+`;
