@@ -8,7 +8,8 @@ from .inspect import inspect
 from .lorafile import trigger_words
 from .merge import merge
 from .report import Report
+from .workflow import run
 
 __version__ = "0.1.0"
 
-__all__ = ["LoraError", "Report", "__version__", "extract", "inspect", "merge", "trigger_words"]
+__all__ = ["LoraError", "Report", "__version__", "extract", "inspect", "merge", "run", "trigger_words"]

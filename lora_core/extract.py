@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .arch.base import NameStyle
 from .checkpoint import Checkpoint
 from .errors import LoraError, OptionError
 from .keymap import Component, WrittenName
@@ -17,7 +18,7 @@ from .linalg import low_rank
 from .options import EXTRACT
 from .report import Report, Stopwatch, described_file, some_names
 from .rounding import DTYPE_NAMES, round_to
-from .tensorfile import DTYPES, OnStep, PlannedTensor, TensorWriter, dtype_name, element_count
+from .tensorfile import DTYPES, OnStep, PlannedTensor, TensorWriter, byte_view, dtype_name, element_count
 
 Dialect = Literal["kohya", "comfy"]
 
@@ -59,8 +60,8 @@ def extract(
 
     Raises a LoraError that says what is wrong; then no file is left.
     """
-    values = dict(rank=rank, energy=energy, max_rank=max_rank, conv_rank=conv_rank, dialect=dialect, dtype=dtype)
-    for name, value in values.items():
+    numbers = {"rank": rank, "energy": energy, "max_rank": max_rank, "conv_rank": conv_rank}
+    for name, value in {**numbers, "dialect": dialect, "dtype": dtype}.items():
         EXTRACT.option(name).check(value)
     report = Report("extract")
     watch = Stopwatch(report)
@@ -146,13 +147,10 @@ def _extracted(
 def _jobs(before: Checkpoint, after: Checkpoint, dialect: Dialect) -> Iterator[tuple[Component, WrittenName]]:
     """Yield every tensor that both files hold, each once, by the name that it gets in the LoRA."""
     for component in before.keymap.components:
-        encoder = component.arch.role == "text_encoder"
-        names_of = {
-            "kohya": component.arch.kohya_names,
-            "comfy": component.arch.kohya_names if encoder else "here",
-        }
-        for style in ("kohya", "comfy"):
-            for name in component.written_names(names_of[style]):
+        trainers = component.arch.kohya_names
+        own: NameStyle = trainers if component.arch.role == "text_encoder" else "here"
+        for style, names in (("kohya", trainers), ("comfy", own)):
+            for name in component.written_names(names):
                 key = name.target.key
                 usable = before.shapes[key] == after.shapes.get(key) and before.file[key].is_float
                 if usable and before.file[key].nbytes and style == _style(component, name, dialect):
@@ -218,7 +216,7 @@ def _write(out: Path, tensors: Mapping[str, torch.Tensor], before: Checkpoint, r
 def _hash(plan: list[PlannedTensor], tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for tensor in plan:
-        digest.update(tensors[tensor.name].contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(byte_view(tensors[tensor.name]))
     return digest.hexdigest()
 
 

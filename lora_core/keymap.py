@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Literal, NamedTuple
 
 from .arch import ARCHES, Found
-from .arch.base import Arch, Rename, Shape, Shapes
+from .arch.base import Arch, NameStyle, Rename, Shape, Shapes
 from .dialects import DIFFUSION, Dialect, dialects_of
 from .errors import KeyCollisionError
 from .lazytorch import torch
@@ -104,7 +104,7 @@ class Component:
             for param in self._params[place.module]:
                 yield name, param
 
-    def written_names(self, style: Literal["here", "there"]) -> Iterator[WrittenName]:
+    def written_names(self, style: NameStyle) -> Iterator[WrittenName]:
         """Yield a name for every key: the checkpoint's own module, or what the rename rows call it, piece by piece."""
         seen: set[str] = set()
         for bare in (False, True):  # a parameter is a module of its own only where no module has it
@@ -308,7 +308,7 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
     return ".".join(values.get(token, token) for token in template.split("."))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _renames_of(arch: Arch) -> _Renames:
     """Return the compiled rows of `arch`, made once per process."""
     return _Renames(arch.renames)

@@ -17,6 +17,7 @@ from .arch.base import Arch
 from .dialects import DIFFUSION
 from .errors import AdapterError, WrongFileKindError
 from .keymap import split_dialect
+from .lazytorch import torch
 from .parts import split_name
 from .tensorfile import TensorFile, TensorInfo
 
@@ -76,6 +77,7 @@ class LoraFile:
         self.not_adapters: list[str] = []
         self.unsupported: dict[str, str] = {}  # module -> its kind
         self.warnings: list[str] = []
+        self._tensors: dict[str, torch.Tensor] | None = None
         try:
             modules = self._split_names()
             self._refuse_checkpoint(modules)
@@ -121,8 +123,14 @@ class LoraFile:
 
     def adapter(self, spec: AdapterSpec) -> Adapter:
         """Read the tensors of one adapter."""
-        parts = {field: self.file.tensor(info.name) for field, info in spec.parts.items()}
+        read = self.file.tensor if self._tensors is None else self._tensors.__getitem__
+        parts = {field: read(info.name) for field, info in spec.parts.items()}
         return KINDS[spec.kind].from_parts(parts, spec.scale.value)
+
+    def load(self) -> None:
+        """Read every adapter's tensors now, so that the file may be closed and adapters still be had."""
+        names = {info.name for spec in self.adapters for info in spec.parts.values()}
+        self._tensors = {name: self.file.tensor(name) for name in names}
 
     def _split_names(self) -> dict[str, list[tuple[Any, TensorInfo]]]:
         modules: dict[str, list[tuple[Any, TensorInfo]]] = defaultdict(list)
@@ -139,7 +147,8 @@ class LoraFile:
         found = detect(shapes) if len(self.not_adapters) * 2 > len(shapes) else []
         if found:
             raise WrongFileKindError(
-                f"{self.name}: is a {found[0].title} checkpoint, not a LoRA; give it as the base, or choose a LoRA file."
+                f"{self.name}: is a {found[0].title} checkpoint, not a LoRA; "
+                "give it as the base, or choose a LoRA file."
             )
         if not modules:
             some = ", ".join(repr(name) for name in list(shapes)[:3]) or "nothing"
@@ -160,7 +169,8 @@ class LoraFile:
             group = groups[part.kind, part.param]
             if part.field in group:
                 raise AdapterError(
-                    f"{self.name}: {module}: has {group[part.field].name!r} and {info.name!r}, two spellings of one part."
+                    f"{self.name}: {module}: has two spellings of one part, "
+                    f"{group[part.field].name!r} and {info.name!r}."
                 )
             group[part.field] = info
         if not groups:
@@ -168,8 +178,7 @@ class LoraFile:
             return []
         lora = groups.get(("lora", "weight"))
         try:
-            shapes = {field: info.shape for field, info in lora.items()} if lora else {}
-            rank = KINDS["lora"].delta_shape(shapes) and KINDS["lora"].rank_of(shapes) if lora else None
+            rank = _checked_rank({field: info.shape for field, info in lora.items()}) if lora else None
         except AdapterError as error:
             raise AdapterError(f"{self.name}: {module}: {error}; the file is damaged or not complete.") from error
         scale = self._scale(module, rank, alpha)
@@ -234,6 +243,11 @@ def trigger_words(path: str | os.PathLike[str]) -> list[str]:
         listed = _json_list(text)
         words += [str(word) for word in listed] if listed is not None else text.split(",")
     return list(dict.fromkeys(word.strip() for word in words if word.strip()))
+
+
+def _checked_rank(shapes: dict[str, Shape]) -> int | None:
+    KINDS["lora"].delta_shape(shapes)  # raises AdapterError if parts are missing or contradict
+    return KINDS["lora"].rank_of(shapes)
 
 
 def _number(value: Any) -> float | None:

@@ -74,17 +74,19 @@ class Node:
         return next(o for o in self.options if o.name == name)
 
 
-STRENGTH = {"low": -100.0, "high": 100.0, "step": 0.01}
+STRENGTH_LIMIT = 100.0  # as in ComfyUI: strengths go from minus this to this
 
 LORA_STACK = Socket("lora_stack", "LORA_STACK", "A stack of LoRAs, applied before this node's own.", optional=True)
 
 LORA_NAME = Option("lora_name", "LORA_FILE", "The LoRA file to apply.", default="None")
-STRENGTH_MODEL = Option(
-    "strength_model", "FLOAT", "How strongly the LoRA changes the diffusion model; may be negative.", 1.0, **STRENGTH
-)
-STRENGTH_CLIP = Option(
-    "strength_clip", "FLOAT", "How strongly the LoRA changes the text encoder; may be negative.", 1.0, **STRENGTH
-)
+
+
+def _strength(name: str, help: str) -> Option:
+    return Option(name, "FLOAT", help, 1.0, low=-STRENGTH_LIMIT, high=STRENGTH_LIMIT, step=0.01)
+
+
+STRENGTH_MODEL = _strength("strength_model", "How strongly the LoRA changes the diffusion model; may be negative.")
+STRENGTH_CLIP = _strength("strength_clip", "How strongly the LoRA changes the text encoder; may be negative.")
 ON_UNMATCHED = Option(
     "on_unmatched",
     "COMBO",

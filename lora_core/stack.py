@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import OptionError
-from .options import STRENGTH
+from .options import STRENGTH_LIMIT
 
 ROWS_VERSION = 1
 
@@ -85,6 +85,11 @@ def stack_of(rows: Iterable[Row]) -> list[StackEntry]:
     return [row.entry() for row in rows if row.on and row.name not in ("", "None")]
 
 
+def stack_of_one(name: str, strength_model: float, strength_clip: float) -> list[StackEntry]:
+    """Return a stack of one file, or an empty one for the name "None"."""
+    return [] if name in ("", "None") else [as_entry((name, strength_model, strength_clip))]
+
+
 def join_stacks(first: Iterable[Any] | None, then: Iterable[StackEntry]) -> list[StackEntry]:
     """Return both stacks as one new list; `first` may come from any pack and is left as it is."""
     return [as_entry(item) for item in first or () if item[0] not in ("", "None", None)] + list(then)
@@ -110,7 +115,7 @@ def check_strength(value: Any, where: str) -> float:
         number = float(value)
     except ValueError as error:
         raise OptionError(f"{where}: strength must be a number, found {value!r}.") from error
-    if not (math.isfinite(number) and STRENGTH["low"] <= number <= STRENGTH["high"]):
+    if not (math.isfinite(number) and abs(number) <= STRENGTH_LIMIT):
         raise OptionError(f"{where}: strength must be within -100 and 100, found {value!r}.")
     return number
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeGuard
 
 from .errors import FileChangedError, FileFormatError, OutputError
 from .lazytorch import torch
@@ -231,8 +231,7 @@ class TensorWriter:
                 f"got {tensor.dtype} {tuple(tensor.shape)}."
             )
         if info.nbytes:
-            flat = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8)
-            self._put_bytes(info, memoryview(flat.numpy()))
+            self._put_bytes(info, byte_view(tensor))
         self._missing.discard(name)
 
     def copy(self, name: str, source: TensorFile, on_bytes: Callable[[int], None] | None = None) -> None:
@@ -251,7 +250,7 @@ class TensorWriter:
         with _as_output_error(self.path):
             os.fsync(self._fd)
             self._check_written(verify)
-            os.chmod(self._fd if os.chmod in os.supports_fd else self._temporary, _final_mode(self.path))
+            self._temporary.chmod(_final_mode(self.path))
             os.close(self._fd)
             self._fd = -1
             _give_name(self._temporary, self.path, self._overwrite)
@@ -288,6 +287,12 @@ def element_count(shape: Iterable[int]) -> int:
     for size in shape:
         count *= size
     return count
+
+
+def byte_view(tensor: torch.Tensor) -> memoryview:
+    """Return a tensor's elements as bytes, without a copy where they lie in order in memory."""
+    flat: Any = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(flat)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -428,7 +433,7 @@ def _check_info(path: Path, name: str, value: Any, data_start: int) -> TensorInf
     return TensorInfo(name, dtype, tuple(shape), data_start + offsets[0], nbytes)
 
 
-def _is_counts(value: Any) -> bool:
+def _is_counts(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
 
 

@@ -1,7 +1,15 @@
-"""Temporary: the schema of Load LoRA, until the live patching lands."""
+"""Load LoRA: applies a LoRA, a stack, or both to a loaded model and its text encoder."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from ..lora_core.lorafile import trigger_words
 from ..lora_core.options import LOAD
+from ..lora_core.stack import StackEntry, join_stacks, stack_of_one
+from . import host
 from .host import io
+from .live import apply_live
 from .schema import schema_of
 
 
@@ -11,8 +19,31 @@ class LoadLora(io.ComfyNode):
         return schema_of(LOAD)
 
     @classmethod
-    def execute(cls, model, clip=None, **options) -> io.NodeOutput:
-        raise NotImplementedError("Load LoRA is not here yet.")
+    def validate_inputs(cls, lora_name: str | None = None) -> bool | str:
+        return host.problem(host.lora_path, () if lora_name in ("None", "") else (lora_name,))
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name: str | None = None, lora_stack: Any = None, **_: Any) -> list[Any]:
+        return host.fingerprint(host.lora_path, (lora_name,))
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        lora_name: str,
+        strength_model: float,
+        strength_clip: float,
+        clip: Any = None,
+        lora_stack: list[Any] | None = None,
+        **options: Any,
+    ) -> io.NodeOutput:
+        own = stack_of_one(lora_name, strength_model, strength_clip)
+        entries: list[StackEntry] = [host.located(entry) for entry in join_stacks(lora_stack, own)]
+        applied = apply_live(model, clip, entries, **options)
+        text = applied.report.text() or "no LoRA: the model passes through unchanged"
+        words = ", ".join(dict.fromkeys(word for entry in entries for word in trigger_words(entry.path)))
+        shown = {"text": (text,), "report": (applied.report.to_dict(),)}
+        return io.NodeOutput(applied.model, applied.clip, text, words, ui=shown)
 
 
 NODES = [LoadLora]

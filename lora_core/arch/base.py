@@ -13,6 +13,7 @@ from typing import Literal
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]  # key -> shape
+NameStyle = Literal["here", "there"]  # the checkpoint's own names, or those that the rename rows give
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Arch:
     editions: tuple[Edition, ...] = ()
     text_encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # encoder's id -> numbers, usual first
     marks: tuple[Mark, ...] = ()
-    kohya_names: Literal["here", "there"] = "here"  # which names kohya's trainers write
+    kohya_names: NameStyle = "here"  # which names kohya's trainers write
     kohya_modules: str = ""  # kohya's trainers name only modules that begin so
 
 

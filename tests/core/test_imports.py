@@ -17,11 +17,11 @@ REPO = Path(__file__).resolve().parents[2]
 # A module may import modules of its own level and of those before it. A package counts as one module.
 LEVELS = (
     ("errors", "options", "lazytorch"),
-    ("report", "parts", "dialects", "arch", "tensorfile", "rounding", "stack"),
+    ("report", "parts", "dialects", "arch", "tensorfile", "rounding", "stack", "naming", "resolve"),
     ("keymap", "adapters", "linalg"),
     ("lorafile", "checkpoint", "apply"),
     ("matching",),
-    ("merge", "extract", "resize", "combine", "convert", "inspect", "resolve"),
+    ("merge", "extract", "resize", "combine", "convert", "inspect", "graph"),
     ("workflow", "demo"),
     ("cli", "__init__"),
     ("__main__",),

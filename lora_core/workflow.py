@@ -1,0 +1,150 @@
+"""Run a workflow file's LoRA Core nodes without ComfyUI: Stack LoRAs, Merge to Checkpoint, Extract LoRA."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .errors import LoraError, OptionError, WorkflowError
+from .extract import extract
+from .graph import GraphNode, Link, read_graph
+from .lorafile import trigger_words
+from .merge import merge
+from .naming import new_path
+from .options import EXTRACT, LOAD, MERGE, NODES, STACK, Node
+from .report import Report
+from .resolve import resolve
+from .stack import StackEntry, join_stacks, lora_text, parse_rows, stack_of
+from .tensorfile import OnStep
+
+MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
+LORAS = "loras"
+
+
+def run(
+    workflow: str | os.PathLike[str],
+    *,
+    models: str | os.PathLike[str] = "models",
+    output: str | os.PathLike[str] | None = None,
+    on_step: OnStep | None = None,
+) -> list[Report]:
+    """Run the LoRA Core output nodes of a workflow file, in either format, and return their reports in order.
+
+    `models` is a folder like ComfyUI's: checkpoints, diffusion_models, text_encoders, loras. Results go to `output`,
+    or where the nodes would put them inside `models`. Raises WorkflowError naming a node that needs ComfyUI.
+    """
+    graph = read_graph(workflow)
+    outputs = [node for node in graph.values() if node.type in (MERGE.id, EXTRACT.id) and not node.bypassed]
+    live = [_named(node) for node in graph.values() if node.type == LOAD.id]
+    if not outputs:
+        needs = f"; {live[0]} needs a model loaded in ComfyUI, so run it there" if live else ""
+        raise WorkflowError(
+            f"{Path(workflow).name}: no Merge to Checkpoint or Extract LoRA node that can run without ComfyUI{needs}."
+        )
+    runner = _Runner(graph, Path(models), Path(output) if output is not None else None, on_step)
+    for node in outputs:
+        runner.results(node.id)
+    for name in live:
+        runner.reports[-1].warnings.append(f"{name} was not run: it needs a model loaded in ComfyUI.")
+    return runner.reports
+
+
+class _Runner:
+    """Evaluates nodes on demand, each once."""
+
+    def __init__(self, graph: dict[str, GraphNode], models: Path, output: Path | None, on_step: OnStep | None) -> None:
+        self._graph, self._models, self._output, self._on_step = graph, models, output, on_step
+        self._results: dict[str, tuple[Any, ...]] = {}
+        self._running: set[str] = set()
+        self._written: dict[str, Path] = {}  # the name that a node gives on -> the file
+        self.reports: list[Report] = []
+
+    def results(self, node_id: str) -> tuple[Any, ...]:
+        """Return what the node puts out, one item for each slot."""
+        if node_id not in self._results:
+            node = self._graph.get(node_id)
+            if node is None:
+                raise WorkflowError(f"node {node_id}: is wired to another, but missing or muted.")
+            kinds: dict[str, Callable[[GraphNode], tuple[Any, ...]]] = {
+                STACK.id: self._stack,
+                MERGE.id: self._merge,
+                EXTRACT.id: self._extract,
+            }
+            if node.type not in kinds:
+                raise WorkflowError(f"{_named(node)} needs ComfyUI: only LoRA Core's own nodes run without it.")
+            if node_id in self._running:
+                raise WorkflowError(f"{_named(node)}: is wired to itself.")
+            self._running.add(node_id)
+            try:
+                self._results[node_id] = kinds[node.type](node)
+            except LoraError as error:
+                if not isinstance(error, WorkflowError):
+                    raise type(error)(f"{_named(node)}: {error}") from error
+                raise
+        return self._results[node_id]
+
+    def _stack(self, node: GraphNode) -> tuple[Any, ...]:
+        inputs = self._inputs(node, STACK)
+        entries = join_stacks(inputs["lora_stack"], [] if node.bypassed else stack_of(parse_rows(inputs["rows"])))
+        words = dict.fromkeys(word for entry in entries for word in trigger_words(self._lora(entry[0])))
+        return entries, lora_text(entries), ", ".join(words)
+
+    def _merge(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, MERGE)
+        base, folder = self._model(options.pop("checkpoint"))
+        entries = join_stacks(options.pop("lora_stack"), [])
+        loras = [StackEntry(str(self._lora(name)), model, clip) for name, model, clip in entries]
+        out = self._new_path(folder, options.pop("filename_prefix"))
+        report = merge(base, loras, out, **options, on_step=self._on_step)
+        return self._finished(report, out)
+
+    def _extract(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, EXTRACT)
+        base, tuned = (self._model(options.pop(name))[0] for name in ("base", "tuned"))
+        out = self._new_path(LORAS, options.pop("filename_prefix"))
+        report = extract(base, tuned, out, **options, on_step=self._on_step)
+        return self._finished(report, out)
+
+    def _finished(self, report: Report, out: Path) -> tuple[Any, ...]:
+        self.reports.append(report)
+        self._written[out.name] = out
+        return out.name, report.text()
+
+    def _inputs(self, node: GraphNode, declared: Node) -> dict[str, Any]:
+        """Return every declared input by name: what is wired, else what is set, else the default."""
+        values: dict[str, Any] = {}
+        for item in declared.inputs:
+            value = node.inputs.get(item.name, getattr(item, "default", None))
+            values[item.name] = self.results(value.node)[value.slot] if isinstance(value, Link) else value
+        return values
+
+    def _model(self, name: Any) -> tuple[Path, str]:
+        """Return the file and the folder that a model name means: checkpoints, or the folder that it begins with."""
+        if name in self._written:
+            return self._written[name], MODEL_FOLDERS[0]
+        head, _, rest = str(name).replace("\\", "/").partition("/")
+        if head in MODEL_FOLDERS[1:] and rest and not (self._models / MODEL_FOLDERS[0] / str(name)).is_file():
+            return self._file(head, rest), head
+        return self._file(MODEL_FOLDERS[0], str(name)), MODEL_FOLDERS[0]
+
+    def _lora(self, name: str) -> Path:
+        return self._written.get(name) or self._file(LORAS, name)
+
+    def _file(self, folder: str, name: str) -> Path:
+        root = self._models / folder
+        listed = [path.relative_to(root).as_posix() for path in root.rglob("*.safetensors")] if root.is_dir() else []
+        return root / resolve(name, listed, str(root))
+
+    def _new_path(self, folder: str, prefix: Any) -> Path:
+        if not isinstance(prefix, str):
+            raise OptionError(f"filename_prefix: expected text, found {prefix!r}.")
+        root = self._output or self._models / folder
+        root.mkdir(parents=True, exist_ok=True)
+        return new_path([root], prefix)
+
+
+def _named(node: GraphNode) -> str:
+    declared = NODES.get(node.type)
+    return f"node {node.id} ({declared.display_name if declared else node.type})"

@@ -1,0 +1,149 @@
+"""A stack on a loaded model: ComfyUI's ModelPatcher holds the patches, and LoRA Core computes them.
+
+One patch per weight carries all adapters of the stack for it, so the live weight comes from the same function as the
+merged file's. Facts about the host that this relies on: a patch is rebuilt as `type(patch)(loaded_keys, weights)` when
+tensors move between devices, so everything sits in `weights`, nested tuples of tensors and plain values.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..lora_core.apply import Placed, apply_stack
+from ..lora_core.arch import Found, detect
+from ..lora_core.errors import UnknownArchError
+from ..lora_core.keymap import KeyMap
+from ..lora_core.lorafile import LoraFile, Semantics
+from ..lora_core.matching import OnUnmatched, StackedLora, match_stack
+from ..lora_core.report import Report, Stopwatch, described_file
+from ..lora_core.stack import StackEntry
+from .host import WeightAdapterBase
+
+CACHED_BYTES = 2 * 2**30  # tensors of LoRA files kept between runs; patches in use hold theirs anyway
+
+
+class KeyStack(WeightAdapterBase):
+    """All adapters that a stack has for one weight."""
+
+    name = "lora_core"
+
+    def __init__(self, loaded_keys: set[str], weights: tuple[Any, ...]) -> None:
+        self.loaded_keys = loaded_keys
+        self.weights = weights
+
+    @classmethod
+    def of(cls, placed: Iterable[Placed]) -> KeyStack:
+        stack = tuple((type(p.adapter), *p.adapter.state(), p.target, p.strength, p.name) for p in placed)
+        return cls({name for *_, name in stack}, stack)
+
+    def calculate_weight(
+        self,
+        weight: Any,
+        key: str,
+        strength: float,
+        strength_model: float,
+        offset: Any,
+        function: Any,
+        intermediate_dtype: Any = None,
+        original_weight: Any = None,
+    ) -> Any:
+        """Return the weight with the stack applied, in fp32, so that the host rounds once."""
+        placed = [
+            Placed(kind.from_state(tensors, scale), target, adapter_strength * strength, name)
+            for kind, tensors, scale, target, adapter_strength, name in self.weights
+        ]
+        return apply_stack(weight, placed)
+
+    def h(self, x: Any, base_out: Any) -> Any:
+        raise RuntimeError("LoRA Core: bypass mode is not supported; use Load LoRA, which patches the weights.")
+
+
+@dataclass(frozen=True)
+class Applied:
+    model: Any
+    clip: Any
+    report: Report
+
+
+def apply_live(
+    model: Any,
+    clip: Any,
+    entries: Sequence[StackEntry],
+    *,
+    semantics: Semantics = "paper",
+    on_unmatched: OnUnmatched = "warn",
+) -> Applied:
+    """Return clones of `model` and `clip` with the stack as patches; each entry's `path` names its file.
+
+    Raises a LoraError as `merge` does: the same stack fails with the same words.
+    """
+    report = Report("load")
+    watch = Stopwatch(report)
+    keymap, found = _keymap_of(model, clip)
+    stack = [StackedLora(_read_lora(Path(entry.path), semantics), entry[1], entry[2]) for entry in entries]
+    match = match_stack(stack, keymap, found, on_unmatched)
+    patches = {key: KeyStack.of(item.read() for item in placed) for key, placed in match.by_key.items()}
+    model, clip = model.clone(), clip.clone() if clip is not None else None
+    taken = set(model.add_patches(patches))
+    if clip is not None:
+        taken |= set(clip.add_patches(patches))
+    if taken != set(patches):
+        missing = sorted(set(patches) - taken)
+        raise UnknownArchError(f"ComfyUI did not take {len(missing)} patches, e.g. {missing[0]!r}; please report this.")
+    report.inputs = [described_file(item.lora.path) for item in stack]
+    report.arch, report.title = "+".join(f.id for f in found), found[0].title
+    report.loras, report.warnings = match.reports, match.warnings
+    return Applied(model, clip, watch.stop())
+
+
+# What was read before is kept: key maps as long as their model lives, LoRA files up to a size
+
+_lock = threading.Lock()
+_keymaps: weakref.WeakKeyDictionary[Any, tuple[Any, KeyMap, list[Found]]] = weakref.WeakKeyDictionary()
+_files: OrderedDict[tuple[str, int, int, str], LoraFile] = OrderedDict()
+
+
+def _keymap_of(model: Any, clip: Any) -> tuple[KeyMap, list[Found]]:
+    """Return the targets of a loaded model and its text encoder, made once for each pair."""
+    diffusion, encoder = model.model, clip.cond_stage_model if clip is not None else None
+    with _lock:
+        known = _keymaps.get(diffusion)
+        if known and (known[0]() if known[0] else None) is encoder:
+            return known[1:]
+        files: list[tuple[dict[str, tuple[int, ...]], list[Found]]] = []
+        for module in (diffusion, encoder):
+            if module is not None:
+                shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+                files.append((shapes, detect(shapes)))
+        found = [item for _, items in files for item in items]
+        if not files[0][1]:
+            raise UnknownArchError(
+                f"LoRA Core does not know this model's architecture yet ({type(diffusion).__name__}); "
+                "use ComfyUI's own Load LoRA for it."
+            )
+        keymap = KeyMap(*files)
+        _keymaps[diffusion] = (weakref.ref(encoder) if encoder is not None else None, keymap, found)
+        return keymap, found
+
+
+def _read_lora(path: Path, semantics: Semantics) -> LoraFile:
+    """Return the file with its tensors in memory, from the last run if it has not changed."""
+    stat = path.stat()
+    key = (str(path), stat.st_size, stat.st_mtime_ns, semantics)
+    with _lock:
+        if key in _files:
+            _files.move_to_end(key)
+            return _files[key]
+        with LoraFile(path, semantics) as lora:
+            lora.load()
+            lora.file.check_unchanged()
+        _files[key] = lora
+        while len(_files) > 1 and sum(size for _, size, _, _ in _files) > CACHED_BYTES:
+            _files.popitem(last=False)
+        return lora
