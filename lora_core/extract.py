@@ -149,7 +149,8 @@ def _jobs(before: Checkpoint, after: Checkpoint, dialect: Dialect) -> Iterator[t
     for component in before.keymap.components:
         trainers = component.arch.kohya_names
         own: NameStyle = trainers if component.arch.role == "text_encoder" else "here"
-        for style, names in (("kohya", trainers), ("comfy", own)):
+        names_of: dict[Dialect, NameStyle] = {"kohya": trainers, "comfy": own}
+        for style, names in names_of.items():
             for name in component.written_names(names):
                 key = name.target.key
                 usable = before.shapes[key] == after.shapes.get(key) and before.file[key].is_float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..lora_core.extract import extract
 from ..lora_core.options import EXTRACT
 from . import host
 from .host import io, ui
@@ -26,8 +27,6 @@ class ExtractLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, base: str, tuned: str, filename_prefix: str, **options: Any) -> io.NodeOutput:
-        from ..lora_core import extract  # noqa: PLC0415
-
         out = host.new_lora_path(filename_prefix)
         report = extract(host.model_path(base), host.model_path(tuned), out, **options, on_step=host.progress())
         picture = energy_picture(report)

@@ -7,7 +7,6 @@ Names use forward slashes in our own lists, so that a workflow works on every sy
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,17 @@ from comfy.weight_adapter.base import WeightAdapterBase
 from comfy_api.latest import ComfyExtension, io, ui
 
 from ..lora_core.errors import FileFormatError, OutputError
+from ..lora_core.naming import new_path
+from ..lora_core.resolve import resolve
 from ..lora_core.stack import StackEntry
 
 __all__ = [
-    "ComfyExtension", "WeightAdapterBase", "fingerprint", "io", "listed_name", "located", "lora_names", "lora_path", "model_folder",
-    "model_names", "model_path", "new_lora_path", "new_model_path", "problem", "progress", "ui",
+    "ComfyExtension", "WeightAdapterBase", "fingerprint", "io", "listed_name", "located", "lora_names", "lora_path",
+    "model_folder", "model_names", "model_path", "new_lora_path", "new_model_path", "problem", "progress", "ui",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
 LEGACY_ROOTS = ("unet", "clip")  # models/unet and models/clip: still listed, but not where anyone looks for a new file
-RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
-FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*]')
 
 
 def lora_names() -> list[str]:
@@ -38,16 +37,16 @@ def lora_names() -> list[str]:
 
 def lora_path(name: str) -> Path:
     """Return the file that `name` means in the loras folders, or raise FileFormatError."""
-    path = _full_path("loras", name)
-    if path is None:
-        raise FileFormatError(f"{name}: no such file in the loras folders; choose another, or refresh the list.")
-    return path
+    return _path("loras", resolve(name, lora_names(), "the loras folders"))
 
 
 def located(entry: StackEntry) -> StackEntry:
-    """Return the entry with the path of its file, or raise FileFormatError."""
+    """Return the entry with its file's path, and the name as it is listed; raises FileFormatError without a file."""
     name, strength_model, strength_clip = entry
-    path = entry.path or str(lora_path(name))
+    path = entry.path
+    if not path:
+        name = resolve(name, lora_names(), "the loras folders")
+        path = str(_path("loras", name))
     return StackEntry(name, strength_model, strength_clip, blocks=entry.blocks, hash=entry.hash, path=path)
 
 
@@ -58,13 +57,7 @@ def model_names() -> list[str]:
 
 def model_path(name: str) -> Path:
     """Return the file that a name of `model_names` means, or raise FileFormatError."""
-    folder, inside = _model(name)
-    path = _full_path(folder, inside)
-    if path is None:
-        raise FileFormatError(
-            f"{name}: no such file in the {', '.join(MODEL_FOLDERS)} folders; choose another, or refresh the list."
-        )
-    return path
+    return _path(*_model(name))
 
 
 def model_folder(name: str) -> str:
@@ -124,60 +117,27 @@ def progress() -> Callable[[int, int], None]:
     return on_step
 
 
+def _path(folder: str, name: str) -> Path:
+    """Return the file of a listed name, which may have gone since."""
+    found = folder_paths.get_full_path(folder, name)
+    if found is None:
+        raise FileFormatError(f"{name}: no longer in the {folder} folder; refresh the list.")
+    return Path(found)
+
+
 def _names(folder: str) -> list[str]:
     return [name.replace(os.sep, "/") for name in folder_paths.get_filename_list(folder)]
 
 
-def _full_path(folder: str, name: str) -> Path | None:
-    """Return the file; a name saved on Windows is also tried with its backslashes turned."""
-    for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
-        found = folder_paths.get_full_path(folder, spelling)
-        if found is not None:
-            return Path(found)
-    return None
-
-
 def _model(name: str) -> tuple[str, str]:
     """Return the folder and the name inside it; a checkpoint of exactly this name comes first."""
+    found = resolve(name, model_names(), f"the {', '.join(MODEL_FOLDERS)} folders")
     checkpoints, *others = MODEL_FOLDERS
-    head, _, rest = name.replace("\\", "/").partition("/")
-    if head in others and rest and _full_path(checkpoints, name) is None:
-        return head, rest
-    return checkpoints, name
+    head, _, rest = found.partition("/")
+    is_other = head in others and rest and folder_paths.get_full_path(checkpoints, found) is None
+    return (head, rest) if is_other else (checkpoints, found)
 
 
 def _new_path(folder: str, filename_prefix: str) -> Path:
-    """Return `PREFIX_00001_.safetensors` with the first number that no root of `folder` uses; makes the subfolder."""
-    *subfolders, stem = _checked_prefix(filename_prefix)
     roots = [Path(root) for root in folder_paths.get_folder_paths(folder)]
-    root = next((root for root in roots if root.name not in LEGACY_ROOTS), roots[0])
-    parent = root.joinpath(*subfolders)
-    if not folder_paths.is_within_directory(str(root), str(parent)):
-        raise OutputError(f"filename_prefix {filename_prefix!r}: leads out of the {folder} folder through a link.")
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"filename_prefix {filename_prefix!r}: can't make the folder ({error.strerror}).") from error
-    # The same name in another root would hide this file from the loaders, so all roots count.
-    number = 1 + max(_used_number(other.joinpath(*subfolders), stem) for other in roots)
-    return parent / f"{stem}_{number:05}_.safetensors"
-
-
-def _used_number(parent: Path, stem: str) -> int:
-    pattern = re.compile(re.escape(stem) + r"_(\d+)_\.safetensors", re.IGNORECASE)
-    found = [pattern.fullmatch(path.name) for path in parent.iterdir()] if parent.is_dir() else []
-    return max((int(match[1]) for match in found if match), default=0)
-
-
-def _checked_prefix(filename_prefix: str) -> list[str]:
-    """Return the parts of a prefix that is a plain relative path on every system, or raise OutputError."""
-    prefix = filename_prefix.strip().replace("\\", "/").removesuffix(".safetensors")
-    parts = prefix.split("/")
-    for part in parts:
-        wrong = part in ("", ".", "..") or part != part.strip() or part.endswith(".") or len(part.encode()) > 200
-        if wrong or FORBIDDEN.search(part) or RESERVED.fullmatch(part):
-            raise OutputError(
-                f"filename_prefix {filename_prefix!r}: {part!r} can't be part of a file name; "
-                "expected a name like 'folder/name', inside the models folder."
-            )
-    return parts
+    return new_path(sorted(roots, key=lambda root: root.name in LEGACY_ROOTS), filename_prefix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..lora_core.merge import merge
 from ..lora_core.options import MERGE
 from ..lora_core.stack import StackEntry, join_stacks
 from . import host
@@ -26,8 +27,6 @@ class MergeToCheckpoint(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint: str, lora_stack: list[Any], filename_prefix: str, **options: Any) -> io.NodeOutput:
-        from ..lora_core import merge  # noqa: PLC0415
-
         out = host.new_model_path(checkpoint, filename_prefix)
         loras = [file_entry(entry) for entry in join_stacks(lora_stack, ())]
         report = merge(host.model_path(checkpoint), loras, out, **options, on_step=host.progress())

@@ -22,7 +22,7 @@ class Block:
 
     name: str
     energy: float  # retained share of the squared change, 0 to 1
-    ranks: tuple[int, int]  # smallest and largest
+    ranks: tuple[int, int] | None  # smallest and largest; None if all its layers are stored whole
     layers: int
 
 
@@ -76,7 +76,7 @@ def _bar(pen: ImageDraw.ImageDraw, block: Block, top: float, row: int, span: tup
     pen.rounded_rectangle((left, middle - half, right, middle + half), 3, TRACK)
     if share > 0:
         pen.rounded_rectangle((left, middle - half, left + (right - left) * share, middle + half), 3, BAR)
-    low, high = block.ranks
+    low, high = block.ranks or ("whole", "whole")
     rank = f"{low}" if low == high else f"{low}-{high}"
     pen.text((right + 64, middle), f"{share:.1%}", INK, _font(size), anchor="rm")
     pen.text((WIDTH - MARGIN, middle), rank, FAINT, _font(size), anchor="rm")
@@ -86,8 +86,8 @@ def _block(name: str, layers: list[Mapping[str, Any]]) -> Block:
     weights = [float(layer["norm"]) ** 2 for layer in layers]
     total = sum(weights)
     kept = sum(weight * float(layer["energy"]) for weight, layer in zip(weights, layers, strict=True))
-    ranks = [int(layer["rank"]) for layer in layers]
-    return Block(name, kept / total if total else 1.0, (min(ranks), max(ranks)), len(layers))
+    ranks = [int(layer["rank"]) for layer in layers if layer["rank"] is not None]
+    return Block(name, kept / total if total else 1.0, (min(ranks), max(ranks)) if ranks else None, len(layers))
 
 
 def _family(name: str) -> str:

@@ -49,12 +49,13 @@ def test_new_lora_path_counts_up_and_never_names_an_existing_file(server: Server
 @pytest.mark.parametrize(
     "like, folder",
     [
-        ("base.safetensors", "checkpoints"),
-        ("diffusion_models/base.safetensors", "diffusion_models"),
-        ("text_encoders/sub/base.safetensors", "text_encoders"),
+        ("like/one.safetensors", "checkpoints"),
+        ("diffusion_models/like/two.safetensors", "diffusion_models"),
+        ("text_encoders/like/three.safetensors", "text_encoders"),
     ],
 )
 def test_new_model_path_is_in_the_folder_of_the_model(server: Server, like: str, folder: str) -> None:
+    place(server, like if like.startswith(folder) else f"{folder}/{like}")
     assert call(server, "new_model_path", like, "merged") == str(server.models / folder / "merged_00001_.safetensors")
 
 
@@ -133,11 +134,21 @@ def test_checkpoint_of_exactly_this_name_comes_first(server: Server) -> None:
     assert call(server, "model_folder", name) == "checkpoints"
 
 
+def test_a_moved_file_is_found_by_its_own_name_if_only_one_fits(server: Server) -> None:
+    write_lora(server, "moved/here/Wanderer.safetensors")
+    expected = str(server.models / "loras/moved/here/Wanderer.safetensors")
+    assert call(server, "lora_path", "old\\place\\wanderer.safetensors") == expected
+    write_lora(server, "moved/there/wanderer.safetensors")
+    kind, message = call(server, "lora_path", "old/place/wanderer.safetensors")
+    assert kind == "FileFormatError"
+    assert "several files" in message
+
+
 def test_missing_names_are_reported(server: Server) -> None:
     for function in ("lora_path", "model_path"):
         kind, message = call(server, function, "not/here.safetensors")
         assert kind == "FileFormatError"
-        assert message.startswith("not/here.safetensors: no such file")
+        assert message.startswith("not/here.safetensors: no such file in the")
 
 
 def test_name_cannot_leave_the_folder(server: Server) -> None:

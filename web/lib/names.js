@@ -22,3 +22,21 @@ export function searchNames(names, query) {
     const inFile = found.filter((name) => contains(splitName(name).stem));
     return [...inFile, ...found.filter((name) => !inFile.includes(name))];
 }
+
+/**
+ * Returns the one of `names` that a saved name means, as the node finds it: the same name, then without regard to
+ * case, then by the file's own name where only one fits; null if none does or several do.
+ * @param {string} name
+ * @param {string[]} names
+ * @returns {string | null}
+ */
+export function findName(name, names) {
+    if (names.includes(name)) return name;
+    const lower = (/** @type {string} */ text) => text.toLowerCase();
+    const own = (/** @type {string} */ text) => lower(text).slice(text.lastIndexOf("/") + 1);
+    for (const same of [lower, own]) {
+        const fitting = names.filter((candidate) => same(candidate) === same(name));
+        if (fitting.length) return fitting.length === 1 ? fitting[0] : null;
+    }
+    return null;
+}

@@ -1,7 +1,7 @@
 // @ts-check
 /** The row editor of Stack LoRAs: a DOM widget whose value is the versioned object of lib/rows.js. */
 
-import { splitName } from "../lib/names.js";
+import { findName, splitName } from "../lib/names.js";
 import { isNewer, moved, newRow, parseRows } from "../lib/rows.js";
 import { element, icon, ICONS } from "./dom.js";
 import { strengthField, switchButton } from "./fields.js";
@@ -156,7 +156,8 @@ class RowsEditor {
     row(/** @type {number} */ index) {
         const row = this.value.rows[index];
         const { stem } = splitName(row.name);
-        const missing = row.name !== "" && !this.names.includes(row.name);
+        const found = findName(row.name, this.names);
+        const missing = row.name !== "" && found === null;
         const made = element("div", {
             class: `loracore-row${row.on ? "" : " is-off"}${missing ? " is-missing" : ""}`, role: "listitem",
         });
@@ -170,7 +171,7 @@ class RowsEditor {
         made.append(
             this.grip(made, index, stem),
             switchButton(`Use ${stem}`, row.on, (on) => this.change(() => (row.on = on))),
-            this.fileButton(row, missing),
+            this.fileButton(row, found),
             strength.root,
             ...(clip ? [clip.root] : []),
             element("button", { class: "loracore-remove", type: "button", "aria-label": `Remove ${stem}`, title: "Remove", onclick: remove },
@@ -189,8 +190,14 @@ class RowsEditor {
         return field;
     }
 
-    fileButton(/** @type {import("../lib/rows.js").Row} */ row, /** @type {boolean} */ missing) {
-        const title = missing ? `${row.name}: not in your loras folders` : row.name;
+    /**
+     * @param {import("../lib/rows.js").Row} row
+     * @param {string | null} found the file that the row's name means
+     */
+    fileButton(row, found) {
+        const missing = row.name !== "" && found === null;
+        const title = missing ? `${row.name}: not in your loras folders`
+            : found && found !== row.name ? `${row.name}, found as ${found}` : row.name;
         const made = element("button", {
             class: "loracore-file", type: "button", title, "aria-haspopup": "listbox",
             "aria-label": missing ? `LoRA file, missing: ${row.name}` : `LoRA file: ${row.name || "none"}`,
