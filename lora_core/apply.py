@@ -9,6 +9,7 @@ from .adapters import Adapter
 from .errors import AdapterError
 from .keymap import Target
 from .lazytorch import torch
+from .options import Semantics
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +22,16 @@ class Placed:
     name: str = ""
 
 
-def apply_stack(weight: torch.Tensor, stack: Iterable[Placed]) -> torch.Tensor:
+def apply_stack(weight: torch.Tensor, stack: Iterable[Placed], semantics: Semantics = "paper") -> torch.Tensor:
     """Return `weight` with the stack applied in order, as a new fp32 tensor; the caller rounds once.
 
     Low-rank updates of one target become a single product [s₁·up₁ | s₂·up₂ | …] · [down₁; down₂; …]. That changes the
     order of sums only, so an adapter that depends on the running weight first waits for what came before it.
+    `semantics="comfyui"` adds one update after the other instead, with the roundings of ComfyUI's own loader in fp32.
     """
     result = weight.to(torch.float32, copy=True)
+    if semantics == "comfyui":
+        return _applied_one_by_one(result, stack)
     waiting: dict[Target, list[tuple[torch.Tensor, torch.Tensor]]] = {}
     for placed in stack:
         if placed.strength == 0:
@@ -43,6 +47,18 @@ def apply_stack(weight: torch.Tensor, stack: Iterable[Placed]) -> torch.Tensor:
         placed.target.put(result, part + placed.strength * _on(result.device, placed.adapter).delta(part))
     _add_products(result, waiting)
     return result
+
+
+def _applied_one_by_one(weight: torch.Tensor, stack: Iterable[Placed]) -> torch.Tensor:
+    for placed in stack:
+        part = placed.target.take(weight)
+        tensors, scale = _on(weight.device, placed.adapter).state()
+        if placed.adapter.additive:  # strength · scale is one number there, rounded once
+            delta = placed.adapter.from_state(tensors, placed.strength * scale).delta(part)
+        else:
+            delta = placed.strength * placed.adapter.from_state(tensors, scale).delta(part)
+        placed.target.put(weight, part + delta)
+    return weight
 
 
 def check_finite(placed: Placed) -> None:

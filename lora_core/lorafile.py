@@ -18,10 +18,9 @@ from .dialects import DIFFUSION
 from .errors import AdapterError, WrongFileKindError
 from .keymap import split_dialect
 from .lazytorch import torch
+from .options import Semantics
 from .parts import split_name
 from .tensorfile import TensorFile, TensorInfo
-
-Semantics = Literal["paper", "comfyui"]
 
 # Keys that writers put into the safetensors header
 PEFT_METADATA = "lora_adapter_metadata"  # diffusers: JSON of the LoraConfigs, keys prefixed by the component

@@ -13,9 +13,9 @@ from .apply import apply_stack
 from .checkpoint import Checkpoint
 from .errors import OptionError
 from .lazytorch import torch
-from .lorafile import LoraFile, Semantics
-from .matching import Match, OnUnmatched, PlacedSpec, StackedLora, match_stack
-from .options import MERGE, MERGE_DTYPE
+from .lorafile import LoraFile
+from .matching import Match, OnUnmatched, StackedLora, match_stack
+from .options import MERGE, MERGE_DTYPE, Semantics
 from .report import Report, Stopwatch, described_file
 from .rounding import DTYPE_NAMES, round_to
 from .stack import check_strength
@@ -69,7 +69,7 @@ def merge(
         sources = [checkpoint.path, *(item.lora.path for item in stack)]
         metadata = _metadata(checkpoint.file.metadata, stack, semantics)
         with TensorWriter(out, plan, metadata, overwrite=overwrite, inputs=sources) as writer:
-            _write(writer, checkpoint, plan, match, report, on_step)
+            _write(writer, checkpoint, plan, match, semantics, report, on_step)
             for file in (checkpoint.file, *(item.lora.file for item in stack)):
                 file.check_unchanged()
             writer.commit(verify=verify)
@@ -110,6 +110,7 @@ def _write(
     checkpoint: Checkpoint,
     plan: Sequence[PlannedTensor],
     match: Match,
+    semantics: Semantics,
     report: Report,
     on_step: OnStep | None,
 ) -> None:
@@ -127,17 +128,14 @@ def _write(
         if placed is None and planned.dtype == checkpoint.file[planned.name].dtype:
             writer.copy(planned.name, checkpoint.file, count)
             continue
-        merged = _merged(checkpoint, planned.name, placed or ())
+        stack = [item.read() for item in placed or ()]
+        merged = apply_stack(checkpoint.file.tensor(planned.name), stack, semantics)
         rounded, outside = round_to(merged, getattr(torch, DTYPES[planned.dtype][1]))
         writer.put(planned.name, rounded)
         clamped += outside
         count(planned.nbytes)
     if clamped:
         report.warnings.append(f"{clamped} values were beyond the range of the written number format and were clamped.")
-
-
-def _merged(checkpoint: Checkpoint, key: str, placed: Iterable[PlacedSpec]) -> torch.Tensor:
-    return apply_stack(checkpoint.file.tensor(key), [item.read() for item in placed])
 
 
 def _metadata(base: Mapping[str, str], stack: Sequence[StackedLora], semantics: Semantics) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from .errors import OptionError
 
+Semantics = Literal["paper", "comfyui"]
 OptionType = Literal["FLOAT", "INT", "BOOLEAN", "COMBO", "STRING", "LORA_FILE", "MODEL_FILE", "ROWS"]
 SocketType = Literal["MODEL", "CLIP", "LORA_STACK", "STRING", "IMAGE"]
 

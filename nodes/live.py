@@ -19,8 +19,9 @@ from ..lora_core.apply import Placed, apply_stack
 from ..lora_core.arch import Found, detect
 from ..lora_core.errors import UnknownArchError
 from ..lora_core.keymap import KeyMap
-from ..lora_core.lorafile import LoraFile, Semantics
+from ..lora_core.lorafile import LoraFile
 from ..lora_core.matching import OnUnmatched, StackedLora, match_stack
+from ..lora_core.options import Semantics
 from ..lora_core.report import Report, Stopwatch, described_file
 from ..lora_core.stack import StackEntry
 from .host import WeightAdapterBase
@@ -38,9 +39,9 @@ class KeyStack(WeightAdapterBase):
         self.weights = weights
 
     @classmethod
-    def of(cls, placed: Iterable[Placed]) -> KeyStack:
+    def of(cls, placed: Iterable[Placed], semantics: Semantics) -> KeyStack:
         stack = tuple((type(p.adapter), *p.adapter.state(), p.target, p.strength, p.name) for p in placed)
-        return cls({name for *_, name in stack}, stack)
+        return cls({name for *_, name in stack}, (semantics, stack))
 
     def calculate_weight(
         self,
@@ -54,11 +55,12 @@ class KeyStack(WeightAdapterBase):
         original_weight: Any = None,
     ) -> Any:
         """Return the weight with the stack applied, in fp32, so that the host rounds once."""
+        semantics, stack = self.weights
         placed = [
             Placed(kind.from_state(tensors, scale), target, adapter_strength * strength, name)
-            for kind, tensors, scale, target, adapter_strength, name in self.weights
+            for kind, tensors, scale, target, adapter_strength, name in stack
         ]
-        return apply_stack(weight, placed)
+        return apply_stack(weight, placed, semantics)
 
     def h(self, x: Any, base_out: Any) -> Any:
         raise RuntimeError("LoRA Core: bypass mode is not supported; use Load LoRA, which patches the weights.")
@@ -88,7 +90,7 @@ def apply_live(
     keymap, found = _keymap_of(model, clip)
     stack = [StackedLora(_read_lora(Path(entry.path), semantics), entry[1], entry[2]) for entry in entries]
     match = match_stack(stack, keymap, found, on_unmatched)
-    patches = {key: KeyStack.of(item.read() for item in placed) for key, placed in match.by_key.items()}
+    patches = {key: KeyStack.of((item.read() for item in placed), semantics) for key, placed in match.by_key.items()}
     model, clip = model.clone(), clip.clone() if clip is not None else None
     taken = set(model.add_patches(patches))
     if clip is not None:
@@ -114,7 +116,7 @@ def _keymap_of(model: Any, clip: Any) -> tuple[KeyMap, list[Found]]:
     diffusion, encoder = model.model, clip.cond_stage_model if clip is not None else None
     with _lock:
         known = _keymaps.get(diffusion)
-        if known and (known[0]() if known[0] else None) is encoder:
+        if known and _is_same(known[0], encoder):
             return known[1:]
         files: list[tuple[dict[str, tuple[int, ...]], list[Found]]] = []
         for module in (diffusion, encoder):
@@ -130,6 +132,11 @@ def _keymap_of(model: Any, clip: Any) -> tuple[KeyMap, list[Found]]:
         keymap = KeyMap(*files)
         _keymaps[diffusion] = (weakref.ref(encoder) if encoder is not None else None, keymap, found)
         return keymap, found
+
+
+def _is_same(reference: weakref.ref[Any] | None, encoder: Any) -> bool:
+    """Tell whether the reference is to this very encoder; a dead one is not the same as none."""
+    return reference is None if encoder is None else reference is not None and reference() is encoder
 
 
 def _read_lora(path: Path, semantics: Semantics) -> LoraFile:

@@ -51,8 +51,8 @@ class LoRA:
         return cls(parts["up"], parts["down"], parts.get("mid"), scale)
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
-        up, down = self.factors()
-        return (up @ down).reshape(weight.shape)
+        product = self.up.float().flatten(1) @ self._flat_down()
+        return (product * self.scale).reshape(weight.shape)
 
     def factors(self) -> tuple[torch.Tensor, torch.Tensor]:
         up = self.up.float().flatten(1) * self.scale
@@ -72,5 +72,6 @@ class LoRA:
         down = self.down.float().flatten(1)
         if self.mid is None:
             return down
-        core = self.mid.float().flatten(2)  # (r, r', kernel)
-        return torch.einsum("rjk,ji->rik", core, down).flatten(1)
+        core = self.mid.float().transpose(0, 1).flatten(1)  # (r', r·kernel)
+        folded = (down.t() @ core).reshape(down.shape[1], self.mid.shape[0], -1)  # (in, r, kernel)
+        return folded.transpose(0, 1).flatten(1)
