@@ -65,7 +65,8 @@ def _axis(pen: ImageDraw.ImageDraw, left: int, right: int, bottom: int) -> None:
         pen.line((x, HEAD - 6, x, bottom + 4), RULE)
         pen.text((x, bottom + 8), f"{percent} %", FAINT, _font(13), anchor="ma")
     pen.text(((left + right) / 2, bottom + 28), "retained energy", FAINT, _font(13), anchor="ma")
-    pen.text((WIDTH - MARGIN, HEAD - 8), "kept · rank", FAINT, _font(13), anchor="rd")
+    pen.text((right + 64, HEAD - 8), "kept", FAINT, _font(13), anchor="rd")
+    pen.text((WIDTH - MARGIN, HEAD - 8), "rank", FAINT, _font(13), anchor="rd")
 
 
 def _bar(pen: ImageDraw.ImageDraw, block: Block, top: float, row: int, span: tuple[int, int]) -> None:

@@ -64,6 +64,10 @@ def test_stack_is_a_list_of_three_fields(server: Server) -> None:
     assert json.loads(run.text("show")) == [["styles/ink.safetensors", 0.8, 0.8], ["detail.safetensors", -0.5, 0.25]]
 
 
+def test_trigger_words_of_the_files(server: Server) -> None:
+    assert server.run(stack_prompt({"rows": ROWS}, output=2)).text("show") == "inkwash"
+
+
 @pytest.mark.parametrize(
     "rows, message",
     [

@@ -5,6 +5,7 @@ import { findName, splitName } from "../lib/names.js";
 import { isNewer, moved, newRow, parseRows } from "../lib/rows.js";
 import { element, icon, ICONS } from "./dom.js";
 import { strengthField, switchButton } from "./fields.js";
+import { gripButton } from "./grip.js";
 import { nameLabel, openPicker } from "./picker.js";
 import { STYLE } from "./style.js";
 
@@ -169,7 +170,7 @@ class RowsEditor {
         const clip = this.clipColumn ? this.clipField(row, stem) : null;
         const remove = () => this.change(() => this.value.rows.splice(index, 1));
         made.append(
-            this.grip(made, index, stem),
+            gripButton(made, index, stem, (from, to, byKey) => this.move(from, to, byKey)),
             switchButton(`Use ${stem}`, row.on, (on) => this.change(() => (row.on = on))),
             this.fileButton(row, found),
             strength.root,
@@ -209,43 +210,12 @@ class RowsEditor {
         return made;
     }
 
-    /** A handle that moves its row: dragged, or with the arrow keys. */
-    grip(/** @type {HTMLElement} */ made, /** @type {number} */ index, /** @type {string} */ stem) {
-        const grip = element("button", {
-            class: "loracore-grip", type: "button", "aria-label": `Move ${stem}`, title: "Drag to move, or use the arrow keys",
-        }, icon(ICONS.grip));
-        const move = (/** @type {number} */ to) => this.change(() => (this.value.rows = moved(this.value.rows, index, to)));
-        grip.addEventListener("keydown", (event) => {
-            const to = index + ({ ArrowUp: -1, ArrowDown: 1 }[event.key] ?? 0);
-            if (to === index || !this.value.rows[to]) return;
-            event.preventDefault();
-            move(to);
-            /** @type {HTMLElement | null | undefined} */ (this.list?.children[to]?.querySelector(".loracore-grip"))?.focus();
-        });
-        grip.addEventListener("pointerdown", (down) => {
-            if (down.button !== 0) return;
-            grip.setPointerCapture(down.pointerId);
-            made.classList.add("is-dragged");
-        });
-        grip.addEventListener("pointermove", (event) => {
-            if (!made.classList.contains("is-dragged")) return;
-            const over = [...(this.list?.children ?? [])].find((other) => {
-                const box = other.getBoundingClientRect();
-                return other !== made && event.clientY > box.top && event.clientY < box.bottom;
-            });
-            // the other row moves, because a moved element loses the pointer
-            if (over && made.compareDocumentPosition(over) & Node.DOCUMENT_POSITION_PRECEDING) made.after(over);
-            else if (over) made.before(over);
-        });
-        const drop = () => {
-            if (!made.classList.contains("is-dragged")) return;
-            made.classList.remove("is-dragged");
-            const to = [...(this.list?.children ?? [])].indexOf(made);
-            if (to !== index && to >= 0) move(to);
-        };
-        grip.addEventListener("pointerup", drop);
-        grip.addEventListener("pointercancel", drop);
-        return grip;
+    /** Moves a row; with the keyboard, the handle keeps the focus. */
+    move(/** @type {number} */ from, /** @type {number} */ to, keepFocus = false) {
+        if (from === to || !this.value.rows[to]) return;
+        this.change(() => (this.value.rows = moved(this.value.rows, from, to)));
+        const grip = this.list?.children[to]?.querySelector(".loracore-grip");
+        if (keepFocus) /** @type {HTMLElement | undefined} */ (grip)?.focus();
     }
 
     /** The canvas must not drag, delete or zoom because of what happens in here; its own shortcuts still work. */

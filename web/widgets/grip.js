@@ -1,0 +1,48 @@
+// @ts-check
+/** The handle of a row: moves it by dragging, or with the arrow keys. */
+
+import { element, icon, ICONS } from "./dom.js";
+
+/**
+ * @param {HTMLElement} row
+ * @param {number} index of the row among its siblings
+ * @param {string} name for people
+ * @param {(from: number, to: number, byKey: boolean) => void} onMove
+ */
+export function gripButton(row, index, name, onMove) {
+    const grip = element("button", {
+        class: "loracore-grip", type: "button", "aria-label": `Move ${name}`, title: "Drag to move, or use the arrow keys",
+    }, icon(ICONS.grip));
+    const siblings = () => [...(row.parentElement?.children ?? [])];
+    const dragged = () => row.classList.contains("is-dragged");
+    const drop = () => {
+        if (!dragged()) return;
+        row.classList.remove("is-dragged");
+        onMove(index, siblings().indexOf(row), false);
+    };
+    grip.addEventListener("keydown", (event) => {
+        const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+        if (!step) return;
+        event.preventDefault();
+        onMove(index, index + step, true);
+    });
+    grip.addEventListener("pointerdown", (down) => {
+        if (down.button !== 0) return;
+        grip.setPointerCapture(down.pointerId);
+        row.classList.add("is-dragged");
+    });
+    grip.addEventListener("pointermove", (event) => {
+        if (!dragged()) return;
+        const over = siblings().find((other) => {
+            const box = other.getBoundingClientRect();
+            return other !== row && event.clientY > box.top && event.clientY < box.bottom;
+        });
+        if (!over) return;
+        // the other row moves, because a moved element loses the pointer
+        if (row.compareDocumentPosition(over) & Node.DOCUMENT_POSITION_PRECEDING) row.after(over);
+        else row.before(over);
+    });
+    grip.addEventListener("pointerup", drop);
+    grip.addEventListener("pointercancel", drop);
+    return grip;
+}
