@@ -18,13 +18,15 @@ from comfy.weight_adapter.base import WeightAdapterBase
 from comfy_api.latest import ComfyExtension, io, ui
 
 from ..lora_core.errors import FileFormatError, OutputError
+from ..lora_core.lorafile import trigger_words as words_of
 from ..lora_core.naming import new_path
 from ..lora_core.resolve import resolve
 from ..lora_core.stack import StackEntry
 
 __all__ = [
     "ComfyExtension", "WeightAdapterBase", "fingerprint", "io", "listed_name", "located", "lora_names", "lora_path",
-    "model_folder", "model_names", "model_path", "new_lora_path", "new_model_path", "problem", "progress", "ui",
+    "model_folder", "model_names", "model_path", "new_lora_path", "new_model_path", "problem", "progress",
+    "trigger_words", "ui",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -48,6 +50,11 @@ def located(entry: StackEntry) -> StackEntry:
         name = resolve(name, lora_names(), "the loras folders")
         path = str(_path("loras", name))
     return StackEntry(name, strength_model, strength_clip, blocks=entry.blocks, hash=entry.hash, path=path)
+
+
+def trigger_words(entries: Iterable[StackEntry]) -> str:
+    """Return the trigger words of all files, each once, joined with commas."""
+    return ", ".join(dict.fromkeys(word for entry in entries for word in words_of(entry.path)))
 
 
 def model_names() -> list[str]:

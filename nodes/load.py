@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..lora_core.lorafile import trigger_words
 from ..lora_core.options import LOAD
 from ..lora_core.stack import StackEntry, join_stacks, stack_of_one
 from . import host
@@ -41,9 +40,8 @@ class LoadLora(io.ComfyNode):
         entries: list[StackEntry] = [host.located(entry) for entry in join_stacks(lora_stack, own)]
         applied = apply_live(model, clip, entries, **options)
         text = applied.report.text() or "no LoRA: the model passes through unchanged"
-        words = ", ".join(dict.fromkeys(word for entry in entries for word in trigger_words(entry.path)))
         shown = {"text": (text,), "report": (applied.report.to_dict(),)}
-        return io.NodeOutput(applied.model, applied.clip, text, words, ui=shown)
+        return io.NodeOutput(applied.model, applied.clip, text, host.trigger_words(entries), ui=shown)
 
 
 NODES = [LoadLora]

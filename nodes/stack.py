@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..lora_core.errors import LoraError
-from ..lora_core.lorafile import trigger_words
 from ..lora_core.options import STACK
-from ..lora_core.stack import StackEntry, join_stacks, lora_text, parse_rows, stack_of
+from ..lora_core.stack import join_stacks, lora_text, parse_rows, stack_of
 from . import host
 from .host import io
 from .schema import schema_of
@@ -34,12 +33,7 @@ class StackLoras(io.ComfyNode):
     def execute(cls, rows: Any = None, lora_stack: list[Any] | None = None) -> io.NodeOutput:
         entries = [host.located(entry) for entry in join_stacks(lora_stack, stack_of(parse_rows(rows)))]
         text = lora_text(entries)
-        return io.NodeOutput(entries, text, all_trigger_words(entries), ui={"text": (text,)})
-
-
-def all_trigger_words(entries: list[StackEntry]) -> str:
-    """Return the trigger words of all files, each once, joined with commas."""
-    return ", ".join(dict.fromkeys(word for entry in entries for word in trigger_words(entry.path)))
+        return io.NodeOutput(entries, text, host.trigger_words(entries), ui={"text": (text,)})
 
 
 NODES = [StackLoras]

@@ -14,7 +14,7 @@ HOST_TYPES = {"FLOAT": "FLOAT", "INT": "INT", "BOOLEAN": "BOOLEAN", "STRING": "S
 
 
 def test_loads_without_a_warning(server: Server) -> None:
-    log = server.log
+    log = server.log.partition("got prompt")[0]  # other tests make nodes fail on purpose
     assert re.search(rf"seconds: .*{PACK}", log), "the pack is not in the host's list of imported packs"
     assert "IMPORT FAILED" not in log
     lines = [line for line in log.splitlines() if re.search(r"lora.?core", line, re.IGNORECASE)]
