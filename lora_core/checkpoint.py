@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 
 from .arch import Found, detect
 from .errors import UnknownArchError, WrongFileKindError
@@ -29,7 +30,6 @@ class Checkpoint:
             self.found: list[Found] = detect(self.shapes)
             if not self.found:
                 self._refuse()
-            self.keymap = KeyMap((self.shapes, self.found))
         except BaseException:
             self.file.close()
             raise
@@ -39,6 +39,11 @@ class Checkpoint:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
+
+    @cached_property
+    def keymap(self) -> KeyMap:
+        """Every target in the file by every name; made when first asked for."""
+        return KeyMap((self.shapes, self.found))
 
     @property
     def arch(self) -> str:

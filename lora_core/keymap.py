@@ -276,13 +276,17 @@ class _Renames:
                 yield _filled(template, values), piece, rename.read_only
 
     def _matching(self, tokens: list[str]) -> Iterator[tuple[Rename, dict[str, str]]]:
-        for length in range(len(tokens) + 1):
-            rest = length < len(tokens)
-            head = tokens[:length]
-            for row in self._rows.get(_skeleton(head, rest), ()):
-                values = _number_values(row.numbers, [token for token in head if _is_number(token)])
+        skeleton = _skeleton(tokens, rest=False)
+        numbers = [token for token in tokens if _is_number(token)]
+        for row in self._rows.get(skeleton, ()):
+            values = _number_values(row.numbers, numbers)
+            if values is not None:
+                yield row.rename, values
+        for length in range(len(tokens)):
+            for row in self._rows.get((*skeleton[:length], "{rest}"), ()):
+                values = _number_values(row.numbers, numbers[: len(row.numbers)])
                 if values is not None:
-                    yield row.rename, values | ({"{rest}": ".".join(tokens[length:])} if rest else {})
+                    yield row.rename, {**values, "{rest}": ".".join(tokens[length:])}
 
 
 def _is_number(token: str) -> bool:
