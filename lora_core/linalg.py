@@ -6,40 +6,71 @@ from dataclasses import dataclass
 
 from .lazytorch import torch
 
+EXACT_SIDE = 640  # up to this shorter side the exact way is also the quicker one
+OVERSAMPLING, KRYLOV_STEPS = 8, 2
+
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """The best approximation of a matrix at some rank, √S on both factors."""
+    """An approximation of a matrix A, √S on both factors."""
 
     up: torch.Tensor  # (m, r) fp32
     down: torch.Tensor  # (r, n) fp32
-    energy: float  # Σ_{i≤r} σᵢ² / ‖A‖_F²
+    energy: float  # Σ_{i≤r} σᵢ² / ‖A‖_F²: exactly what the factors keep
     norm: float  # ‖A‖_F
-    singular_values: torch.Tensor  # (min(m, n),) fp64, all of them
 
 
 def low_rank(matrix: torch.Tensor, *, rank: int, energy: float = 0.0) -> LowRank:
-    """Return the best approximation of `matrix` (m, n) at `rank`, or at the smallest rank that keeps `energy`.
+    """Return an approximation of `matrix` (m, n) at `rank`, or at the smallest rank up to it that keeps `energy`.
 
-    `energy` is a share of ‖matrix‖_F²; `rank` then is the upper limit. The singular vectors of the shorter side come
-    from the Gram matrix in fp64, which is exact to σ ≥ 1e-8·σ₁, far below what a file's fp16 can hold, and costs a
-    fraction of the full SVD (ALGORITHMS: eigh of the Gram matrix).
+    `energy` is a share of ‖matrix‖_F². Small matrices and high ranks are exact. Others are searched in a block Krylov
+    space, whose error stayed within 1.01 of the optimum on every spectrum tried (Musco & Musco 2015,
+    arXiv:1504.05477). The search is seeded, so the same matrix gives the same factors.
     """
     wide = matrix.shape[0] <= matrix.shape[1]
-    short = (matrix if wide else matrix.t()).double()  # (d, D) with d ≤ D
-    values, vectors = torch.linalg.eigh(short @ short.t())
-    squares = values.flip(0).clamp_min(0.0)
-    total = float(squares.sum())
-    kept = min(rank, len(squares))
-    if energy > 0 and total > 0:
-        enough = torch.searchsorted(squares.cumsum(0), energy * total)
-        kept = min(kept, int(enough) + 1)
-    basis = vectors.flip(1)[:, :kept]
+    short = (matrix if wide else matrix.t()).float()  # (d, D) with d ≤ D
+    total = float(short.double().square().sum())
+    if short.shape[0] <= EXACT_SIDE or 3 * (rank + OVERSAMPLING) >= short.shape[0]:
+        basis, squares = _exact(short)
+    else:
+        basis, squares = _krylov(short, rank)
+    kept = _kept(squares, min(rank, len(squares)), energy * total)
     sigma = squares[:kept].sqrt()
     root = sigma.sqrt()
-    # other = basisᵀ·A = S·Vᵀ, so dividing its rows by √S leaves √S there; a zero σ has a zero row
-    other = (basis.t() @ short) / torch.where(root > 0, root, 1.0)[:, None]
+    basis = basis[:, :kept]
+    # basisᵀ·A = S·Vᵀ, so dividing its rows by √S leaves √S there; a zero σ has a zero row
+    other = (basis.t() @ short.to(basis.dtype)) / torch.where(root > 0, root, 1.0)[:, None]
     first, second = (basis * root).float(), other.float()
     up, down = (first, second) if wide else (second.t(), first.t())
-    share = float(squares[:kept].sum()) / total if total > 0 else 1.0
-    return LowRank(up.contiguous(), down.contiguous(), share, total**0.5, squares.sqrt())
+    share = min(1.0, float(squares[:kept].sum()) / total) if total > 0 else 1.0
+    return LowRank(up.contiguous(), down.contiguous(), share, total**0.5)
+
+
+def _exact(short: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (left singular vectors, σ²), largest first, from the Gram matrix in fp64.
+
+    Exact down to 1e-8 of the largest σ, far below what factors in fp16 can hold, at a fraction of the full SVD's cost.
+    """
+    wide = short.double()
+    values, vectors = torch.linalg.eigh(wide @ wide.t())
+    return vectors.flip(1), values.flip(0).clamp_min(0.0)
+
+
+def _krylov(short: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (Ritz vectors, Ritz values σ̂² ≤ σ²) from [AΩ, (AAᵀ)AΩ, (AAᵀ)²AΩ], largest first."""
+    generator = torch.Generator().manual_seed(0)  # on the CPU, so that every device draws the same
+    start = torch.randn(short.shape[1], rank + OVERSAMPLING, generator=generator).to(short.device)
+    blocks = [torch.linalg.qr(short @ start)[0]]
+    for _ in range(KRYLOV_STEPS):
+        blocks.append(torch.linalg.qr(short @ (short.t() @ blocks[-1]))[0])
+    space = torch.linalg.qr(torch.cat(blocks, dim=1))[0]
+    projected = (space.t() @ short).double()
+    values, vectors = torch.linalg.eigh(projected @ projected.t())
+    return space.double() @ vectors.flip(1), values.flip(0).clamp_min(0.0)
+
+
+def _kept(squares: torch.Tensor, limit: int, wanted: float) -> int:
+    """Return the smallest rank whose squares sum up to `wanted`, at most `limit`; `limit` itself if 0 is wanted."""
+    if wanted <= 0:
+        return limit
+    return min(limit, int(torch.searchsorted(squares.cumsum(0), wanted)) + 1)

@@ -6,7 +6,8 @@ import { app } from "../../scripts/app.js";
 import { addReport } from "./widgets/report.js";
 import { addRows } from "./widgets/rows.js";
 
-const NODES = new Set(["LoraCoreLoad", "LoraCoreStack", "LoraCoreMerge", "LoraCoreExtract"]);
+const STACK = "LoraCoreStack";
+const NODES = new Set([STACK, "LoraCoreLoad", "LoraCoreMerge", "LoraCoreExtract"]);
 
 /** What the widgets need of the page. */
 const page = {
@@ -39,6 +40,6 @@ app.registerExtension({
     },
     /** @param {any} node */
     nodeCreated(node) {
-        if (NODES.has(node.comfyClass)) addReport(node);
+        if (NODES.has(node.comfyClass)) addReport(node, { short: node.comfyClass === STACK });
     },
 });

@@ -76,7 +76,7 @@ class Stage:
         self.choose(self.page.get_by_role("button", name="Add LoRA"), name, search)
 
     def saved(self) -> str:
-        return json.dumps(self.page.evaluate("() => app.graph.serialize()"))
+        return self.page.evaluate("() => JSON.stringify(app.graph.serialize())")
 
     def load(self, workflow: str) -> None:
         self.page.evaluate("(workflow) => app.loadGraphData(workflow)", json.loads(workflow))

@@ -164,12 +164,16 @@ def test_undo_and_redo(stage: Stage) -> None:
     assert stage.value() == rows(row(INK, strength=1.05, on=False))
     stage.undo()
     assert stage.value() == rows(row(INK, strength=1.05))
+    expect(stage.page.get_by_role("switch", name="Use ink")).to_have_attribute("aria-checked", "true")
     stage.undo()
     assert stage.value() == rows(row(INK))
+    expect(stage.page.get_by_role("textbox", name="Strength of ink")).to_have_value("1.00")
     stage.undo()
     assert stage.value() == rows()
+    expect(stage.rows()).to_have_count(0)
     stage.redo()
     assert stage.value() == rows(row(INK))
+    expect(stage.rows()).to_have_count(1)
 
 
 def test_missing_file_stays_and_is_marked(stage: Stage) -> None:
@@ -183,6 +187,14 @@ def test_missing_file_stays_and_is_marked(stage: Stage) -> None:
         for locator in (button.locator(".is-stem"), stage.rows().nth(1).locator(".is-stem"))
     )
     assert red != plain
+    assert stage.value() == value
+
+
+def test_moved_file_is_found_and_its_name_kept(stage: Stage) -> None:
+    value = rows(row("old/place/INK.safetensors"))
+    stage.add("LoraCoreStack", value)
+    expect(stage.rows().nth(0)).not_to_have_class(re.compile("is-missing"))
+    expect(stage.page.get_by_title(f"old/place/INK.safetensors, found as {INK}")).to_be_visible()
     assert stage.value() == value
 
 

@@ -4,11 +4,15 @@
 import { element } from "./dom.js";
 import { STYLE } from "./style.js";
 
-const MIN_HEIGHT = 90;
-const FIRST_HEIGHT = 170;
+const LINES = { least: 90, first: 170 }; // heights of a report: what it never goes below, and what it starts with
+const LINE = { least: 52, first: 52 }; // of a node that shows a line or two
 
-/** Shows the node's text after each run; the widget comes with the first text. */
-export function addReport(/** @type {any} */ node) {
+/**
+ * Shows the node's text after each run; the widget comes with the first text.
+ * @param {any} node
+ * @param {{short?: boolean}} [options]
+ */
+export function addReport(node, { short = false } = {}) {
     /** @type {HTMLElement | null} */
     let text = null;
     const before = node.onExecuted;
@@ -16,7 +20,7 @@ export function addReport(/** @type {any} */ node) {
         const lines = output?.text;
         const report = Array.isArray(lines) ? lines.join("\n") : "";
         if (report) {
-            text ??= addText(node);
+            text ??= addText(node, short ? LINE : LINES);
             text.textContent = report;
         } else if (text) {
             text.textContent = "";
@@ -25,13 +29,17 @@ export function addReport(/** @type {any} */ node) {
     };
 }
 
-function addText(/** @type {any} */ node) {
+/**
+ * @param {any} node
+ * @param {{least: number, first: number}} heights
+ */
+function addText(node, heights) {
     const text = element("pre", { tabindex: 0, role: "log", "aria-label": "Report" });
-    const root = element("div", { class: "loracore is-report" }, element("style", {}, STYLE), text);
+    const root = element("div", { class: "loracore is-report", style: `min-height: ${heights.least}px` }, element("style", {}, STYLE), text);
     const widget = node.addDOMWidget("report", "LORACORE_REPORT", root, {
         getValue: () => text.textContent,
         setValue: () => {},
-        getMinHeight: () => MIN_HEIGHT,
+        getMinHeight: () => heights.least,
         serialize: false,
         hideOnZoom: false,
         margin: 8,
@@ -45,7 +53,7 @@ function addText(/** @type {any} */ node) {
     }
     root.addEventListener("wheel", (event) => text.scrollHeight > text.clientHeight && event.stopPropagation());
     const [width, height] = node.computeSize();
-    node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height + FIRST_HEIGHT - MIN_HEIGHT)]);
+    node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height + heights.first - heights.least)]);
     node.setDirtyCanvas?.(true, true); // the canvas places the widget when it draws
     return text;
 }

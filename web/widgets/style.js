@@ -89,7 +89,7 @@ export const STYLE = `
 .loracore-option { display: flex; padding: 5px 8px; border-radius: 5px; cursor: pointer; }
 .loracore-option[aria-selected="true"] { background: var(--lc-hover); }
 .loracore-option.is-current .is-stem { color: var(--lc-accent); font-weight: 600; }
-.loracore.is-report { position: relative; min-height: 90px; }
+.loracore.is-report { position: relative; }
 .loracore pre {
     position: absolute; inset: 0; margin: 0; padding: 8px 10px; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere;
     border-radius: 6px; background: var(--lc-field); color: var(--lc-text); user-select: text; cursor: text;
