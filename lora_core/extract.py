@@ -78,9 +78,9 @@ def extract(
 
 
 def block_of(module: str) -> str:
-    """Return the block that a module belongs to: its name up to the first number."""
+    """Return the block that a module belongs to: its name up to the first number that something follows."""
     tokens = module.split(".")
-    number = next((place for place, token in enumerate(tokens) if token.isdecimal()), None)
+    number = next((place for place, token in enumerate(tokens[:-1]) if token.isdecimal()), None)
     return ".".join(tokens[: number + 1]) if number is not None else tokens[0]
 
 
