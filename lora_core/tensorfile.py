@@ -6,6 +6,7 @@ Format: github.com/huggingface/safetensors, README "Format".
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -205,11 +206,10 @@ class TensorWriter:
         self._temporary = self.path.with_name(_temporary_name(self.path.name))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         with _as_output_error(self.path):
-            self._fd = os.open(self._temporary, flags, 0o600)
+            self._fd = os.open(self._temporary, flags, 0o666)  # less the umask, as any new file
         try:
             with _as_output_error(self.path):
-                if hasattr(os, "posix_fallocate"):  # so that a full disk is known now, not after an hour
-                    os.posix_fallocate(self._fd, 0, self.size)
+                _reserve(self._fd, self.size)
                 _write_all(self._fd, memoryview(header), 0)
         except BaseException:
             self.discard()
@@ -250,7 +250,8 @@ class TensorWriter:
         with _as_output_error(self.path):
             os.fsync(self._fd)
             self._check_written(verify)
-            self._temporary.chmod(_final_mode(self.path))
+            if self.path.exists():
+                self._temporary.chmod(stat.S_IMODE(self.path.stat().st_mode))
             os.close(self._fd)
             self._fd = -1
             _give_name(self._temporary, self.path, self._overwrite)
@@ -557,13 +558,15 @@ def _copy_range(
             on_bytes(copied)
 
 
-def _final_mode(path: Path) -> int:
-    """Return the mode of the file that is replaced, else what the umask leaves."""
-    if path.exists():
-        return stat.S_IMODE(path.stat().st_mode)
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
+def _reserve(fd: int, size: int) -> None:
+    """Take the space now where the file system can, so that a full disk is known before the work."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
 
 
 def _give_name(temporary: Path, path: Path, overwrite: bool) -> None:

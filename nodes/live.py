@@ -17,6 +17,7 @@ from typing import Any
 
 from ..lora_core.apply import Placed, apply_stack
 from ..lora_core.arch import Found, detect
+from ..lora_core.checkpoint import describe
 from ..lora_core.errors import UnknownArchError
 from ..lora_core.keymap import KeyMap
 from ..lora_core.lorafile import LoraFile
@@ -54,13 +55,18 @@ class KeyStack(WeightAdapterBase):
         intermediate_dtype: Any = None,
         original_weight: Any = None,
     ) -> Any:
-        """Return the weight with the stack applied, in fp32, so that the host rounds once."""
+        """Return the weight with the stack applied: in fp32 where the host rounds afterwards, else in its dtype.
+
+        The host asks for fp32 when it loads a model, and rounds into the storage dtype itself. In low-VRAM mode it
+        asks for the weight's own dtype at every use, and feeds the result to the layer as it is.
+        """
         semantics, stack = self.weights
         placed = [
             Placed(kind.from_state(tensors, scale), target, adapter_strength * strength, name)
             for kind, tensors, scale, target, adapter_strength, name in stack
         ]
-        return apply_stack(weight, placed, semantics)
+        result = apply_stack(weight, placed, semantics)
+        return result.to(weight.dtype) if intermediate_dtype == weight.dtype else result
 
     def h(self, x: Any, base_out: Any) -> Any:
         raise RuntimeError("LoRA Core: bypass mode is not supported; use Load LoRA, which patches the weights.")
@@ -99,7 +105,7 @@ def apply_live(
         missing = sorted(set(patches) - taken)
         raise UnknownArchError(f"ComfyUI did not take {len(missing)} patches, e.g. {missing[0]!r}; please report this.")
     report.inputs = [described_file(item.lora.path) for item in stack]
-    report.arch, report.title = "+".join(f.id for f in found), found[0].title
+    report.arch, report.title = describe(found)
     report.loras, report.warnings = match.reports, match.warnings
     return Applied(model, clip, watch.stop())
 

@@ -87,6 +87,23 @@ def test_other_nodes_keep_working_beside_ours(server: Server) -> None:
     assert abs(render(server, merged) - half).mean() < 0.3  # ModelMergeSimple blends in the storage dtype, bf16
 
 
+def test_low_vram_mode_gives_the_same_weights(server: Server) -> None:
+    """There the host rebuilds our patches from copies of their tensors, and uses the result in the layer's dtype."""
+    prompt: Prompt = {}
+    node("model", prompt, "CheckpointLoaderSimple", ckpt_name=FLUX.model)
+    patched, _ = our_stack(*STACK)(prompt, ["model", 0], None)
+    node("check", prompt, "LoraCoreTestLowVram", model=patched)
+    node("show", prompt, "PreviewAny", source=["check", 0])
+    run = server.run(prompt)
+    assert (run.status, run.error) == ("success", "")
+    results = json.loads(run.text("show"))
+    assert len(results) == 2 * 23
+    for name, (dtype, error) in results.items():
+        assert name.endswith(dtype)
+        # bf16 rounds the weight, here about three times as large as the change, to 8 bits
+        assert error < (1e-6 if dtype == "torch.float32" else 0.03), name
+
+
 def test_model_saved_by_comfyui_is_the_merged_file(server: Server) -> None:
     prompt: Prompt = {}
     node("model", prompt, "CheckpointLoaderSimple", ckpt_name=FLUX.model)

@@ -5,6 +5,7 @@ import sys
 import time
 
 import torch
+from comfy.model_patcher import LowVramPatch
 
 
 class RandomConditioning:
@@ -73,6 +74,32 @@ class Steps:
         return ("done",)
 
 
+class LowVram:
+    """Applies a model's patches as low-VRAM mode does: rebuilt from prepared copies, in the weight's own dtype."""
+
+    RETURN_TYPES = ("STRING",)
+    FUNCTION = "check"
+    CATEGORY = "testing"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802
+        return {"required": {"model": ("MODEL", {})}}
+
+    def check(self, model):
+        results = {}
+        for key in model.patches:
+            weight = model.model.state_dict()[key]
+            loaded = model.patch_weight_to_device(key, return_weight=True)
+            patch = LowVramPatch(key, model.patches)
+            buffer = torch.empty(patch.memory_required(), dtype=torch.uint8)
+            patch.prepare(buffer, None)
+            for dtype in (torch.float32, torch.bfloat16):
+                used = patch(weight.to(dtype))
+                error = (used.float() - loaded.float()).norm() / (loaded.float() - weight.float()).norm()
+                results[f"{key} {dtype}"] = [str(used.dtype), float(error)]
+        return (json.dumps(results),)
+
+
 def pack_host():
     return next(module for name, module in sys.modules.items() if name.endswith("comfyui-lora-core.nodes.host"))
 
@@ -81,4 +108,5 @@ NODE_CLASS_MAPPINGS = {
     "LoraCoreTestRandomConditioning": RandomConditioning,
     "LoraCoreTestHostCall": HostCall,
     "LoraCoreTestSteps": Steps,
+    "LoraCoreTestLowVram": LowVram,
 }
