@@ -227,7 +227,8 @@ class _HeaderAlphas:
         pattern = self._config.get(f"{prefix}alpha_pattern")
         rows = pattern if isinstance(pattern, dict) else _json_object(str(pattern or ""))
         for name, alpha in rows.items():  # literally, never as a regular expression from a stranger's file
-            if local == name or local.endswith("." + str(name)):
+            # diffusers anchors the names that it takes from a file: "^blocks.0.attn.to_k" is the whole name
+            if local == name.removeprefix("^") or local.endswith("." + name):
                 return _number(alpha)
         return None
 
