@@ -159,12 +159,11 @@ class TensorFile(Mapping[str, TensorInfo]):
 
     def sha256(self) -> str:
         """Return the hash of all bytes after the header: it survives edits of the metadata (`sshs_model_hash`)."""
-        digest, buffer = hashlib.sha256(), memoryview(bytearray(4 * 2**20))
-        for start in range(self.data_start, self.size, len(buffer)):
-            part = buffer[: min(len(buffer), self.size - start)]
-            _read_exactly(self.path, self._fd, part, start)
-            digest.update(part)
-        return digest.hexdigest()
+        return _hashed(self.path, self._fd, self.data_start, self.size - self.data_start).hex()
+
+    def hashed(self, name: str) -> bytes:
+        """Return the SHA-256 of one tensor's bytes."""
+        return _hashed(self.path, self._fd, self._infos[name].start, self._infos[name].nbytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +201,7 @@ class TensorWriter:
         self.size = len(header) + sum(info.nbytes for info in self._infos.values())
         self._missing = set(self._infos)
         self._digests: dict[str, bytes] = {}
+        self._copied: dict[str, TensorFile] = {}
         _check_target(self.path, overwrite, inputs, self.size)
         self._temporary = self.path.with_name(_temporary_name(self.path.name))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -241,10 +241,11 @@ class TensorWriter:
             raise OutputError(f"{self.path.name}: tensor {name!r} differs from the one to copy.")
         with _as_output_error(self.path):
             _copy_range(source, there.start, self._fd, here.start, here.nbytes, on_bytes)
+        self._copied[name] = source
         self._missing.discard(name)
 
     def commit(self, *, verify: bool = False) -> None:
-        """Check, flush to disk, and give the file its name. `verify` also reads back what `put` wrote."""
+        """Check, flush to disk, and give the file its name. `verify` also reads every tensor back."""
         if self._missing:
             raise OutputError(f"{self.path.name}: {len(self._missing)} planned tensors were not written.")
         with _as_output_error(self.path):
@@ -276,10 +277,11 @@ class TensorWriter:
         _, infos, _ = _read_header(self._temporary, self._fd, size)
         if infos != self._infos:
             raise OutputError(f"{self.path.name}: the header read back differs from the planned one; nothing was kept.")
-        for name, digest in self._digests.items() if verify else ():
-            buffer = bytearray(infos[name].nbytes)
-            _read_exactly(self._temporary, self._fd, memoryview(buffer), infos[name].start)
-            if hashlib.sha256(buffer).digest() != digest:
+        for name, info in infos.items() if verify else ():
+            source = self._copied.get(name)
+            written = _hashed(self._temporary, self._fd, info.start, info.nbytes)
+            expected = source.hashed(name) if source else self._digests.get(name, written)
+            if written != expected:
                 raise OutputError(f"{self.path.name}: tensor {name!r} reads back differently; nothing was kept.")
 
 
@@ -306,13 +308,15 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def _open_regular(path: Path) -> int:
     try:
-        if path.is_dir():
-            raise FileFormatError(f"{path.name}: is a folder; expected a .safetensors file.")
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        # not blocking, because a named pipe would wait for a writer
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        fd = -1 if path.is_dir() else os.open(path, flags)
     except FileNotFoundError as error:
         raise FileFormatError(f"{path.name}: no such file ({path}).") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise FileFormatError(f"{path.name}: can't be opened: {error}.") from error
+    if fd < 0:
+        raise FileFormatError(f"{path.name}: is a folder; expected a .safetensors file.")
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise FileFormatError(f"{path.name}: is not a regular file; expected a .safetensors file.")
@@ -337,6 +341,16 @@ def _read_exactly(path: Path, fd: int, into: memoryview, offset: int) -> None:
         done += count
 
 
+def _hashed(path: Path, fd: int, start: int, length: int) -> bytes:
+    """Return the SHA-256 of a range of a file, through a bounded buffer."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(4 * 2**20, length)))
+    for offset in range(start, start + length, 4 * 2**20):
+        part = buffer[: min(len(buffer), start + length - offset)]
+        _read_exactly(path, fd, part, offset)
+        digest.update(part)
+    return digest.digest()
+
+
 def _pread_into(fd: int, into: memoryview, offset: int) -> int:
     if hasattr(os, "preadv"):
         return os.preadv(fd, [into], offset)
@@ -350,8 +364,9 @@ def _read_header(path: Path, fd: int, size: int) -> tuple[dict[str, str], dict[s
     """Return (metadata, infos, offset of the data), or raise FileFormatError saying which rule is broken."""
     head = bytearray(min(size, 16))
     _read_exactly(path, fd, memoryview(head), 0)
-    _refuse_other_formats(path, bytes(head))
     length = int.from_bytes(head[:8], "little")
+    if length + 8 > size:  # only then, because the first bytes of a length may be those of another format
+        _refuse_other_formats(path, bytes(head))
     if length > MAX_HEADER_BYTES:
         raise FileFormatError(
             f"{path.name}: not a safetensors file, or its header is above our limit: "
@@ -382,7 +397,7 @@ def _refuse_other_formats(path: Path, head: bytes) -> None:
     for start, what in known:
         if head.lower().startswith(start.lower()):
             raise FileFormatError(f"{path.name}: expected a safetensors file, found {what}.")
-    if len(head) < 10:
+    if len(head) < 10:  # an empty header `{}` behind its length
         raise FileFormatError(f"{path.name}: expected a safetensors file, found {len(head)} bytes.")
 
 
@@ -396,10 +411,20 @@ def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     def no_constants(text: str) -> Any:
         raise FileFormatError(f"{path.name}: broken header: {text} is not a number.")
 
+    def counts(text: str) -> int:
+        if text.startswith("-") or len(text) > 20:  # the format's numbers have at most 64 bits
+            raise FileFormatError(f"{path.name}: broken header: {text[:30]} is not a size or an offset.")
+        return int(text)
+
     if not raw.lstrip(b" \t\r\n").startswith(b"{"):
         raise FileFormatError(f"{path.name}: expected a safetensors file; its header is not JSON.")
     try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=no_constants)
+        text = raw.decode("utf-8")
+        header = json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constants, parse_int=counts)
+        if "\\u" in text:  # an escape may spell half a character, which no UTF-8 text can hold
+            json.dumps(header, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise FileFormatError(f"{path.name}: broken header: a name is not text.") from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise FileFormatError(f"{path.name}: broken header: {error}.") from error
     return header
@@ -427,6 +452,8 @@ def _check_info(path: Path, name: str, value: Any, data_start: int) -> TensorInf
     if not _is_counts(shape) or not _is_counts(offsets) or len(offsets) != 2 or len(shape) > MAX_DIMENSIONS:
         raise FileFormatError(f"{path.name}: broken header at {shown!r}: shape {shape!r}, data_offsets {offsets!r}.")
     nbytes = offsets[1] - offsets[0]
+    if element_count(size or 1 for size in shape) * 64 >= 2**64:  # an overflow elsewhere, even with a zero beside it
+        raise FileFormatError(f"{path.name}: broken header at {shown!r}: shape {shape} has too many elements.")
     if nbytes != element_count(shape) * DTYPES[dtype][0]:
         raise FileFormatError(
             f"{path.name}: broken header at {shown!r}: {dtype} of shape {shape} does not fill {nbytes} bytes."
@@ -504,7 +531,8 @@ def _check_target(path: Path, overwrite: bool, inputs: Iterable[Path], size: int
 
 
 def _temporary_name(name: str) -> str:
-    return f".{name[:180]}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
+    start = name.encode("utf-8", "replace")[:180].decode("utf-8", "ignore")  # a name has at most 255 bytes
+    return f".{start}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
 
 
 class _as_output_error:  # noqa: N801  (reads as a phrase: `with _as_output_error(path)`)
