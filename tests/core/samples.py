@@ -1,0 +1,99 @@
+"""Hand-made files, and what the tests of the core look at afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from lora_core.errors import LoraError
+from tests import manifests, tiny
+
+REPO = Path(__file__).resolve().parents[2]
+F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}  # one tensor's entry in a header
+SECONDS = 120  # that a child process may take
+
+
+def raw(header: bytes | Mapping[str, Any], data: bytes = b"", *, length: int | None = None) -> bytes:
+    """A file's bytes from its header, as text or as an object; `length` is what the file claims instead."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def save(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> Path:
+    """Writes a file with the reference library."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, dict(metadata or {}) or None)
+    return path
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def load(path: Path) -> dict[str, torch.Tensor]:
+    """Reads a file with the reference library, into memory of its own."""
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
+
+
+def same_bytes(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return (
+        first.dtype == second.dtype
+        and first.shape == second.shape
+        and torch.equal(
+            first.contiguous().reshape(-1).view(torch.uint8), second.contiguous().reshape(-1).view(torch.uint8)
+        )
+    )
+
+
+def partials(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*.partial"))
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def message(error: type[LoraError], action: Any) -> str:
+    """The text of the error that `action` raises, exactly of the type `error`."""
+    with pytest.raises(LoraError) as caught:
+        action()
+    assert type(caught.value) is error, f"{type(caught.value).__name__}: {caught.value}"
+    return str(caught.value)
+
+
+def python(*arguments: str, cwd: Path = REPO, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a child Python that finds lora_core."""
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False, **more,
+    )  # fmt: skip
+
+
+def sparse_checkpoint(path: Path, arch: str, prefix: str | None = None) -> Path:
+    """A checkpoint of true names and sizes without data; `prefix` stands before the keys instead of its own."""
+    found = manifests.checkpoint(arch)
+    keys = found.keys if prefix is None else prefixed(arch, prefix)
+    return tiny.sparse_file(path, tiny.with_dtype(keys))
+
+
+def prefixed(arch: str, prefix: str) -> dict[str, tuple[int, ...]]:
+    """The keys of the diffusion model or text encoder alone, with another prefix."""
+    found = manifests.checkpoint(arch)
+    return {
+        prefix + key.removeprefix(found.prefix): shape
+        for key, shape in found.keys.items()
+        if key.startswith(found.prefix)
+    }
