@@ -30,6 +30,9 @@ const page = {
     },
 };
 
+/** @type {WeakMap<object, (output: any) => void>} */
+const reports = new WeakMap();
+
 app.registerExtension({
     name: "loracore.rows",
     getCustomWidgets() {
@@ -40,6 +43,15 @@ app.registerExtension({
     },
     /** @param {any} node */
     nodeCreated(node) {
-        if (NODES.has(node.comfyClass)) addReport(node, { short: node.comfyClass === STACK });
+        if (NODES.has(node.comfyClass)) reports.set(node, addReport(node, { short: node.comfyClass === STACK }));
+    },
+    /**
+     * A node that an undo made anew, or that is in a workflow opened again, shows its last report as it shows its
+     * last picture. The host puts its outputs back right after it has loaded the nodes.
+     * @param {any} node
+     */
+    loadedGraphNode(node) {
+        const show = reports.get(node);
+        if (show) requestAnimationFrame(() => node.graph?.isRootGraph && show(app.nodeOutputs?.[node.id]));
     },
 });

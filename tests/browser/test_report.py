@@ -36,6 +36,17 @@ def test_run_fills_the_report_and_a_cached_run_does_again(stage: Stage) -> None:
     expect(report).to_contain_text("<lora:styles/ink:0.5>")
 
 
+def test_report_survives_an_undo(stage: Stage) -> None:
+    stage.add("LoraCoreStack", ROWS)
+    stage.page.evaluate(SHOW_LORA_TEXT)
+    report = stage.page.get_by_role("log", name="Report")
+    stage.page.evaluate("() => app.queuePrompt(0)")
+    expect(report).to_contain_text("<lora:styles/ink:0.5>")
+    stage.page.get_by_role("switch", name="Use ink").click()
+    stage.undo()
+    expect(report).to_contain_text("<lora:styles/ink:0.5>")
+
+
 @pytest.mark.parametrize("node_type", ["LoraCoreLoad", "LoraCoreMerge", "LoraCoreExtract"])
 def test_long_report_stays_inside_its_node(stage: Stage, node_type: str) -> None:
     stage.add(node_type)

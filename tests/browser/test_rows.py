@@ -176,6 +176,25 @@ def test_undo_and_redo(stage: Stage) -> None:
     expect(stage.rows()).to_have_count(1)
 
 
+def test_another_workflow_in_the_same_step_shows_its_own_rows(stage: Stage) -> None:
+    """The second node has the id of the first, so a page that looks at ids only would show the first one's rows."""
+    stage.add("LoraCoreStack", rows(row(INK)))
+    expect(stage.rows()).to_have_count(1)
+    stage.page.evaluate(
+        """(rows) => {
+            app.graph.clear();
+            const node = LiteGraph.createNode("LoraCoreStack");
+            node.pos = [160, 140];
+            app.graph.add(node);
+            node.widgets[0].value = rows;
+        }""",
+        rows(row(DETAIL), row(PASTEL)),
+    )
+    expect(stage.rows()).to_have_count(2)
+    stage.page.get_by_role("switch", name="Use pastel").click()
+    assert stage.value() == rows(row(DETAIL), row(PASTEL, on=False))
+
+
 def test_missing_file_stays_and_is_marked(stage: Stage) -> None:
     value = rows(row("old/gone.safetensors", strength=0.7), row(INK))
     stage.add("LoraCoreStack", value)

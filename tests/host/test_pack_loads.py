@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.request import urlopen
 
 import pytest
 
@@ -68,7 +69,16 @@ def check_widget(option: Option, kind: str, details: dict) -> None:
             assert details[theirs] == getattr(option, ours)
 
 
-def test_help_pages_and_scripts_are_served(server: Server) -> None:
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+def test_help_page_names_every_input_and_output(server: Server, node: Node) -> None:
+    with urlopen(f"{server.url}/extensions/{PACK}/docs/{node.id}.md", timeout=30) as answer:
+        page = answer.read().decode()
+    assert page.startswith(f"# {node.display_name}\n")
+    names = [item.name for item in (*node.inputs, *node.outputs) if item.name != "rows"]
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_scripts_are_served_once(server: Server) -> None:
     scripts = server.get("/extensions")
     assert f"/extensions/{PACK}/loracore.js" in scripts
     assert not [path for path in scripts if path.startswith("/extensions/lora-core/")], "the web folder counts twice"

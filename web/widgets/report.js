@@ -2,31 +2,28 @@
 /** The text that a node returns with its result, shown under the node: read-only, not saved with the workflow. */
 
 import { element } from "./dom.js";
+import { chain } from "./mount.js";
 import { STYLE } from "./style.js";
 
 const LINES = { least: 90, first: 170 }; // heights of a report: what it never goes below, and what it starts with
 const LINE = { least: 52, first: 52 }; // of a node that shows a line or two
 
 /**
- * Shows the node's text after each run; the widget comes with the first text.
+ * Shows the node's text after each run; the widget comes with the first text. Returns a function that shows an output.
  * @param {any} node
  * @param {{short?: boolean}} [options]
  */
 export function addReport(node, { short = false } = {}) {
     /** @type {HTMLElement | null} */
     let text = null;
-    const before = node.onExecuted;
-    node.onExecuted = function (/** @type {any} */ output, /** @type {any[]} */ ...rest) {
-        const lines = output?.text;
-        const report = Array.isArray(lines) ? lines.join("\n") : "";
-        if (report) {
-            text ??= addText(node, short ? LINE : LINES);
-            text.textContent = report;
-        } else if (text) {
-            text.textContent = "";
-        }
-        return before?.call(this, output, ...rest);
+    const show = (/** @type {any} */ output) => {
+        const report = Array.isArray(output?.text) ? output.text.join("\n") : "";
+        if (!report && !text) return;
+        text ??= addText(node, short ? LINE : LINES);
+        text.textContent = report;
     };
+    chain(node, "onExecuted", show);
+    return show;
 }
 
 /**

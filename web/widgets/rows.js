@@ -6,6 +6,7 @@ import { isNewer, moved, newRow, parseRows } from "../lib/rows.js";
 import { element, icon, ICONS } from "./dom.js";
 import { strengthField, switchButton } from "./fields.js";
 import { gripButton } from "./grip.js";
+import { chain, outerElement, stayShown } from "./mount.js";
 import { nameLabel, openPicker } from "./picker.js";
 import { STYLE } from "./style.js";
 
@@ -27,7 +28,7 @@ const MIN_WIDTH_CLIP = 460;
  */
 export function addRows(node, name, spec, page) {
     const editor = new RowsEditor(node, page, spec?.[1]?.loras);
-    const widget = node.addDOMWidget(name, "LORACORE_ROWS", editor.root, {
+    const widget = node.addDOMWidget(name, "LORACORE_ROWS", outerElement(editor.root), {
         getValue: () => structuredClone(editor.value),
         setValue: (/** @type {unknown} */ value) => editor.load(value),
         getMinHeight: () => editor.height,
@@ -36,12 +37,11 @@ export function addRows(node, name, spec, page) {
         margin: MARGIN,
     });
     editor.onChange = () => widget.callback?.(widget.value);
+    stayShown(node, widget, editor.root);
     // The host calls this on each node when the user refreshes its lists; it knows only its own combo boxes.
-    const before = node.refreshComboInNode;
-    node.refreshComboInNode = function (/** @type {any} */ definitions, /** @type {any[]} */ ...rest) {
+    chain(node, "refreshComboInNode", (definitions) => {
         editor.setNames(definitions?.[node.type]?.input?.optional?.[name]?.[1]?.loras);
-        return before?.call(this, definitions, ...rest);
-    };
+    });
     return { widget, minWidth: MIN_WIDTH, minHeight: editor.height };
 }
 

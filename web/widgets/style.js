@@ -2,6 +2,7 @@
 /** The style sheet of our widgets. Colours are the host's theme, so both renderers and all palettes agree. */
 
 export const STYLE = `
+.loracore-root { width: 100%; height: 100%; }
 .loracore {
     --lc-text: var(--input-text, #ddd); --lc-faint: var(--descrip-text, #999);
     --lc-field: var(--component-node-widget-background, var(--comfy-input-bg, #222));
@@ -16,7 +17,7 @@ export const STYLE = `
     margin: 0; padding: 0; border: 0; background: none; color: inherit; font: inherit; min-width: 0;
 }
 :where(.loracore) button { cursor: pointer; display: flex; align-items: center; justify-content: center; }
-.dom-widget > .loracore { --lc-field: var(--comfy-input-bg, #222); }
+.dom-widget .loracore { --lc-field: var(--comfy-input-bg, #222); }
 .loracore button:focus-visible, .loracore input:focus-visible, .loracore pre:focus-visible {
     outline: 1.5px solid var(--lc-accent); outline-offset: -1px;
 }
