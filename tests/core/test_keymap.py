@@ -1,0 +1,472 @@
+"""Where names go: detection, every name that ComfyUI accepts, text encoders in OpenCLIP's layout, no dead rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from lora_core.adapters import LoRA
+from lora_core.apply import Placed, apply_stack
+from lora_core.arch import ARCHES, Found, detect
+from lora_core.arch.base import DIFFUSION_PREFIXES, Arch, Rename, Signature
+from lora_core.arch.text_encoders import CLIP_G_OPENCLIP, CLIP_L
+from lora_core.checkpoint import Checkpoint
+from lora_core.dialects import DIALECTS
+from lora_core.errors import KeyCollisionError
+from lora_core.keymap import KeyMap, Target
+from tests import manifests
+from tests.core import samples
+
+ARCHS = manifests.archs()
+MODELS = [arch for arch in ARCHS if not arch.startswith("te_")]
+
+# What a whole file holds besides its diffusion model
+ENCODERS_INSIDE = {"sd15": ["clip_l"], "sd21": ["clip_h"], "sdxl": ["clip_l", "clip_g"], "sdxl_refiner": ["clip_g"]}
+
+
+# Detection
+
+
+def own_id(arch: str) -> str:
+    return arch.removeprefix("te_")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_checkpoint_is_found_to_be_itself_and_nothing_else(arch: str) -> None:
+    manifest = manifests.checkpoint(arch)
+    found = detect(manifest.keys)
+    assert [item.id for item in found] == [own_id(arch), *ENCODERS_INSIDE.get(arch, [])]
+    assert found[0].prefix == manifest.prefix
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_model_is_found_with_any_prefix_and_with_none(arch: str) -> None:
+    manifest = manifests.checkpoint(arch)
+    prefixes = {manifest.prefix, *manifest.other_prefixes, manifest.aio_prefix, manifest.comfy_prefix, ""}
+    if not arch.startswith("te_"):
+        prefixes |= set(DIFFUSION_PREFIXES)
+    for prefix in prefixes:
+        found = detect(samples.prefixed(arch, prefix))
+        assert [(item.id, item.prefix) for item in found] == [(own_id(arch), prefix)]
+
+
+def test_keys_of_the_vae_alone_are_nothing_known() -> None:
+    keys = manifests.checkpoint("sdxl").keys
+    assert detect({key: shape for key, shape in keys.items() if key.startswith("first_stage_model.")}) == []
+
+
+def test_another_model_that_looks_alike_is_not_taken_for_a_known_one() -> None:
+    flux = dict(manifests.checkpoint("flux1_dev").keys)
+    assert detect(flux | {"distilled_guidance_layer.norms.0.scale": (5120,)}) == []  # Chroma
+    assert detect(flux | {"double_stream_modulation_img.lin.weight": (36864, 6144)}) == []  # Flux.2
+    assert (
+        detect(manifests.checkpoint("wan21_t2v_14b").keys | {"vace_patch_embedding.weight": (5120, 96, 1, 2, 2)}) == []
+    )
+
+
+# ComfyUI's own tables as the oracle
+
+ENCODERS_OF = {"flux1": "te_flux1", "sd3": "te_sd3", "sd35": "te_sd3", "wan21": "te_wan"}  # others: te_<model>
+
+# Why a name that ComfyUI accepts may have no target here: reason -> the names, and the models where that is so
+FLUX = ("flux1_dev", "flux1_fill", "flux1_schnell")
+SD3 = ("sd3_medium", "sd35_large", "sd35_medium")
+LACKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "a name of Flux.2, which ComfyUI generates for Flux.1 too": (
+        r"(.*[._])?transformer_blocks[._]\d+[._]ff(_context)?[._]linear_(in|out)"
+        r"|(.*[._])?single_transformer_blocks[._]\d+[._]attn[._]to_(out|qkv_mlp_proj)",
+        FLUX,
+    ),
+    "a name of Stable Cascade's text encoder": (r"lora_prior_te_.*", (*SD3, "sdxl")),
+    "the same, and the number that SDXL's second text encoder has": (
+        r"lora_prior_te_.*|lora_te2_text_projection",
+        ("sdxl_refiner",),
+    ),
+    "a name of SD 2.1-unclip, generated for every U-Net; these call it add_embedding": (
+        r"(.*[._])?class_embedding[._]linear_[12]",
+        ("sdxl", "sdxl_refiner"),
+    ),
+}  # fmt: skip
+NO_SUCH_KEY = "the target is not in the model"
+
+
+def encoders_of(model: str) -> str:
+    return ENCODERS_OF.get(model.split("_", 1)[0], f"te_{model}")
+
+
+@cache
+def compared(model: str) -> tuple[int, list[str], dict[str, set[str]], list[str]]:
+    """(names that agree, names that differ, {reason: names without a target here}, names without a reason)."""
+    encoders = encoders_of(model)
+    files = [manifests.target_shapes(name) for name in (model, encoders)]
+    keymap = KeyMap(*((shapes, detect(shapes)) for shapes in files))
+    held = {key for shapes in files for key in shapes}
+    agree, differ, explained, rest = 0, [], {}, []
+    for name, alias in {**manifests.aliases(model), **manifests.aliases(encoders)}.items():
+        target = keymap.find(name)
+        if target is None:
+            reason = NO_SUCH_KEY if alias.key not in held else why_lacking(model, name)
+            (explained.setdefault(reason, set()).add if reason else rest.append)(name)
+        elif spelled(target) == (alias.key, alias.span, alias.function):
+            agree += 1
+        else:
+            differ.append(f"{name}: ComfyUI {alias}, here {target}")
+    return agree, differ, explained, rest
+
+
+def spelled(target: Target) -> tuple[str, tuple[int, int, int] | None, str | None]:
+    span = None if target.start is None else (0, target.start, target.shape[0])
+    return target.key, span, "swap_scale_shift" if target.swap_halves else None
+
+
+def why_lacking(model: str, name: str) -> str | None:
+    reasons = (reason for reason, (names, where) in LACKS.items() if model in where and re.fullmatch(names, name))
+    return next(reasons, None)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_name_that_comfyui_accepts_goes_to_the_same_place(model: str) -> None:
+    agree, differ, explained, rest = compared(model)
+    assert differ == []
+    assert rest == []
+    total = sum(len(manifests.aliases(name)) for name in (model, encoders_of(model)))
+    assert agree + sum(map(len, explained.values())) == total
+    assert agree > 0.75 * total
+
+
+def test_every_reason_is_needed_where_it_is_given() -> None:
+    given = {(reason, model) for reason, (_, where) in LACKS.items() for model in where}
+    used = {(reason, model) for model in MODELS for reason in compared(model)[2] if reason != NO_SUCH_KEY}
+    assert used == given
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_target_has_the_shape_of_its_part_of_the_weight(model: str) -> None:
+    shapes = manifests.target_shapes(model)
+    keymap = KeyMap((shapes, detect(shapes)))
+    for name in manifests.aliases(model):
+        target = keymap.find(name)
+        if target is None:
+            continue
+        rows = (target.start or 0) + target.shape[0] if target.shape else 0
+        assert target.shape[1:] == shapes[target.key][1:]
+        assert target.shape == shapes[target.key] if target.start is None else rows <= shapes[target.key][0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_name_of_another_model_goes_nowhere(model: str) -> None:
+    shapes = manifests.target_shapes(model)
+    keymap = KeyMap((shapes, detect(shapes)))
+    for name in ("lora_unet_no_such_module", "diffusion_model.no.such", "lora_te3_x", "", "lora_unet_", "unknown.x"):
+        assert keymap.find(name) is None
+
+
+def test_a_dialect_gives_its_prefix_once() -> None:
+    prefixes = [dialect.prefix for dialect in DIALECTS]
+    assert len(prefixes) == len(set(prefixes))
+
+
+# Text encoders on disk in OpenCLIP's layout
+
+OPENCLIP = {"sdxl": ("te_clip_g", "conditioner.embedders.1.model.", "te2"),
+            "sd21": ("te_clip_h", "cond_stage_model.model.", "te"),
+            "sdxl_refiner": ("te_clip_g", "conditioner.embedders.0.model.", "te")}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", OPENCLIP)
+def test_transformers_names_reach_every_key_of_an_openclip_encoder(model: str) -> None:
+    encoder, prefix, number = OPENCLIP[model]
+    shapes = manifests.checkpoint(model).keys
+    keymap = KeyMap((shapes, detect(shapes)))
+    reached: dict[str, list[tuple[int, int]]] = {}
+    for key, shape in manifests.checkpoint(encoder).keys.items():
+        module, _, param = key.rpartition(".")
+        for name in (
+            f"text_encoders.{own_id(encoder)}.transformer.{module}",
+            f"lora_{number}_{module.replace('.', '_')}",
+        ):
+            target = keymap.find(name, param)
+            assert target is not None, name
+            assert target.shape == shape
+        start = target.start or 0
+        reached.setdefault(target.key, []).append((start, start + target.shape[1 if target.transposed else 0]))
+        if ".self_attn." in key and "out_proj" not in key:
+            thirds = {"q_proj": 0, "k_proj": 1, "v_proj": 2}
+            assert target.start == thirds[module.rpartition(".")[2]] * shape[0]
+        assert target.transposed == (module == "text_projection")
+    on_disk = {key: shape for key, shape in shapes.items() if key.startswith(prefix)}
+    missed = {key.removeprefix(prefix) for key in on_disk.keys() - reached.keys()}
+    assert missed <= {"logit_scale"}  # a number that nothing in image generation uses
+    for key, spans in reached.items():
+        assert sorted(spans)[0][0] == 0
+        assert all(end == start for (_, end), (start, _) in zip(sorted(spans), sorted(spans)[1:], strict=False))
+        assert sorted(spans)[-1][1] == on_disk[key][0]
+
+
+def to_transformers(openclip: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """transformers' own script for OpenCLIP models does the same, layer by layer."""
+    words = {"attn.out_proj": "self_attn.out_proj", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2",
+             "ln_1": "layer_norm1", "ln_2": "layer_norm2"}  # fmt: skip
+    top = {"ln_final.weight": "text_model.final_layer_norm.weight", "ln_final.bias": "text_model.final_layer_norm.bias",
+           "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+           "positional_embedding": "text_model.embeddings.position_embedding.weight"}  # fmt: skip
+    result: dict[str, torch.Tensor] = {}
+    for key, value in openclip.items():
+        if key == "text_projection":
+            result["text_projection.weight"] = value.t()
+        elif not key.startswith("transformer.resblocks."):
+            result[top[key]] = value
+        else:
+            number, part = key.removeprefix("transformer.resblocks.").split(".", 1)
+            layer = f"text_model.encoder.layers.{number}."
+            if part.startswith("attn.in_proj_"):
+                for letter, third in zip("qkv", value.chunk(3), strict=True):
+                    result[f"{layer}self_attn.{letter}_proj.{part.removeprefix('attn.in_proj_')}"] = third
+            else:
+                name, _, param = part.rpartition(".")
+                result[f"{layer}{words[name]}.{param}"] = value
+    return result
+
+
+def small_openclip(width: int = 8, layers: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embedding.weight": (20, width), "positional_embedding": (7, width), "text_projection": (width, width),
+        "ln_final.weight": (width,), "ln_final.bias": (width,),
+    }  # fmt: skip
+    for layer in (f"transformer.resblocks.{number}." for number in range(layers)):
+        shapes |= {layer + "attn.in_proj_weight": (3 * width, width), layer + "attn.in_proj_bias": (3 * width,)}
+        for part, out, inside in (("attn.out_proj", 8, 8), ("mlp.c_fc", 32, 8), ("mlp.c_proj", 8, 32)):
+            shapes |= {f"{layer}{part}.weight": (out, inside), f"{layer}{part}.bias": (out,)}
+        for norm in ("ln_1", "ln_2"):
+            shapes |= {f"{layer}{norm}.weight": (width,), f"{layer}{norm}.bias": (width,)}
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def shapes_of(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in tensors.items()}
+
+
+def merged(tensors: dict[str, torch.Tensor], keymap: KeyMap, loras: dict[str, LoRA]) -> dict[str, torch.Tensor]:
+    stacks: dict[str, list[Placed]] = {}
+    for name, lora in loras.items():
+        target = keymap.find(name)
+        assert target is not None, name
+        stacks.setdefault(target.key, []).append(Placed(lora, target, 0.7, name))
+    return {key: apply_stack(value, stacks.get(key, ())) for key, value in tensors.items()}
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_lora_changes_both_layouts_alike(flat: bool) -> None:
+    openclip = small_openclip()
+    ours = to_transformers(openclip)
+    generator = torch.Generator().manual_seed(2)
+    loras: dict[str, LoRA] = {}
+    for key, value in ours.items():
+        module = key.removesuffix(".weight")
+        if key.endswith(".weight") and value.dim() == 2 and "position" not in key:
+            up, down = (torch.randn(shape, generator=generator) for shape in ((value.shape[0], 2), (2, value.shape[1])))
+            name = f"lora_te2_{module.replace('.', '_')}" if flat else f"text_encoder_2.{module}"
+            loras[name] = LoRA(up, down, None, 0.5)
+    assert len(loras) == 2 * 6 + 2  # six matrices in a layer, token embedding, projection
+    on_disk = KeyMap((shapes_of(openclip), [Found(CLIP_G_OPENCLIP, None, "")]))
+    inside = KeyMap((shapes_of(ours), [Found(next(a for a in ARCHES if a.id == "clip_g" and a.renames), None, "")]))
+    there = to_transformers(merged(openclip, on_disk, loras))
+    here = merged(ours, inside, loras)
+    assert there.keys() == here.keys()
+    for key, value in here.items():
+        torch.testing.assert_close(there[key], value, rtol=1e-6, atol=1e-6)  # the same sums in another order
+        changed = not torch.equal(value, ours[key])
+        assert changed == (value.dim() == 2 and "position" not in key)
+
+
+def test_names_without_the_text_model_level_are_the_same_modules() -> None:
+    shapes = manifests.checkpoint("te_clip_l").keys
+    bare = {key.removeprefix("text_model."): shape for key, shape in shapes.items()}
+    for held in (shapes, bare):  # transformers 4 and 5, and the first SD 1 files
+        keymap = KeyMap((held, detect(held)))
+        for key in shapes:
+            module, _, param = key.rpartition(".")
+            targets = [keymap.find(f"{p}{n}", param) for p in ("text_encoder.", "clip_l.transformer.")
+                       for n in (module, module.removeprefix("text_model."))]  # fmt: skip
+            expected = key if held is shapes else key.removeprefix("text_model.")
+            assert {target and target.key for target in targets} == {expected}
+
+
+# Rows of the rename tables
+
+# Rows that no checkpoint here needs, and why they stand: a U-Net's rows come from one rule for four levels
+NO_CHECKPOINT = {
+    r".*\.skip_connection": "a block has one only where its width changes",
+    r"input_blocks\.1[01]\.1\..*": "the deepest level of SD 1 and 2 has no attention, and SDXL has no such level",
+    r"input_blocks\.12\.0\.op|output_blocks\.11\.[12]\.conv": "the last level does not change the resolution",
+    r"output_blocks\.[58]\.1\.conv": "every model has attention there, which the upsampler follows",
+}
+
+
+def tables() -> dict[tuple[Rename, ...], list[Arch]]:
+    result: dict[tuple[Rename, ...], list[Arch]] = {}
+    for arch in ARCHES:
+        result.setdefault(arch.renames, []).append(arch)
+    return result
+
+
+def modules_of(archs: Iterable[Arch]) -> set[str]:
+    """Every module and bare parameter of all checkpoints that hold one of `archs`."""
+    modules: set[str] = set()
+    for name in ARCHS:
+        keys = manifests.checkpoint(name).keys
+        for item in detect(keys):
+            if item.arch in archs:
+                local = {key[len(item.prefix) :] for key in keys if key.startswith(item.prefix)}
+                modules |= local | {key.rpartition(".")[0] for key in local}
+                modules |= {key.replace("in_proj_weight", "in_proj") for key in local}
+    if CLIP_L in archs:  # the first SD 1 files
+        modules |= {name.removeprefix("text_model.") for name in modules}
+    return modules
+
+
+def matching(template: str, names: set[str]) -> list[re.Match[str]]:
+    """Where `template` matches one of `names` as a whole; a name is a line."""
+    token = {"{i}": r"(?P<i>\d+)", "{j}": r"(?P<j>\d+)", "{rest}": r"(?P<rest>.+)"}
+    text = r"\.".join(token.get(part, re.escape(part)) for part in template.split("."))
+    return list(re.finditer(f"(?m)^{text}$", "\n".join(names)))
+
+
+@pytest.mark.parametrize("rows", tables(), ids=lambda rows: str(len(rows)))
+def test_every_rename_row_matches_something(rows: tuple[Rename, ...]) -> None:
+    names = modules_of(tables()[rows])
+    for row in rows:  # rows may build on what other rows give
+        there = (row.there,) if isinstance(row.there, str) else row.there
+        names |= {
+            re.sub(r"\{(\w+)\}", lambda place, found=match: found[place[1]], other)
+            for match in matching(row.here, names)
+            for other in there
+        }
+    dead = [row.here for row in rows if not matching(row.here, names)]
+    assert [here for here in dead if not any(re.fullmatch(known, here) for known in NO_CHECKPOINT)] == []
+
+
+def test_every_exception_is_needed() -> None:
+    rows = next(rows for rows, archs in tables().items() if any(arch.id == "sdxl" for arch in archs))
+    names = modules_of(tables()[rows])
+    dead = [row.here for row in rows if not matching(row.here, names)]
+    assert all(any(re.fullmatch(known, here) for here in dead) for known in NO_CHECKPOINT)
+
+
+# A made-up architecture: data, and no code
+
+MADE_UP = Arch(
+    id="made_up",
+    title="Made-Up 1",
+    signatures=(Signature(has=("layers.0.mix.weight",)),),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=(
+        Rename("layers.{i}.mix", ("blocks.{i}.attn.q", "blocks.{i}.attn.kv"), sizes=(1, 2)),
+        Rename("layers.{i}.out", "blocks.{i}.attn.out.0"),
+        Rename("head", "proj_out", swap_halves=True),
+        Rename("side", "proj_side", transposed=True),
+    ),
+)
+MADE_UP_SHAPES = {
+    "net.layers.0.mix.weight": (12, 4),
+    "net.layers.0.mix.bias": (12,),
+    "net.layers.0.out.weight": (4, 4),
+    "net.layers.13.mix.weight": (12, 4),
+    "net.head.weight": (6, 4),
+    "net.side.weight": (3, 5),
+    "net.table": (2, 4),
+}
+
+
+@pytest.fixture
+def keymap() -> KeyMap:
+    return KeyMap((MADE_UP_SHAPES, [Found(MADE_UP, None, "net.")]))
+
+
+@pytest.mark.parametrize(
+    ("name", "param", "expected"),
+    [
+        ("lora_unet_layers_0_mix", "weight", Target("net.layers.0.mix.weight", (12, 4))),
+        ("diffusion_model.layers.0.mix", "weight", Target("net.layers.0.mix.weight", (12, 4))),
+        ("lora_unet_blocks_0_attn_q", "weight", Target("net.layers.0.mix.weight", (4, 4), start=0)),
+        ("transformer.blocks.0.attn.kv", "weight", Target("net.layers.0.mix.weight", (8, 4), start=4)),
+        ("transformer.blocks.0.attn.kv", "bias", Target("net.layers.0.mix.bias", (8,), start=4)),
+        ("lycoris_blocks_13_attn_q", "weight", Target("net.layers.13.mix.weight", (4, 4), start=0)),
+        ("blocks.0.attn.out.0", "weight", Target("net.layers.0.out.weight", (4, 4))),
+        ("transformer.proj_out", "weight", Target("net.head.weight", (6, 4), swap_halves=True)),
+        ("proj_side", "weight", Target("net.side.weight", (5, 3), transposed=True)),
+        ("diffusion_model.table", "weight", Target("net.table", (2, 4))),
+        ("lora_unet_layers_0_out", "bias", None),  # the module has none
+        ("lora_unet_layers_1_mix", "weight", None),
+        ("lora_te_layers_0_mix", "weight", None),  # a text encoder's name
+        ("lora_unet_layers.0.mix", "weight", None),  # a flat prefix with dots
+        ("diffusion_model.layers_0_mix", "weight", None),
+    ],
+)
+def test_a_made_up_architecture_resolves_by_its_data_alone(
+    keymap: KeyMap, name: str, param: str, expected: Target | None
+) -> None:
+    assert keymap.find(name, param) == expected
+
+
+def test_a_prefix_tells_whether_a_name_belongs_elsewhere(keymap: KeyMap) -> None:
+    assert keymap.is_elsewhere("lora_te1_text_model_encoder_layers_0_mlp_fc1")
+    assert keymap.is_elsewhere("text_encoders.clip_l.transformer.text_model.final_layer_norm")
+    assert not keymap.is_elsewhere("lora_unet_no_such")
+    assert not keymap.is_elsewhere("no.prefix.at.all")
+
+
+def test_one_name_for_two_modules_is_an_error() -> None:
+    shapes = {"layers.0.mix.weight": (12, 4), "a.b_c.weight": (2, 2), "a_b.c.weight": (2, 2)}
+    assert samples.message(KeyCollisionError, lambda: KeyMap((shapes, [Found(MADE_UP, None, "")]))) == (
+        "a_b_c: addresses both a.b_c and a_b.c of this checkpoint."
+    )
+
+
+def test_one_name_for_a_module_and_a_renamed_one_is_an_error() -> None:
+    shapes = {"layers.0.mix.weight": (12, 4), "blocks.0.attn.q.weight": (4, 4)}
+    assert samples.message(KeyCollisionError, lambda: KeyMap((shapes, [Found(MADE_UP, None, "")]))) == (
+        "blocks.0.attn.q: addresses both layers.0.mix and blocks.0.attn.q of this checkpoint."
+    )
+
+
+def test_one_name_for_weights_of_two_files_is_an_error() -> None:
+    first = manifests.checkpoint("te_clip_l").keys
+    second = samples.prefixed("te_clip_l", "clip_l.transformer.")
+    keymap = KeyMap((first, detect(first)), (second, detect(second)))
+    module = "text_model.encoder.layers.0.mlp.fc1"
+    assert samples.message(KeyCollisionError, lambda: keymap.find("lora_te1_text_model_encoder_layers_0_mlp_fc1")) == (
+        "lora_te1_text_model_encoder_layers_0_mlp_fc1: addresses several weights of this checkpoint: "
+        f"clip_l.transformer.{module}.weight, {module}.weight."
+    )
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_real_checkpoint_has_two_modules_for_one_name(model: str, tmp_path: Path) -> None:
+    with Checkpoint(samples.sparse_checkpoint(tmp_path / "model.safetensors", model)) as checkpoint:
+        assert checkpoint.keymap.roles >= {"diffusion"}
+
+
+# Targets
+
+
+def test_parts_are_taken_and_put_back() -> None:
+    weight = torch.arange(24.0).reshape(6, 4)
+    for target, expected in {
+        Target("k", (6, 4)): weight,
+        Target("k", (2, 4), start=2): weight[2:4],
+        Target("k", (4, 6), transposed=True): weight.t(),
+        Target("k", (6, 4), swap_halves=True): torch.cat((weight[3:], weight[:3])),
+        Target("k", (4, 4), start=1, swap_halves=True): weight[[3, 4, 1, 2]],
+    }.items():
+        assert torch.equal(target.take(weight), expected)
+        changed = weight.clone()
+        target.put(changed, target.take(changed) + 100)
+        assert torch.equal(target.take(changed), expected + 100)
+        assert int((changed != weight).sum()) == expected.numel()
