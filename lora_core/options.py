@@ -223,7 +223,7 @@ EXTRACT = Node(
     (
         Socket("lora_name", "STRING", "The written file's name, as ComfyUI's loaders list it."),
         REPORT,
-        Socket("picture", "IMAGE", "Retained energy against rank, a line per block."),
+        Socket("picture", "IMAGE", "Retained energy of each block, as bars."),
     ),
     is_output=True,
     search_aliases=("extract lora", "lora from checkpoint", "svd"),
