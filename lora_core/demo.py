@@ -11,7 +11,8 @@ from .inspect import inspect
 from .lazytorch import torch
 from .merge import merge
 from .report import Report
-from .tensorfile import PlannedTensor, TensorFile, TensorWriter, dtype_name
+from .tensorfile import TensorFile, dtype_name
+from .tensorwriter import PlannedTensor, TensorWriter
 
 WIDTH, RANK = 128, 4
 TOLERANCE = 0.02  # of the change; the fp16 rounding of the factors leaves far less

@@ -18,7 +18,9 @@ from .linalg import low_rank
 from .options import EXTRACT
 from .report import Report, Stopwatch, described_file, some_names
 from .rounding import DTYPE_NAMES, round_to
-from .tensorfile import DTYPES, OnStep, PlannedTensor, TensorWriter, byte_view, dtype_name, element_count
+from .tensorfile import OnStep, byte_view, dtype_name
+from .tensorheader import DTYPES, element_count
+from .tensorwriter import PlannedTensor, TensorWriter
 
 Dialect = Literal["kohya", "comfy"]
 

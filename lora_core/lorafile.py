@@ -20,7 +20,9 @@ from .keymap import split_dialect
 from .lazytorch import torch
 from .options import Semantics
 from .parts import split_name
-from .tensorfile import TensorFile, TensorInfo
+from .report import some_names
+from .tensorfile import TensorFile
+from .tensorheader import TensorInfo
 
 # Keys that writers put into the safetensors header
 PEFT_METADATA = "lora_adapter_metadata"  # diffusers: JSON of the LoraConfigs, keys prefixed by the component
@@ -76,12 +78,16 @@ class LoraFile:
         self.not_adapters: list[str] = []
         self.unsupported: dict[str, str] = {}  # module -> its kind
         self.warnings: list[str] = []
+        self._without_effect: list[str] = []
         self._tensors: dict[str, torch.Tensor] | None = None
         try:
             modules = self._split_names()
             self._refuse_checkpoint(modules)
             self._header = _HeaderAlphas(self.file.metadata)
             self.adapters = [spec for module in modules for spec in self._specs(module, modules[module])]
+            if self._without_effect:
+                modules_named = f"{len(self._without_effect)} modules: {some_names(self._without_effect)}"
+                self.warnings.append(f"{self.name}: alpha is 0, which changes nothing, in {modules_named}.")
         except BaseException:
             self.file.close()
             raise
@@ -194,7 +200,7 @@ class LoraFile:
             if not math.isfinite(value):
                 raise AdapterError(f"{self.name}: {module}: alpha is {value}; the file is damaged.")
             if value == 0:
-                self.warnings.append(f"{self.name}: {module}: alpha is 0, so this module changes nothing.")
+                self._without_effect.append(module)
             return Scale(value / rank, "tensor", value)
         if self._semantics == "comfyui":
             return Scale(1.0, "none")
@@ -253,7 +259,7 @@ def _checked_rank(shapes: dict[str, Shape]) -> int | None:
 def _number(value: Any) -> float | None:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -261,7 +267,7 @@ def _number(value: Any) -> float | None:
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text) if text else {}
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError: also a number of thousands of digits
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -269,6 +275,6 @@ def _json_object(text: str) -> dict[str, Any]:
 def _json_list(text: str) -> list[Any] | None:
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError: also a number of thousands of digits
         return None
     return value if isinstance(value, list) else None

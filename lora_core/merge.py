@@ -19,7 +19,9 @@ from .options import MERGE, MERGE_DTYPE, Semantics
 from .report import Report, Stopwatch, described_file
 from .rounding import DTYPE_NAMES, round_to
 from .stack import check_strength
-from .tensorfile import DTYPES, OnStep, PlannedTensor, TensorInfo, TensorWriter
+from .tensorfile import OnStep
+from .tensorheader import DTYPES, TensorInfo
+from .tensorwriter import PlannedTensor, TensorWriter
 
 Dtype = Literal["keep", "fp32", "fp16", "bf16", "fp8_e4m3fn"]
 

@@ -33,6 +33,8 @@ class LoRA:
             raise AdapterError(f"has {'down' if up is None else 'up'} without {'up' if up is None else 'down'}")
         if len(up) < 2 or len(down) < 2 or any(size != 1 for size in up[2:]):
             raise AdapterError(f"expected up [out, r] and down [r, in, ...], found {list(up)} and {list(down)}")
+        if 0 in (*up, *down, *(mid or ())):
+            raise AdapterError(f"holds no numbers: up {list(up)}, down {list(down)}")
         inner = down[0] if mid is None else mid[1]
         outer = down[0] if mid is None else mid[0]
         if outer != up[1] or inner != down[0]:

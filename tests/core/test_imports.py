@@ -17,7 +17,19 @@ REPO = Path(__file__).resolve().parents[2]
 # A module may import modules of its own level and of those before it. A package counts as one module.
 LEVELS = (
     ("errors", "options", "lazytorch"),
-    ("report", "parts", "dialects", "arch", "tensorfile", "rounding", "stack", "naming", "resolve"),
+    (
+        "report",
+        "parts",
+        "dialects",
+        "arch",
+        "tensorheader",
+        "tensorfile",
+        "tensorwriter",
+        "rounding",
+        "stack",
+        "naming",
+        "resolve",
+    ),
     ("keymap", "adapters", "linalg"),
     ("lorafile", "checkpoint", "apply"),
     ("matching",),

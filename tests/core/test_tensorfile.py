@@ -23,15 +23,16 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.torch import load, load_file
 
-from lora_core import tensorfile
+from lora_core import tensorfile, tensorheader
 from lora_core.errors import FileChangedError, FileFormatError, OutputError
-from lora_core.tensorfile import PlannedTensor, TensorFile, TensorWriter
+from lora_core.tensorfile import TensorFile
+from lora_core.tensorwriter import PlannedTensor, TensorWriter
 from tests.core import samples
 from tests.core.samples import F32, raw
 
 RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-DTYPES = sorted(set(tensorfile.DTYPES) - {"F8_E8M0"})  # torch can't fill or compare that one; it has its own test
-TORCH = {name: getattr(torch, attribute) for name, (_, attribute) in tensorfile.DTYPES.items()}
+DTYPES = sorted(set(tensorheader.DTYPES) - {"F8_E8M0"})  # torch can't fill or compare that one; it has its own test
+TORCH = {name: getattr(torch, attribute) for name, (_, attribute) in tensorheader.DTYPES.items()}
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None, **options) -> Path:
@@ -52,7 +53,7 @@ shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
 @st.composite
 def tensor(draw: st.DrawFn) -> torch.Tensor:
     dtype, shape = draw(st.sampled_from(DTYPES)), draw(shapes)
-    count = math.prod(shape) * tensorfile.DTYPES[dtype][0]
+    count = math.prod(shape) * tensorheader.DTYPES[dtype][0]
     data = draw(st.binary(min_size=count, max_size=count))
     if dtype == "BOOL":
         data = bytes(byte & 1 for byte in data)
@@ -93,7 +94,7 @@ def test_what_the_reference_library_writes_we_read(tmp_path: Path, tensors: dict
 
 
 def test_every_number_format_of_the_table_is_one_of_the_reference_library(tmp_path: Path) -> None:
-    for name, (size, _) in tensorfile.DTYPES.items():
+    for name, (size, _) in tensorheader.DTYPES.items():
         path = tmp_path / f"{name}.safetensors"
         path.write_bytes(raw({"x": {"dtype": name, "shape": [3], "data_offsets": [0, 3 * size]}}, bytes(3 * size)))
         with safe_open(path, "np") as file:
@@ -728,7 +729,7 @@ import resource, signal, sys, time
 from pathlib import Path
 import torch
 from lora_core.errors import OutputError
-from lora_core.tensorfile import PlannedTensor, TensorWriter, os
+from lora_core.tensorwriter import PlannedTensor, TensorWriter, os
 task, out = sys.argv[1], Path(sys.argv[2])
 plan = [PlannedTensor(f"x{i}", "F32", (2**18,)) for i in range(8)]
 if task.startswith("full"):
