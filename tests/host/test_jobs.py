@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests import tiny
-from tests.host.families import FAMILIES, Prompt, node, our_stack, render, stack_rows
+from tests.host.families import FAMILIES, Prompt, builtin_chain, node, our_stack, render, stack_rows
 from tests.host_server import REPO, Run, Server
 from tests.manifests import checkpoint
 
@@ -85,6 +85,30 @@ def test_other_nodes_keep_working_beside_ours(server: Server) -> None:
     merged["sampler"]["inputs"]["model"] = ["blend", 0]
     half = render(server, FLUX.prompt(our_stack((name, 0.5, 0.0))))
     assert abs(render(server, merged) - half).mean() < 0.3  # ModelMergeSimple blends in the storage dtype, bf16
+
+
+def test_hook_loras_work_beside_ours(server: Server) -> None:
+    """A LoRA scheduled by ComfyUI's hooks, on a model that ours has patched, is as good as on the built-in loader's."""
+    images = {}
+    for name, patch in (("ours", our_stack(STACK[0])), ("builtin", builtin_chain(STACK[0])), ("none", None)):
+        prompt = FLUX.prompt(patch)
+        node("hook", prompt, "CreateHookLora", lora_name=STACK[1][0], strength_model=0.7, strength_clip=0.0)
+        pair = {"positive_NEW": ["text", 0], "negative_NEW": ["text", 0]}
+        node(
+            "pair",
+            prompt,
+            "PairConditioningSetProperties",
+            **pair,
+            strength=1.0,
+            set_cond_area="default",
+            hooks=["hook", 0],
+        )
+        prompt["sampler"]["inputs"] |= {"positive": ["pair", 0], "negative": ["pair", 1]}
+        images[name] = render(server, prompt)
+    plain = render(server, FLUX.prompt(our_stack(STACK[0])))
+    assert abs(images["ours"] - plain).mean() > 1, "the hook changes the image"
+    assert abs(images["ours"] - images["none"]).mean() > 1, "and so does our LoRA"
+    assert abs(images["ours"] - images["builtin"]).max() <= 1
 
 
 def test_low_vram_mode_gives_the_same_weights(server: Server) -> None:
