@@ -82,7 +82,7 @@ def _add_products(weight: torch.Tensor, waiting: dict[Target, list[tuple[torch.T
         up = torch.cat([up for up, _ in pairs], dim=1)
         down = torch.cat([down for _, down in pairs], dim=0)
         part = target.take(weight)
-        flat = part.flatten(1)
+        flat = part.reshape(up.shape[0], -1)
         flat.addmm_(up, down)
         target.put(weight, flat.view(part.shape))
     waiting.clear()

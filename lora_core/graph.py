@@ -44,7 +44,7 @@ def read_graph(path: str | os.PathLike[str]) -> dict[str, GraphNode]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WorkflowError(f"{path.name}: no such file ({path}).") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WorkflowError(f"{path.name}: not a workflow file: {error}.") from error
     if isinstance(data, Mapping) and isinstance(data.get("prompt"), Mapping):  # as POSTed to /prompt
         data = data["prompt"]

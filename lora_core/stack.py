@@ -62,7 +62,7 @@ def parse_rows(value: Any) -> list[Row]:
             return []
         try:
             value = json.loads(value)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise OptionError(f"rows: not valid JSON ({error}); expected {{'v': 1, 'rows': [...]}}.") from error
     if isinstance(value, Mapping) and "__value__" in value:
         value = value["__value__"]

@@ -35,6 +35,8 @@ class LoRA:
             raise AdapterError(f"expected up [out, r] and down [r, in, ...], found {list(up)} and {list(down)}")
         if 0 in (*up, *down, *(mid or ())):
             raise AdapterError(f"holds no numbers: up {list(up)}, down {list(down)}")
+        if mid is not None and len(mid) < 3:
+            raise AdapterError(f"the core must be [r, r', ...], found {list(mid)}")
         inner = down[0] if mid is None else mid[1]
         outer = down[0] if mid is None else mid[0]
         if outer != up[1] or inner != down[0]:
