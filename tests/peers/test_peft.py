@@ -33,7 +33,6 @@ from tests.peers.models import (
 )
 
 FP32 = 1e-6
-# diffusers' models are no transformers models, which PEFT asks for the base model's name and whether it is tied
 LAYERS = ("linear", "point", "kernel", "video", "inner.linear")
 
 
