@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from .apply import apply_stack
 from .checkpoint import Checkpoint
-from .errors import OptionError
+from .errors import OptionError, UnknownArchError
 from .lazytorch import torch
 from .lorafile import LoraFile
 from .matching import Match, OnUnmatched, StackedLora, match_stack
@@ -65,6 +65,7 @@ def merge(
         if not stack:
             raise OptionError("merge: no LoRA given; name at least one.")
         match = match_stack(stack, checkpoint.keymap, checkpoint.found, on_unmatched)
+        _refuse_whole_numbers(checkpoint, match)
         _fill(report, checkpoint, stack, match)
         order = checkpoint.file.in_file_order()
         plan = [PlannedTensor(info.name, _output_dtype(info, dtype), info.shape) for info in order]
@@ -99,6 +100,15 @@ def _item(item: LoraItem) -> tuple[str, float, float]:
     return path, strength_model, strength_model if clip is None else check_strength(clip, path)
 
 
+def _refuse_whole_numbers(checkpoint: Checkpoint, match: Match) -> None:
+    for key in match.by_key:
+        if not checkpoint.file[key].is_float:
+            raise UnknownArchError(
+                f"{checkpoint.name}: {key!r} holds whole numbers ({checkpoint.file[key].dtype}), which this version "
+                "can't change; use the fp16, bf16 or plain fp8 version of the model."
+            )
+
+
 def _output_dtype(info: TensorInfo, dtype: Dtype) -> str:
     if dtype == "keep" or not info.is_float or info.nbytes == 0:
         return info.dtype
@@ -126,11 +136,11 @@ def _write(
 
     count(0)
     for planned in plan:
-        placed = match.by_key.get(planned.name)
-        if placed is None and planned.dtype == checkpoint.file[planned.name].dtype:
+        placed = [item for item in match.by_key.get(planned.name, ()) if item.strength]
+        if not placed and planned.dtype == checkpoint.file[planned.name].dtype:
             writer.copy(planned.name, checkpoint.file, count)
             continue
-        stack = [item.read() for item in placed or ()]
+        stack = [item.read() for item in placed]
         merged = apply_stack(checkpoint.file.tensor(planned.name), stack, semantics)
         rounded, outside = round_to(merged, getattr(torch, DTYPES[planned.dtype][1]))
         writer.put(planned.name, rounded)
