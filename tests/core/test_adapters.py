@@ -298,7 +298,7 @@ def test_every_component_has_its_own_alpha(tmp_path: Path) -> None:
 def test_an_alpha_of_zero_is_one_warning_and_no_change(tmp_path: Path) -> None:
     modules = [f"m{number}" for number in range(7)]
     parts = {"lora_A.weight": torch.ones(4, 8), "lora_B.weight": torch.ones(8, 4), "alpha": torch.zeros(())}
-    tensors = {f"{name}.{part}": value for name in modules for part, value in parts.items()}
+    tensors = {f"{name}.{part}": value.clone() for name in modules for part, value in parts.items()}
     with LoraFile(samples.save(tmp_path / "x.safetensors", tensors)) as file:
         assert file.warnings == [
             "x.safetensors: alpha is 0, which changes nothing, in 7 modules: m0, m1, m2, m3, m4 and 2 more."
