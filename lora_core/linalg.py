@@ -63,10 +63,11 @@ def _krylov(short: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]
     blocks = [torch.linalg.qr(short @ start)[0]]
     for _ in range(KRYLOV_STEPS):
         blocks.append(torch.linalg.qr(short @ (short.t() @ blocks[-1]))[0])
-    space = torch.linalg.qr(torch.cat(blocks, dim=1))[0]
-    projected = (space.t() @ short).double()
+    # the blocks overlap, so the last step is in fp64: in fp32 it would leave 1e-5 of the matrix
+    space = torch.linalg.qr(torch.cat(blocks, dim=1).double())[0]
+    projected = space.t() @ short.double()
     values, vectors = torch.linalg.eigh(projected @ projected.t())
-    return space.double() @ vectors.flip(1), values.flip(0).clamp_min(0.0)
+    return space @ vectors.flip(1), values.flip(0).clamp_min(0.0)
 
 
 def _kept(squares: torch.Tensor, limit: int, wanted: float) -> int:
