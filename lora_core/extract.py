@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from .report import Report, Stopwatch, described_file, some_names
 from .rounding import DTYPE_NAMES, round_to
 from .tensorfile import OnStep, byte_view, dtype_name
 from .tensorheader import DTYPES, element_count
-from .tensorwriter import PlannedTensor, TensorWriter
+from .tensorwriter import PlannedTensor, TensorWriter, check_target
 
 Dialect = Literal["kohya", "comfy"]
 
@@ -69,13 +69,16 @@ def extract(
     watch = Stopwatch(report)
     limits = _Limits(rank, energy, max_rank, conv_rank)
     with Checkpoint(base) as before, Checkpoint(tuned) as after:
+        inputs = (before.path, after.path)
+        check_target(Path(out), overwrite, inputs)  # before minutes of work, not after
         _check_pair(before, after, report)
         tensors = _extracted(before, after, limits, dialect, DTYPES[DTYPE_NAMES[dtype]][1], report, on_step)
         if not tensors:
             raise LoraError(f"{after.name}: nothing to extract: every shared tensor equals the one in {before.name}.")
         before.file.check_unchanged()
         after.file.check_unchanged()
-        _write(Path(out), tensors, before, report, overwrite)
+        metadata = _metadata(before, report)
+        _write(Path(out), tensors, metadata, inputs, report, overwrite)
     return watch.stop()
 
 
@@ -97,6 +100,11 @@ def _check_pair(before: Checkpoint, after: Checkpoint, report: Report) -> None:
     report.inputs = [described_file(before.path), described_file(after.path)]
     report.arch, report.title = before.arch, before.title
     shared = [key for key in before.shapes if key in after.shapes]
+    if not shared:
+        raise OptionError(
+            f"{after.name}: has no tensor name in common with {before.name}, e.g. {next(iter(after.shapes))!r} and "
+            f"{next(iter(before.shapes))!r}; give both in the same layout."
+        )
     changed = [key for key in shared if before.shapes[key] != after.shapes[key]]
     missing = [key for key in before.shapes if key not in after.shapes]
     added = [key for key in after.shapes if key not in before.shapes]
@@ -205,11 +213,18 @@ def _block(component: Component, name: WrittenName) -> str:
     return block if component.arch.role == "diffusion" else f"{component.arch.id} {block}"
 
 
-def _write(out: Path, tensors: Mapping[str, torch.Tensor], before: Checkpoint, report: Report, overwrite: bool) -> None:
+def _write(
+    out: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    inputs: Iterable[Path],
+    report: Report,
+    overwrite: bool,
+) -> None:
     plan = [PlannedTensor(name, dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()]
     plan.sort(key=lambda tensor: (-DTYPES[tensor.dtype][0], tensor.name))  # aligned, as the reference writer orders
-    metadata = _metadata(before, report, _hash(plan, tensors))
-    with TensorWriter(out, plan, metadata, overwrite=overwrite, inputs=[before.path]) as writer:
+    metadata = {**metadata, "sshs_model_hash": _hash(plan, tensors)}
+    with TensorWriter(out, plan, metadata, overwrite=overwrite, inputs=inputs) as writer:
         for tensor in plan:
             writer.put(tensor.name, tensors[tensor.name])
         writer.commit()
@@ -223,7 +238,7 @@ def _hash(plan: list[PlannedTensor], tensors: Mapping[str, torch.Tensor]) -> str
     return digest.hexdigest()
 
 
-def _metadata(before: Checkpoint, report: Report, sha256: str) -> dict[str, str]:
+def _metadata(before: Checkpoint, report: Report) -> dict[str, str]:
     """Return the keys that other tools look for: kohya's minimum set and the model spec."""
     ranks = [layer["rank"] for layer in report.layers if layer["rank"]]
     low, high = min(ranks, default=1), max(ranks, default=1)
@@ -238,5 +253,4 @@ def _metadata(before: Checkpoint, report: Report, sha256: str) -> dict[str, str]
         "ss_network_args": "{}",
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{before.arch}/lora",
-        "sshs_model_hash": sha256,
     }

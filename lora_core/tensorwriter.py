@@ -61,7 +61,7 @@ class TensorWriter:
         self._missing = set(self._infos)
         self._digests: dict[str, bytes] = {}
         self._copied: dict[str, TensorFile] = {}
-        _check_target(self.path, overwrite, inputs, self.size)
+        check_target(self.path, overwrite, inputs, self.size)
         self._temporary = self.path.with_name(_temporary_name(self.path.name))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         with _as_output_error(self.path):
@@ -173,7 +173,8 @@ def _layout(
     return infos, struct.pack("<Q", len(text)) + text
 
 
-def _check_target(path: Path, overwrite: bool, inputs: Iterable[Path], size: int) -> None:
+def check_target(path: Path, overwrite: bool, inputs: Iterable[Path], size: int = 0) -> None:
+    """Raise OutputError if a file of `size` bytes can't be written to `path`, or must not."""
     if path.suffix != ".safetensors":
         raise OutputError(f"{path.name}: the output's name must end in .safetensors.")
     folder = path.parent
