@@ -29,15 +29,14 @@ def low_rank(matrix: torch.Tensor, *, rank: int, energy: float = 0.0) -> LowRank
     """
     wide = matrix.shape[0] <= matrix.shape[1]
     short = (matrix if wide else matrix.t()).float()  # (d, D) with d ≤ D
-    total = float(short.double().square().sum())
+    total = float(torch.linalg.vector_norm(short, dtype=torch.float64)) ** 2
     if short.shape[0] <= EXACT_SIDE or 3 * (rank + OVERSAMPLING) >= short.shape[0]:
         basis, squares = _exact(short)
     else:
         basis, squares = _krylov(short, rank)
     kept = _kept(squares, min(rank, len(squares)), energy * total)
-    sigma = squares[:kept].sqrt()
-    root = sigma.sqrt()
     basis = basis[:, :kept]
+    root = squares[:kept].sqrt().sqrt().to(basis.dtype)
     # basisᵀ·A = S·Vᵀ, so dividing its rows by √S leaves √S there; a zero σ has a zero row
     other = (basis.t() @ short.to(basis.dtype)) / torch.where(root > 0, root, 1.0)[:, None]
     first, second = (basis * root).float(), other.float()
@@ -63,11 +62,11 @@ def _krylov(short: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]
     blocks = [torch.linalg.qr(short @ start)[0]]
     for _ in range(KRYLOV_STEPS):
         blocks.append(torch.linalg.qr(short @ (short.t() @ blocks[-1]))[0])
-    # the blocks overlap, so the last step is in fp64: in fp32 it would leave 1e-5 of the matrix
+    # the blocks overlap, so they are separated in fp64: in fp32 that would leave 1e-5 of the matrix
     space = torch.linalg.qr(torch.cat(blocks, dim=1).double())[0]
-    projected = space.t() @ short.double()
+    projected = (space.float().t() @ short).double()
     values, vectors = torch.linalg.eigh(projected @ projected.t())
-    return space @ vectors.flip(1), values.flip(0).clamp_min(0.0)
+    return (space @ vectors.flip(1)).float(), values.flip(0).clamp_min(0.0)
 
 
 def _kept(squares: torch.Tensor, limit: int, wanted: float) -> int:
