@@ -69,11 +69,9 @@ def layers_of(lora: Path) -> Iterator[tuple[str, Tensor, int]]:
             yield module, change.reshape(up.shape[0], *down.shape[1:]), down.shape[0]
 
 
-def flux_key(module: str) -> str:
-    """The key of a flat Flux name; no module of Flux has `_` and `.` at the same place of two names."""
-    keys = {key: f"lora_unet_{name.replace('.', '_')}" for name in tiny.modules("flux")
-            for key in [f"model.diffusion_model.{name}.weight"]}  # fmt: skip
-    return next(key for key, flat in keys.items() if flat == module)
+def wan_keys() -> dict[str, str]:
+    """{flat module name: key} of the tiny Wan."""
+    return {f"lora_unet_{name.replace('.', '_')}": f"{name}.weight" for name in tiny.modules("wan21")}
 
 
 # Full rank
@@ -105,7 +103,7 @@ def test_at_full_rank_the_lora_gives_the_tuned_model(
 def test_in_half_precision_the_rest_is_the_formats_rounding(
     pairs: dict[str, tuple[Path, Path]], tmp_path: Path, dtype: str
 ) -> None:
-    base, tuned = pairs["flux"]
+    base, tuned = pairs["wan21"]
     lora, again = tmp_path / "lora.safetensors", tmp_path / "again.safetensors"
     lora_core.extract(base, tuned, lora, rank=FULL, dtype=dtype)
     factors = {tensor.dtype for name, tensor in samples.load(lora).items() if not name.endswith(".alpha")}
@@ -124,14 +122,14 @@ def test_in_half_precision_the_rest_is_the_formats_rounding(
 def test_a_fixed_rank_has_the_least_error_there_is(
     pairs: dict[str, tuple[Path, Path]], tmp_path: Path, rank: int
 ) -> None:
-    base, tuned = pairs["flux"]
+    base, tuned = pairs["wan21"]
     report = lora_core.extract(base, tuned, tmp_path / "lora.safetensors", rank=rank, dtype="fp32")
-    changes = deltas(base, tuned)
+    changes, keys = deltas(base, tuned), wan_keys()
     said = {layer["name"]: layer for layer in report.layers}
     checked = 0
     for module, found, kept in layers_of(tmp_path / "lora.safetensors"):
-        delta = changes[flux_key(module)]
-        squares = torch.linalg.svdvals(delta).square()
+        delta = changes[keys[module]]
+        squares = torch.linalg.svdvals(delta.flatten(1)).square()
         assert kept == min(rank, len(squares))
         error, least = float((delta - found).norm()), float(squares[rank:].sum().sqrt())
         assert error <= 1.001 * least + 1e-5 * float(delta.norm())
@@ -139,19 +137,19 @@ def test_a_fixed_rank_has_the_least_error_there_is(
         assert said[module]["energy"] == pytest.approx(float(squares[:rank].sum() / squares.sum()), abs=1e-6)
         assert said[module]["norm"] == pytest.approx(float(delta.norm()), rel=1e-6)
         checked += 1
-    assert checked == len(tiny.modules("flux"))
+    assert checked == len(keys)
 
 
 @pytest.mark.parametrize("energy", [0.1, 0.5, 0.9, 0.999, 1.0])
 def test_an_energy_takes_the_smallest_rank_that_keeps_it(
     pairs: dict[str, tuple[Path, Path]], tmp_path: Path, energy: float
 ) -> None:
-    base, tuned = pairs["flux"]
+    base, tuned = pairs["wan21"]
     lora_core.extract(base, tuned, tmp_path / "lora.safetensors", energy=energy, max_rank=100, rank=3)
-    changes = deltas(base, tuned)
+    changes, keys = deltas(base, tuned), wan_keys()
     ranks = set()
     for module, _, kept in layers_of(tmp_path / "lora.safetensors"):
-        squares = torch.linalg.svdvals(changes[flux_key(module)]).square()
+        squares = torch.linalg.svdvals(changes[keys[module]].flatten(1)).square()
         shares = squares.cumsum(0) / squares.sum()
         assert kept <= 100
         assert float(shares[kept - 1]) >= energy - 1e-6 or kept == min(100, len(squares))
