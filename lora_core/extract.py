@@ -39,6 +39,24 @@ class _Limits:
         return (limit, self.energy) if self.energy else (fixed, 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Both checkpoints, and for a key of the base the key of the same parameter in the tuned file."""
+
+    before: Checkpoint
+    after: Checkpoint
+    partners: Mapping[str, str]
+
+    def is_comparable(self, key: str) -> bool:
+        info = self.before.file[key]
+        same = self.after.shapes.get(self.partners.get(key, "")) == info.shape
+        return same and info.is_float and info.nbytes > 0
+
+    def difference(self, key: str) -> torch.Tensor:
+        """Return tuned − base in fp32."""
+        return self.after.file.tensor(self.partners[key]).float() - self.before.file.tensor(key).float()
+
+
 def extract(
     base: str | os.PathLike[str],
     tuned: str | os.PathLike[str],
@@ -71,8 +89,8 @@ def extract(
     with Checkpoint(base) as before, Checkpoint(tuned) as after:
         inputs = (before.path, after.path)
         check_target(Path(out), overwrite, inputs)  # before minutes of work, not after
-        _check_pair(before, after, report)
-        tensors = _extracted(before, after, limits, dialect, DTYPES[DTYPE_NAMES[dtype]][1], report, on_step)
+        pair = _check_pair(before, after, report)
+        tensors = _extracted(pair, limits, dialect, DTYPES[DTYPE_NAMES[dtype]][1], report, on_step)
         if not tensors:
             raise LoraError(f"{after.name}: nothing to extract: every shared tensor equals the one in {before.name}.")
         before.file.check_unchanged()
@@ -89,7 +107,8 @@ def block_of(module: str) -> str:
     return ".".join(tokens[: number + 1]) if number is not None else tokens[0]
 
 
-def _check_pair(before: Checkpoint, after: Checkpoint, report: Report) -> None:
+def _check_pair(before: Checkpoint, after: Checkpoint, report: Report) -> _Pair:
+    """Fill in the report and return the pair, or raise OptionError if the files can't be compared."""
     before.refuse_quantised()
     after.refuse_quantised()
     if {item.arch.id for item in before.found}.isdisjoint(item.arch.id for item in after.found):
@@ -99,15 +118,16 @@ def _check_pair(before: Checkpoint, after: Checkpoint, report: Report) -> None:
         )
     report.inputs = [described_file(before.path), described_file(after.path)]
     report.arch, report.title = before.arch, before.title
-    shared = [key for key in before.shapes if key in after.shapes]
-    if not shared:
+    partners = _partners(before, after)
+    if not partners:
         raise OptionError(
             f"{after.name}: has no tensor name in common with {before.name}, e.g. {next(iter(after.shapes))!r} and "
             f"{next(iter(before.shapes))!r}; give both in the same layout."
         )
-    changed = [key for key in shared if before.shapes[key] != after.shapes[key]]
-    missing = [key for key in before.shapes if key not in after.shapes]
-    added = [key for key in after.shapes if key not in before.shapes]
+    changed = [key for key, other in partners.items() if before.shapes[key] != after.shapes[other]]
+    missing = [key for key in before.shapes if key not in partners and key not in after.shapes]
+    known = set(partners.values())
+    added = [key for key in after.shapes if key not in known and key not in before.shapes]
     for names, what in (
         (changed, "tensors have another shape and were left out"),
         (missing, "tensors are in the base only and were left out"),
@@ -115,11 +135,22 @@ def _check_pair(before: Checkpoint, after: Checkpoint, report: Report) -> None:
     ):
         if names:
             report.warnings.append(f"{len(names)} {what}: {some_names(names)}.")
+    return _Pair(before, after, partners)
+
+
+def _partners(before: Checkpoint, after: Checkpoint) -> dict[str, str]:
+    """Return {key in the base: key of the same parameter in the tuned file}, whatever stands before it there."""
+    return {
+        key: other
+        for one in before.keymap.components
+        for two in after.keymap.components
+        if two.arch is one.arch
+        for key, other in one.partners(two).items()
+    }
 
 
 def _extracted(
-    before: Checkpoint,
-    after: Checkpoint,
+    pair: _Pair,
     limits: _Limits,
     dialect: Dialect,
     dtype: str,
@@ -127,22 +158,21 @@ def _extracted(
     on_step: OnStep | None,
 ) -> dict[str, torch.Tensor]:
     """Return the LoRA's tensors and fill in the report's layers."""
-    jobs = list(_jobs(before, after, dialect))
+    jobs = list(_jobs(pair, dialect))
     total, done, unchanged = sum(element_count(name.target.shape) for _, name in jobs), 0, 0
-    outside = len(before.shapes.keys() & after.shapes.keys()) - len({name.target.key for _, name in jobs})
+    outside = len(pair.before.shapes) - sum(len(one.keys()) for one in pair.before.keymap.components)
     tensors: dict[str, torch.Tensor] = {}
-    key, pair = "", None
+    key, difference = "", torch.empty(0)
     for component, name in jobs:
         if on_step:
             on_step(done, total)
         if name.target.key != key:  # the pieces of a fused weight follow one another
             key = name.target.key
-            pair = after.file.tensor(key).float() - before.file.tensor(key).float()
-        assert pair is not None
-        delta = name.target.take(pair)
+            difference = pair.difference(key)
+        delta = name.target.take(difference)
         done += element_count(name.target.shape)
         if not bool(torch.isfinite(delta).all()):
-            raise LoraError(f"{after.name}: {key}: the difference to {before.name} holds NaN or infinity.")
+            raise LoraError(f"{pair.after.name}: {key}: the difference to {pair.before.name} holds NaN or infinity.")
         if not bool(delta.any()):
             unchanged += 1
             continue
@@ -154,17 +184,15 @@ def _extracted(
     return tensors
 
 
-def _jobs(before: Checkpoint, after: Checkpoint, dialect: Dialect) -> Iterator[tuple[Component, WrittenName]]:
+def _jobs(pair: _Pair, dialect: Dialect) -> Iterator[tuple[Component, WrittenName]]:
     """Yield every tensor that both files hold, each once, by the name that it gets in the LoRA."""
-    for component in before.keymap.components:
+    for component in pair.before.keymap.components:
         trainers = component.arch.kohya_names
         own: NameStyle = trainers if component.arch.role == "text_encoder" else "here"
         names_of: dict[Dialect, NameStyle] = {"kohya": trainers, "comfy": own}
         for style, names in names_of.items():
             for name in component.written_names(names):
-                key = name.target.key
-                usable = before.shapes[key] == after.shapes.get(key) and before.file[key].is_float
-                if usable and before.file[key].nbytes and style == _style(component, name, dialect):
+                if pair.is_comparable(name.target.key) and style == _style(component, name, dialect):
                     yield component, name
 
 

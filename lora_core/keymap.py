@@ -98,6 +98,15 @@ class Component:
     def keys(self) -> set[str]:
         return {key for params in self._params.values() for key in params.values()}
 
+    def partners(self, other: Component) -> dict[str, str]:
+        """Return {key here: key there} of the parameters that another file's component of the same layout has too."""
+        return {
+            key: other._params[module][param]
+            for module, params in self._params.items()
+            for param, key in params.items()
+            if param in other._params.get(module, ())
+        }
+
     def names(self, flat: bool) -> Iterator[tuple[str, str]]:
         """Yield (name, parameter) of everything that can be addressed."""
         for name, place in (self._flat if flat else self._dotted).items():

@@ -287,7 +287,8 @@ def test_every_weight_has_one_name_and_it_leads_back(tmp_path: Path, arch: str, 
     with Checkpoint(samples.sparse_checkpoint(tmp_path / "model.safetensors", arch)) as model:
         rows: dict[str, list[tuple[int, int]]] = {}
         names: set[tuple[str, str]] = set()
-        for component, name in extraction._jobs(model, model, dialect):
+        itself = extraction._Pair(model, model, extraction._partners(model, model))
+        for component, name in extraction._jobs(itself, dialect):
             module = extraction._module_name(component, name, dialect)
             assert model.keymap.find(module, name.param) == name.target, module
             assert (module, name.param) not in names
@@ -423,11 +424,24 @@ def test_two_models(pairs: dict[str, tuple[Path, Path]], tmp_path: Path) -> None
     ).replace("Wan 2.1 T2V 1.3B", lora_core.inspect(pairs["wan21"][0]).title or "")
 
 
-def test_another_layout(pairs: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
-    tensors = samples.load(pairs["wan21"][1])
-    other = samples.save(tmp_path / "other.safetensors", {f"model.diffusion_model.{k}": v for k, v in tensors.items()})
-    text = refused(OptionError, pairs["wan21"][0], other, tmp_path)
-    assert text.startswith("other.safetensors: has no tensor name in common with wan21.safetensors, e.g. 'model.diff")
+def test_another_prefix(pairs: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+    """The same model in a checkpoint and alone, as people often have the base and the tuned file."""
+    base, tuned = pairs["wan21"]
+    renamed = {f"model.diffusion_model.{name}": tensor for name, tensor in samples.load(tuned).items()}
+    other = samples.save(tmp_path / "other.safetensors", renamed)
+    expected, found = tmp_path / "expected.safetensors", tmp_path / "found.safetensors"
+    assert lora_core.extract(base, tuned, expected, rank=4).warnings == []
+    assert lora_core.extract(base, other, found, rank=4).warnings == []
+    assert found.read_bytes() == expected.read_bytes()
+
+
+def test_another_layout(tmp_path: Path) -> None:
+    base = samples.sparse_checkpoint(tmp_path / "clip_g.safetensors", "te_clip_g")
+    keys = manifests.checkpoint("sdxl").keys
+    openclip = {key: shape for key, shape in keys.items() if key.startswith("conditioner.embedders.1.")}
+    other = tiny.sparse_file(tmp_path / "other.safetensors", tiny.with_dtype(openclip))
+    text = refused(OptionError, base, other, tmp_path)
+    assert text.startswith("other.safetensors: has no tensor name in common with clip_g.safetensors, e.g. 'conditioner")
     assert text.endswith("; give both in the same layout.")
 
 
