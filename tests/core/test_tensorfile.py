@@ -269,6 +269,11 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
 def test_a_pipe_is_refused_and_does_not_block(tmp_path: Path) -> None:
     path = tmp_path / "pipe.safetensors"
     os.mkfifo(path)
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, give_up)
     signal.alarm(10)  # opening a pipe for reading waits for a writer
     try:
         assert samples.message(FileFormatError, lambda: TensorFile(path)) == (
@@ -276,6 +281,7 @@ def test_a_pipe_is_refused_and_does_not_block(tmp_path: Path) -> None:
         )
     finally:
         signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def test_a_header_bomb_is_refused_at_once(tmp_path: Path) -> None:
@@ -665,6 +671,26 @@ def test_a_full_disk_is_known_before(out: Path, monkeypatch: pytest.MonkeyPatch)
     assert samples.listing(out.parent) == []
 
 
+@pytest.mark.parametrize(("number", "is_error"), [(95, False), (22, False), (38, False), (28, True), (122, True)])
+def test_a_file_system_that_can_not_reserve_space_is_no_full_one(
+    out: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_error: bool
+) -> None:
+    """EOPNOTSUPP, EINVAL and ENOSYS are the former, ENOSPC and EDQUOT the latter."""
+
+    def refuses(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuses)
+    if is_error:
+        assert samples.message(OutputError, lambda: one(out)) == (
+            f"out.safetensors: can't be written: {os.strerror(number)}; nothing was kept."
+        )
+        assert samples.listing(out.parent) == []
+    else:
+        one(out)
+        assert load_file(out)["x"].tolist() == [0, 1, 2, 3]
+
+
 def test_verify_notices_a_flipped_byte_of_a_put_tensor(out: Path) -> None:
     with TensorWriter(out, ONE) as writer:
         writer.put("x", FOUR)
@@ -740,6 +766,8 @@ try:
     with TensorWriter(out, plan, overwrite=True) as writer:
         for number, tensor in enumerate(plan):
             writer.put(tensor.name, torch.ones(2**18))
+            if task == "full":
+                sys.exit("the space was not reserved")
             if task == "killed" and number == 4:
                 print("midway", flush=True)
                 time.sleep(60)
