@@ -31,6 +31,7 @@ def _encoder_rows(*encoders: str) -> tuple[Dialect, ...]:
 
 DIALECTS: tuple[Dialect, ...] = (
     Dialect("kohya", "lora_unet_", (DIFFUSION,), flat=True),
+    Dialect("kohya", "oft_unet_", (DIFFUSION,), flat=True),
     Dialect("kohya", "lora_te_", ("te",), flat=True),
     Dialect("kohya", "lora_te1_", ("te1",), flat=True),
     Dialect("kohya", "lora_te2_", ("te2",), flat=True),

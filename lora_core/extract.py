@@ -90,7 +90,7 @@ def extract(
         inputs = (before.path, after.path)
         check_target(Path(out), overwrite, inputs)  # before minutes of work, not after
         pair = _check_pair(before, after, report)
-        tensors = _extracted(pair, limits, dialect, DTYPES[DTYPE_NAMES[dtype]][1], report, on_step)
+        tensors = _extracted(pair, limits, dialect, getattr(torch, DTYPES[DTYPE_NAMES[dtype]][1]), report, on_step)
         if not tensors:
             raise LoraError(f"{after.name}: nothing to extract: every shared tensor equals the one in {before.name}.")
         before.file.check_unchanged()
@@ -153,13 +153,14 @@ def _extracted(
     pair: _Pair,
     limits: _Limits,
     dialect: Dialect,
-    dtype: str,
+    dtype: torch.dtype,
     report: Report,
     on_step: OnStep | None,
 ) -> dict[str, torch.Tensor]:
     """Return the LoRA's tensors and fill in the report's layers."""
     jobs = list(_jobs(pair, dialect))
-    total, done, unchanged = sum(element_count(name.target.shape) for _, name in jobs), 0, 0
+    total = sum(element_count(name.target.shape) for _, name in jobs)
+    done = unchanged = clamped = 0
     outside = len(pair.before.shapes) - sum(len(one.keys()) for one in pair.before.keymap.components)
     tensors: dict[str, torch.Tensor] = {}
     key, difference = "", torch.empty(0)
@@ -176,10 +177,16 @@ def _extracted(
         if not bool(delta.any()):
             unchanged += 1
             continue
-        parts, layer = _adapter(delta, limits, getattr(torch, dtype), name)
+        parts, layer = _adapter(delta, limits, name)
         prefix = _module_name(component, name, dialect)
-        tensors.update({prefix + suffix: tensor for suffix, tensor in parts.items()})
+        for suffix, tensor in parts.items():
+            tensors[prefix + suffix], beyond = round_to(tensor, dtype)
+            clamped += beyond
+        if layer["rank"]:
+            tensors[prefix + ".alpha"] = torch.tensor(float(layer["rank"]))
         report.layers.append({"name": prefix, "block": _block(component, name), **layer})
+    if clamped:
+        report.warnings.append(f"{clamped} values were beyond the range of the written number format and were clamped.")
     report.notes.append(f"{len(report.layers)} changed, {unchanged} unchanged, {outside} outside the known models")
     return tensors
 
@@ -208,22 +215,19 @@ def _is_matrix(name: WrittenName) -> bool:
     return name.param == "weight" and len(shape) > 1 and min(shape[0], element_count(shape[1:])) > 1
 
 
-def _adapter(
-    delta: torch.Tensor, limits: _Limits, dtype: torch.dtype, name: WrittenName
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return ({suffix: tensor}, what the report says of the layer)."""
+def _adapter(delta: torch.Tensor, limits: _Limits, name: WrittenName) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return ({suffix: fp32 tensor}, what the report says of the layer)."""
     if not _is_matrix(name):
         suffix = ".diff" if name.param == "weight" else ".diff_b"
         norm = float(delta.double().norm())
-        return {suffix: round_to(delta, dtype)[0]}, {"rank": None, "energy": 1.0, "norm": norm}
+        return {suffix: delta}, {"rank": None, "energy": 1.0, "norm": norm}
     highest, energy = limits.of(is_conv=any(size > 1 for size in delta.shape[2:]))
     found = low_rank(delta.flatten(1), rank=highest, energy=energy)
     kept = found.up.shape[1]
     ones = (1,) * (delta.dim() - 2)
     parts = {
-        ".lora_down.weight": round_to(found.down.reshape(kept, *delta.shape[1:]), dtype)[0],
-        ".lora_up.weight": round_to(found.up.reshape(delta.shape[0], kept, *ones), dtype)[0],
-        ".alpha": torch.tensor(float(kept), dtype=torch.float32),
+        ".lora_down.weight": found.down.reshape(kept, *delta.shape[1:]),
+        ".lora_up.weight": found.up.reshape(delta.shape[0], kept, *ones),
     }
     return parts, {"rank": kept, "energy": found.energy, "norm": found.norm}
 

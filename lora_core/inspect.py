@@ -69,6 +69,9 @@ def _match(lora: LoraFile, against: list[str | os.PathLike[str]], report: Report
     report.arch, report.title = describe(found)
     report.loras = match.reports
     for one in match.reports:
-        if one.modules_matched == 0:
+        if one.modules_matched == 0 and one.unsupported:
+            kinds = " and ".join(one.unsupported)
+            report.warnings.append(f"{one.name}: its modules are {kinds}, which this version can't apply.")
+        elif one.modules_matched == 0:
             looks = f"; it looks like {' or '.join(one.arches)}" if one.arches else ""
             report.warnings.append(f"{one.name}: nothing of it fits {report.title}{looks}.")

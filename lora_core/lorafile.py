@@ -119,11 +119,10 @@ class LoraFile:
     @cached_property
     def arches(self) -> list[Arch]:
         """The diffusion architectures that the modules' names and shapes fit; empty if none stands out."""
-        names = ((split_dialect(spec.module), spec) for spec in self.adapters if spec.param == "weight")
+        shapes = {spec.module: spec.delta_shape() for spec in self.adapters if spec.param == "weight"}
+        names = ((split_dialect(module), shapes.get(module)) for module in self.modules)
         return guess_arches(
-            (rest.replace(".", "_"), spec.delta_shape())
-            for (dialect, rest), spec in names
-            if DIFFUSION in dialect.roles
+            (rest.replace(".", "_"), shape) for (dialect, rest), shape in names if DIFFUSION in dialect.roles
         )
 
     def adapter(self, spec: AdapterSpec) -> Adapter:

@@ -36,7 +36,6 @@ TITLES = {
 }
 # The start of a trainer's name, and the dialect that its names are; the first that fits counts
 DIALECTS = (
-    ("kohya_oft", "bare"),  # `oft_unet_`, which no kind that is applied has
     ("kohya|lycoris|musubi|onetrainer_(dora|loha|lora|oft)", "kohya"),
     ("onetrainer_legacy", "onetrainer"),
     ("simpletuner_lycoris|aitoolkit_lokr_old", "simpletuner"),
@@ -125,7 +124,9 @@ def test_every_module_has_its_place_or_a_reason(name: str, folder: Path, inspect
     assert lora.modules_matched == lora.modules_total - without_place
     assert lora.modules_total > 70
     assert report.warnings == (
-        [f"lora.safetensors: nothing of it fits {report.title}."] if lora.modules_matched == 0 else []
+        [f"lora.safetensors: its modules are {kind_of(name)}, which this version can't apply."]
+        if lora.modules_matched == 0
+        else []
     )
 
 
@@ -135,8 +136,10 @@ def test_the_report_says_what_the_file_is(name: str, folder: Path, inspected: di
     kind = kind_of(name)
     assert lora.dialect == next(dialect for start, dialect in DIALECTS if re.match(start, name))
     assert lora.kinds == KINDS.get(name, [kind or "LoRA"])
-    if kind or name in TEXT_ENCODERS_ONLY:
-        assert lora.arches == []  # judged by the diffusion model's modules of kinds that are applied
+    if name in TEXT_ENCODERS_ONLY:
+        assert lora.arches == []  # judged by the diffusion model's modules
+    elif kind:  # by their names alone, which the U-Nets share
+        assert TITLES[family(manifests.trainer(name).arch)] in lora.arches
     else:
         assert lora.arches == [TITLES[family(manifests.trainer(name).arch)]]
 
