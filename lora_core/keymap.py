@@ -59,6 +59,13 @@ class _Place(NamedTuple):
     swap_halves: bool = False
     transposed: bool = False
 
+    def piece(self, begin: int, end: int, of: int) -> _Place:
+        """Return a part of this run, given as fractions of it."""
+        length = self.end - self.begin
+        return self._replace(
+            begin=self.begin * of + begin * length, end=self.begin * of + end * length, of=self.of * of
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenName:
@@ -106,12 +113,6 @@ class Component:
             for param, key in params.items()
             if param in other._params.get(module, ())
         }
-
-    def names(self, flat: bool) -> Iterator[tuple[str, str]]:
-        """Yield (name, parameter) of everything that can be addressed."""
-        for name, place in (self._flat if flat else self._dotted).items():
-            for param in self._params[place.module]:
-                yield name, param
 
     def written_names(self, style: NameStyle) -> Iterator[WrittenName]:
         """Yield a name for every key: the checkpoint's own module, or what the rename rows call it, piece by piece."""
@@ -273,14 +274,12 @@ class _Renames:
                 continue
             there = (rename.there,) if isinstance(rename.there, str) else rename.there
             sizes = rename.sizes or (1,) * len(there)
+            whole = place._replace(
+                swap_halves=place.swap_halves != rename.swap_halves, transposed=place.transposed != rename.transposed
+            )
             begin = 0
             for template, size in zip(there, sizes, strict=True):
-                piece = place._replace(
-                    swap_halves=place.swap_halves or rename.swap_halves,
-                    transposed=place.transposed or rename.transposed,
-                )
-                if len(there) > 1:
-                    piece = piece._replace(begin=begin, end=begin + size, of=sum(sizes))
+                piece = whole.piece(begin, begin + size, sum(sizes)) if len(there) > 1 else whole
                 begin += size
                 yield _filled(template, values), piece, rename.read_only
 

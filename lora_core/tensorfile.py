@@ -108,10 +108,6 @@ class TensorFile(Mapping[str, TensorInfo]):
         if by_name != self._stat or _identity(os.fstat(self._fd)) != self._stat:
             raise FileChangedError(f"{self.path.name}: changed while it was being read; run again when it is complete.")
 
-    def sha256(self) -> str:
-        """Return the hash of all bytes after the header: it survives edits of the metadata (`sshs_model_hash`)."""
-        return hashed_range(self.path, self._fd, self.data_start, self.size - self.data_start).hex()
-
     def hashed(self, name: str) -> bytes:
         """Return the SHA-256 of one tensor's bytes."""
         return hashed_range(self.path, self._fd, self._infos[name].start, self._infos[name].nbytes)

@@ -368,6 +368,7 @@ MADE_UP = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=(
         Rename("layers.{i}.mix", ("blocks.{i}.attn.q", "blocks.{i}.attn.kv"), sizes=(1, 2)),
+        Rename("blocks.{i}.attn.kv", ("blocks.{i}.attn.k", "blocks.{i}.attn.v")),  # a piece of a piece
         Rename("layers.{i}.out", "blocks.{i}.attn.out.0"),
         Rename("head", "proj_out", swap_halves=True),
         Rename("side", "proj_side", transposed=True),
@@ -397,6 +398,8 @@ def keymap() -> KeyMap:
         ("lora_unet_blocks_0_attn_q", "weight", Target("net.layers.0.mix.weight", (4, 4), start=0)),
         ("transformer.blocks.0.attn.kv", "weight", Target("net.layers.0.mix.weight", (8, 4), start=4)),
         ("transformer.blocks.0.attn.kv", "bias", Target("net.layers.0.mix.bias", (8,), start=4)),
+        ("transformer.blocks.0.attn.k", "weight", Target("net.layers.0.mix.weight", (4, 4), start=4)),
+        ("transformer.blocks.0.attn.v", "bias", Target("net.layers.0.mix.bias", (4,), start=8)),
         ("lycoris_blocks_13_attn_q", "weight", Target("net.layers.13.mix.weight", (4, 4), start=0)),
         ("blocks.0.attn.out.0", "weight", Target("net.layers.0.out.weight", (4, 4))),
         ("transformer.proj_out", "weight", Target("net.head.weight", (6, 4), swap_halves=True)),

@@ -806,16 +806,6 @@ def test_a_killed_writer_leaves_the_old_file_and_the_next_one_succeeds(out: Path
     assert load_file(out)["x"].tolist() == [0, 1, 2, 3]
 
 
-def test_sha256_is_of_the_bytes_after_the_header(small: Path) -> None:
-    import hashlib
-
-    with TensorFile(small) as file:
-        assert file.sha256() == hashlib.sha256(small.read_bytes()[file.data_start :]).hexdigest()
-    again = samples.save(small.with_name("again.safetensors"), load_file(small), {"title": "other metadata"})
-    with TensorFile(small) as file, TensorFile(again) as other:
-        assert file.sha256() == other.sha256()
-
-
 def test_a_read_tensor_owns_its_memory(small: Path) -> None:
     with TensorFile(small) as file:
         first = file.tensor("y")
