@@ -85,6 +85,8 @@ class LoraFile:
             self._refuse_checkpoint(modules)
             self._header = _HeaderAlphas(self.file.metadata)
             self.adapters = [spec for module in modules for spec in self._specs(module, modules[module])]
+            if not self.modules:
+                raise WrongFileKindError(f"{self.name}: is not a LoRA: it holds alphas and nothing that they scale.")
             if self._without_effect:
                 modules_named = f"{len(self._without_effect)} modules: {some_names(self._without_effect)}"
                 self.warnings.append(f"{self.name}: alpha is 0, which changes nothing, in {modules_named}.")
