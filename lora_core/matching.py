@@ -138,33 +138,30 @@ def _refuse_foreign(lora: LoraFile, report: LoraReport, found: list[Found]) -> N
             f"{lora.name}: this is {_a(lora.arches)} LoRA; the checkpoint is {title}. "
             f"{report.modules_matched} of {report.modules_total} modules would fit; use a LoRA made for {title}."
         )
-    diffusion = [name for name in report.unmatched if DIFFUSION in addressed_roles(name)]
-    mismatched = len(report.mismatched)
-    if report.modules_matched == 0 or (here and diffusion and not _some_diffusion(lora, report)):
-        raise NothingMatchedError(
-            f"{lora.name}: nothing was applied: {_reason(report, lora.arches, title, mismatched)}"
-        )
+    if report.modules_matched == 0 or (here and _misses_the_diffusion_model(lora, report)):
+        raise NothingMatchedError(f"{lora.name}: nothing was applied: {_reason(report, lora.arches, title)}")
 
 
-def _some_diffusion(lora: LoraFile, report: LoraReport) -> bool:
-    """Tell whether any module of the diffusion model has a place."""
+def _misses_the_diffusion_model(lora: LoraFile, report: LoraReport) -> bool:
+    """Tell whether the LoRA has modules for a diffusion model and none of them has a place."""
     missing = {*report.unmatched, *report.elsewhere, *(item["name"] for item in report.mismatched), *lora.unsupported}
-    return any(name not in missing for name in lora.modules if DIFFUSION in addressed_roles(name))
+    modules = [name for name in lora.modules if DIFFUSION in addressed_roles(name)]
+    return bool(modules) and missing.issuperset(modules)
 
 
-def _reason(report: LoraReport, arches: Sequence[Arch], title: str, mismatched: int) -> str:
+def _reason(report: LoraReport, arches: Sequence[Arch], title: str) -> str:
     if report.unsupported:
         kinds = " and ".join(report.unsupported)
         return f"its modules are {kinds}, which this version can't apply."
-    if report.elsewhere and not report.unmatched and not mismatched:
+    if report.elsewhere and not report.unmatched and not report.mismatched:
         return (
             f"all {len(report.elsewhere)} modules belong to a model that is not given, e.g. {report.elsewhere[0]!r}; "
             f"the checkpoint is {title}."
         )
-    if mismatched:
+    if report.mismatched:
         first = report.mismatched[0]
         return (
-            f"{mismatched} modules have other shapes than in {title}, e.g. {first['name']!r}: "
+            f"{len(report.mismatched)} modules have other shapes than in {title}, e.g. {first['name']!r}: "
             f"expected {first['expected']}, found {first['found']}; the LoRA is for another model."
         )
     looks = f" (looks like {_a(arches)} LoRA)" if arches else ""
