@@ -16,7 +16,7 @@ from .keymap import Component, WrittenName
 from .lazytorch import torch
 from .linalg import low_rank
 from .options import EXTRACT
-from .report import Report, Stopwatch, described_file, some_names
+from .report import Report, Stopwatch, counted, described_file, some_names
 from .rounding import DTYPE_NAMES, round_to
 from .tensorfile import OnStep, byte_view, dtype_name
 from .tensorheader import DTYPES, element_count
@@ -129,12 +129,12 @@ def _check_pair(before: Checkpoint, after: Checkpoint, report: Report) -> _Pair:
     known = set(partners.values())
     added = [key for key in after.shapes if key not in known and key not in before.shapes]
     for names, what in (
-        (changed, "tensors have another shape and were left out"),
-        (missing, "tensors are in the base only and were left out"),
-        (added, "tensors are in the tuned file only and were left out"),
+        (changed, "of another shape left out"),
+        (missing, "of the base only left out"),
+        (added, "of the tuned file only left out"),
     ):
         if names:
-            report.warnings.append(f"{len(names)} {what}: {some_names(names)}.")
+            report.warnings.append(f"{counted(names, 'tensor')} {what}: {some_names(names)}.")
     return _Pair(before, after, partners)
 
 

@@ -20,7 +20,7 @@ from .keymap import split_dialect
 from .lazytorch import torch
 from .options import Semantics
 from .parts import split_name
-from .report import some_names
+from .report import counted, some_names
 from .tensorfile import TensorFile
 from .tensorheader import TensorInfo
 
@@ -88,7 +88,7 @@ class LoraFile:
             if not self.modules:
                 raise WrongFileKindError(f"{self.name}: is not a LoRA: it holds alphas and nothing that they scale.")
             if self._without_effect:
-                modules_named = f"{len(self._without_effect)} modules: {some_names(self._without_effect)}"
+                modules_named = f"{counted(self._without_effect, 'module')}: {some_names(self._without_effect)}"
                 self.warnings.append(f"{self.name}: alpha is 0, which changes nothing, in {modules_named}.")
         except BaseException:
             self.file.close()

@@ -15,7 +15,7 @@ from .dialects import DIFFUSION
 from .errors import NothingMatchedError, UnmatchedError
 from .keymap import KeyMap, Target, addressed_roles
 from .lorafile import AdapterSpec, LoraFile
-from .report import LoraReport, some_names
+from .report import LoraReport, counted, some_names
 
 OnUnmatched = Literal["warn", "error", "ignore"]
 
@@ -155,13 +155,13 @@ def _reason(report: LoraReport, arches: Sequence[Arch], title: str) -> str:
         return f"its modules are {kinds}, which this version can't apply."
     if report.elsewhere and not report.unmatched and not report.mismatched:
         return (
-            f"all {len(report.elsewhere)} modules belong to a model that is not given, e.g. {report.elsewhere[0]!r}; "
-            f"the checkpoint is {title}."
+            f"all of it ({counted(report.elsewhere, 'module')}) is for a model that is not given, "
+            f"e.g. {report.elsewhere[0]!r}; the checkpoint is {title}."
         )
     if report.mismatched:
         first = report.mismatched[0]
         return (
-            f"{len(report.mismatched)} modules have other shapes than in {title}, e.g. {first['name']!r}: "
+            f"{counted(report.mismatched, 'module')} of another shape than in {title}, e.g. {first['name']!r}: "
             f"expected {first['expected']}, found {first['found']}; the LoRA is for another model."
         )
     looks = f" (looks like {_a(arches)} LoRA)" if arches else ""
@@ -175,12 +175,14 @@ def _judge(report: LoraReport, on_unmatched: OnUnmatched, title: str) -> Iterabl
     """Return warnings for what has no place, or raise UnmatchedError where the policy says so."""
     problems: list[str] = []
     if report.unmatched:
-        problems.append(f"{len(report.unmatched)} modules have no place in {title}: {some_names(report.unmatched)}")
+        problems.append(
+            f"{counted(report.unmatched, 'module')} without a place in {title}: {some_names(report.unmatched)}"
+        )
     if report.mismatched:
         names = some_names([item["name"] for item in report.mismatched])
-        problems.append(f"{len(report.mismatched)} modules have another shape than in {title}: {names}")
+        problems.append(f"{counted(report.mismatched, 'module')} of another shape than in {title}: {names}")
     for kind, modules in report.unsupported.items():
-        problems.append(f"{len(modules)} {kind} modules can't be applied by this version: {some_names(modules)}")
+        problems.append(f"{counted(modules, kind + ' module')} not applied by this version: {some_names(modules)}")
     if problems and on_unmatched == "error":
         raise UnmatchedError(f"{report.name}: {'; '.join(problems)}.")
     return [f"{report.name}: {problem}." for problem in problems]

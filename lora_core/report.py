@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,11 @@ def described_file(path: Path, **more: Any) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, **more}
 
 
+def counted(items: Sized, noun: str) -> str:
+    """Return "1 module" or "7 modules"."""
+    return f"{len(items)} {noun}" + ("" if len(items) == 1 else "s")
+
+
 def some_names(names: list[str]) -> str:
     """Return the first names as one text, with the count of the rest."""
     rest = len(names) - _NAMES_SHOWN
@@ -115,15 +121,15 @@ def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:
         what.append(f"Δ {lora.relative_size:.2%}")
     lines = [f"{lora.name}: " + " · ".join(what)]
     for kind, modules in lora.unsupported.items():
-        lines.append(f"  {len(modules)} {kind} modules are not applied by this version: {some_names(modules)}")
+        lines.append(f"  {counted(modules, kind + ' module')} not applied by this version: {some_names(modules)}")
     if lora.unmatched:
-        lines.append(f"  {len(lora.unmatched)} modules have no place here: {some_names(lora.unmatched)}")
+        lines.append(f"  {counted(lora.unmatched, 'module')} without a place here: {some_names(lora.unmatched)}")
     for item in lora.mismatched[:_NAMES_SHOWN]:
         lines.append(f"  {item['name']}: expected shape {item['expected']}, found {item['found']}")
     if lora.elsewhere:
-        lines.append(f"  {len(lora.elsewhere)} modules belong to a model not given: {some_names(lora.elsewhere)}")
+        lines.append(f"  {counted(lora.elsewhere, 'module')} of a model not given: {some_names(lora.elsewhere)}")
     if lora.not_adapters:
-        lines.append(f"  {len(lora.not_adapters)} tensors are no adapters: {some_names(lora.not_adapters)}")
+        lines.append(f"  {counted(lora.not_adapters, 'tensor')} of no adapter: {some_names(lora.not_adapters)}")
     return lines
 
 

@@ -101,7 +101,7 @@ BAD_LORAS: dict[Callable[[Path, Path], None], str] = {
     "give it as the base, or choose a LoRA file.",
     foreign: "bad.safetensors: this is an SDXL LoRA; the checkpoint is Flux.1 dev. "
     "0 of 2 modules would fit; use a LoRA made for Flux.1 dev.",
-    other_shape: "bad.safetensors: nothing was applied: 1 modules have other shapes than in Flux.1 dev, "
+    other_shape: "bad.safetensors: nothing was applied: 1 module of another shape than in Flux.1 dev, "
     f"e.g. '{MODULE}': expected [384, 128], found [384, 64]; the LoRA is for another model.",
     up_without_down: f"bad.safetensors: {MODULE}: has up without down; the file is damaged or not complete.",
     down_without_up: f"bad.safetensors: {MODULE}: has down without up; the file is damaged or not complete.",
@@ -240,7 +240,7 @@ def test_policies(good: Path, tmp_path: Path) -> None:
     """A LoRA of which one module has no place: a warning, an error, or silence."""
     lora, out = tmp_path / "lora.safetensors", tmp_path / "out.safetensors"
     tiny.make_lora(lora, {MODULE: (384, 128), "lora_unet_double_blocks_7_img_attn_qkv": (384, 128)}, 2)
-    message = "1 modules have no place in Flux.1 dev: lora_unet_double_blocks_7_img_attn_qkv."
+    message = "1 module without a place in Flux.1 dev: lora_unet_double_blocks_7_img_attn_qkv."
     report = lora_core.merge(good / "flux.safetensors", [lora], out)
     assert report.warnings == [f"lora.safetensors: {message}"]
     with pytest.raises(lora_core.LoraError) as error:

@@ -386,9 +386,9 @@ def test_what_the_files_do_not_share_is_named(pairs: dict[str, tuple[Path, Path]
     )
     report = lora_core.extract(base, tuned, tmp_path / "lora.safetensors", rank=2)
     assert report.warnings == [
-        "1 tensors have another shape and were left out: blocks.0.ffn.0.weight.",
-        "1 tensors are in the base only and were left out: blocks.0.ffn.2.bias.",
-        "1 tensors are in the tuned file only and were left out: blocks.9.extra.weight.",
+        "1 tensor of another shape left out: blocks.0.ffn.0.weight.",
+        "1 tensor of the base only left out: blocks.0.ffn.2.bias.",
+        "1 tensor of the tuned file only left out: blocks.9.extra.weight.",
     ]
     assert not any("ffn_0." in name and "lora" in name for name in samples.load(tmp_path / "lora.safetensors"))
 

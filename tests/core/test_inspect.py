@@ -70,7 +70,7 @@ def test_against_a_model_and_its_text_encoders(tmp_path: Path) -> None:
     assert (whole.modules_matched, whole.elsewhere) == (3, [])
     assert report.text() == (
         "lora.safetensors: 3/5 · Flux.1 dev · LoRA r2 · kohya names · scale 1 (alpha 2, tensor) · strength 1\n"
-        "  1 modules have no place here: lora_unet_single_blocks_99_linear2\n"
+        "  1 module without a place here: lora_unet_single_blocks_99_linear2\n"
         "  lora_unet_double_blocks_0_img_attn_proj: expected shape [3072, 3072], found [3072, 1234]"
     )
 
@@ -89,8 +89,8 @@ def test_kinds_that_are_not_applied_are_named(tmp_path: Path) -> None:
     report = lora_core.inspect(save(tmp_path / "lora.safetensors", tensors), [model])
     assert report.text() == (
         "lora.safetensors: 1/2 · Flux.1 dev · DoRA/LoRA r2 · kohya names · scale 1 (no alpha) · strength 1\n"
-        f"  1 DoRA modules are not applied by this version: {module}\n"
-        "  1 tensors are no adapters: bundle_emb.token.clip_l"
+        f"  1 DoRA module not applied by this version: {module}\n"
+        "  1 tensor of no adapter: bundle_emb.token.clip_l"
     )
 
 

@@ -460,8 +460,8 @@ def partly(tmp_path: Path) -> tuple[Path, Path]:
 
 
 PLACELESS = (
-    "2 modules have no place in Flux.1 dev: lora_unet_double_blocks_7_img_attn_proj, lora_unet_no_such_module",
-    "1 modules have another shape than in Flux.1 dev: lora_unet_double_blocks_0_txt_attn_proj",
+    "2 modules without a place in Flux.1 dev: lora_unet_double_blocks_7_img_attn_proj, lora_unet_no_such_module",
+    "1 module of another shape than in Flux.1 dev: lora_unet_double_blocks_0_txt_attn_proj",
 )
 
 
@@ -495,7 +495,7 @@ def test_text_encoder_adapters_alone_belong_to_another_file(tmp_path: Path) -> N
     assert samples.message(
         NothingMatchedError, lambda: lora_core.merge(base, [lora], tmp_path / "out.safetensors")
     ) == (
-        "te.safetensors: nothing was applied: all 1 modules belong to a model that is not given, e.g. "
+        "te.safetensors: nothing was applied: all of it (1 module) is for a model that is not given, e.g. "
         "'lora_te1_text_model_encoder_layers_0_mlp_fc1'; the checkpoint is Flux.1 dev."
     )
 
