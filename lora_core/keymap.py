@@ -6,16 +6,16 @@ name is never taken apart. A name that would address two targets is an error, no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from .arch import ARCHES, Found
-from .arch.base import Arch, NameStyle, Rename, Shape, Shapes
+from .arch.base import Arch, NameStyle, Shape, Shapes
 from .dialects import DIFFUSION, Dialect, dialects_of
 from .errors import KeyCollisionError
 from .lazytorch import torch
+from .renames import Place, renames_of
 
 # Key endings that are another spelling of a module's parameter
 _PARAM_SPELLINGS = {"scale": "weight"}  # BFL's norms
@@ -49,24 +49,6 @@ class Target:
         return view.t() if self.transposed else view
 
 
-class _Place(NamedTuple):
-    """A module of the checkpoint, or a run of its output rows, given as fractions of the whole."""
-
-    module: str
-    begin: int = 0
-    end: int = 1
-    of: int = 1
-    swap_halves: bool = False
-    transposed: bool = False
-
-    def piece(self, begin: int, end: int, of: int) -> _Place:
-        """Return a part of this run, given as fractions of it."""
-        length = self.end - self.begin
-        return self._replace(
-            begin=self.begin * of + begin * length, end=self.begin * of + end * length, of=self.of * of
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class WrittenName:
     """A module's name as trainers write it, dialect prefix apart, and the target that it addresses."""
@@ -85,10 +67,10 @@ class Component:
         self.roles = roles
         self._shapes = shapes
         self._params = _params_of(found.prefix, shapes)
-        self._dotted: dict[str, _Place] = {}
-        self._flat: dict[str, _Place] = {}
-        self._writable: dict[str, list[tuple[str, _Place]]] = {}
-        engine = _renames_of(self.arch)
+        self._dotted: dict[str, Place] = {}
+        self._flat: dict[str, Place] = {}
+        self._writable: dict[str, list[tuple[str, Place]]] = {}
+        engine = renames_of(self.arch)
         for module, params in self._params.items():
             for name, place, read_only in engine.names(module, self._weight_shape(params)):
                 _add(self._dotted, name, place)
@@ -135,7 +117,7 @@ class Component:
     def _weight_shape(self, params: Mapping[str, str]) -> Shape:
         return self._shapes[params["weight"]] if "weight" in params else ()
 
-    def _target(self, place: _Place, key: str) -> Target | None:
+    def _target(self, place: Place, key: str) -> Target | None:
         shape = self._shapes[key]
         start = None
         if place.of > 1:
@@ -221,7 +203,7 @@ def _params_of(prefix: str, shapes: Shapes) -> dict[str, dict[str, str]]:
     return modules
 
 
-def _add(table: dict[str, _Place], name: str, place: _Place) -> None:
+def _add(table: dict[str, Place], name: str, place: Place) -> None:
     if table.setdefault(name, place) != place:
         raise KeyCollisionError(f"{name}: addresses both {table[name].module} and {place.module} of this checkpoint.")
 
@@ -229,98 +211,3 @@ def _add(table: dict[str, _Place], name: str, place: _Place) -> None:
 def _swapped(part: torch.Tensor) -> torch.Tensor:
     half = part.shape[0] // 2
     return torch.cat((part[half:], part[:half]))
-
-
-# The engine behind the rename tables
-
-
-class _Row(NamedTuple):
-    rename: Rename
-    numbers: tuple[str, ...]  # one per "#" of the skeleton: a literal number, or a placeholder in braces
-    rest: bool
-
-
-class _Renames:
-    """An architecture's rename rows, compiled: found by a name's skeleton, where every number is a "#"."""
-
-    def __init__(self, renames: Iterable[Rename]) -> None:
-        self._rows: dict[tuple[str, ...], list[_Row]] = {}
-        for rename in renames:
-            tokens = rename.here.split(".")
-            rest = tokens[-1] == "{rest}"
-            tokens = tokens[:-1] if rest else tokens
-            numbers = tuple(token for token in tokens if _is_number(token))
-            self._rows.setdefault(_skeleton(tokens, rest), []).append(_Row(rename, numbers, rest))
-
-    def names(self, module: str, shape: Shape) -> Iterator[tuple[str, _Place, bool]]:
-        """Yield every (name, place, read only) of `module`, following rows upon rows."""
-        found = {module: (_Place(module), False)}
-        waiting = [module]
-        while waiting:
-            name = waiting.pop()
-            place, read_only = found[name]
-            for other, piece, row_read_only in self._renamed(name, place, shape):
-                if other == name:  # the same name for a matrix that lies on its side
-                    found[name] = (piece, read_only)
-                elif other not in found:
-                    found[other] = (piece, read_only or row_read_only)
-                    waiting.append(other)
-        for name, (place, read_only) in found.items():
-            yield name, place, read_only
-
-    def _renamed(self, name: str, place: _Place, shape: Shape) -> Iterator[tuple[str, _Place, bool]]:
-        for rename, values in self._matching(name.split(".")):
-            if rename.chunks and not (len(shape) == 2 and shape[0] == rename.chunks * shape[1]):
-                continue
-            there = (rename.there,) if isinstance(rename.there, str) else rename.there
-            sizes = rename.sizes or (1,) * len(there)
-            whole = place._replace(
-                swap_halves=place.swap_halves != rename.swap_halves, transposed=place.transposed != rename.transposed
-            )
-            begin = 0
-            for template, size in zip(there, sizes, strict=True):
-                piece = whole.piece(begin, begin + size, sum(sizes)) if len(there) > 1 else whole
-                begin += size
-                yield _filled(template, values), piece, rename.read_only
-
-    def _matching(self, tokens: list[str]) -> Iterator[tuple[Rename, dict[str, str]]]:
-        skeleton = _skeleton(tokens, rest=False)
-        numbers = [token for token in tokens if _is_number(token)]
-        for row in self._rows.get(skeleton, ()):
-            values = _number_values(row.numbers, numbers)
-            if values is not None:
-                yield row.rename, values
-        for length in range(len(tokens)):
-            for row in self._rows.get((*skeleton[:length], "{rest}"), ()):
-                values = _number_values(row.numbers, numbers[: len(row.numbers)])
-                if values is not None:
-                    yield row.rename, {**values, "{rest}": ".".join(tokens[length:])}
-
-
-def _is_number(token: str) -> bool:
-    return token.isdecimal() or (token.startswith("{") and token != "{rest}")
-
-
-def _skeleton(tokens: Sequence[str], rest: bool) -> tuple[str, ...]:
-    return (*("#" if _is_number(token) else token for token in tokens), *(("{rest}",) if rest else ()))
-
-
-def _number_values(wanted: Sequence[str], found: Sequence[str]) -> dict[str, str] | None:
-    """Return what the placeholders stand for, or None if a literal number differs."""
-    values: dict[str, str] = {}
-    for want, number in zip(wanted, found, strict=True):
-        if want.startswith("{"):
-            values[want] = number
-        elif want != number:
-            return None
-    return values
-
-
-def _filled(template: str, values: Mapping[str, str]) -> str:
-    return ".".join(values.get(token, token) for token in template.split("."))
-
-
-@cache
-def _renames_of(arch: Arch) -> _Renames:
-    """Return the compiled rows of `arch`, made once per process."""
-    return _Renames(arch.renames)

@@ -30,7 +30,7 @@ LEVELS = (
         "naming",
         "resolve",
     ),
-    ("keymap", "adapters", "linalg"),
+    ("renames", "keymap", "adapters", "linalg"),
     ("lorafile", "checkpoint", "apply"),
     ("matching",),
     ("merge", "extract", "resize", "combine", "convert", "inspect", "graph"),
