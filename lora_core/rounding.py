@@ -12,5 +12,9 @@ def round_to(value: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, int
     if dtype in (torch.float32, torch.float64, torch.bfloat16):  # these hold the whole range of fp32
         return value.to(dtype), 0
     limit = torch.finfo(dtype).max
+    if value.numel():
+        low, high = torch.aminmax(value)  # one pass; the common case ends here
+        if -limit <= float(low) and float(high) <= limit:
+            return value.to(dtype), 0
     clamped = int((value.abs() > limit).sum())
     return (value.clamp(-limit, limit) if clamped else value).to(dtype), clamped
