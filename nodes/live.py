@@ -93,6 +93,8 @@ def apply_live(
     """
     report = Report("load")
     watch = Stopwatch(report)
+    if not entries:  # nothing to place, so the model may be of any architecture
+        return Applied(model, clip, watch.stop())
     keymap, found = _keymap_of(model, clip)
     stack = [StackedLora(_read_lora(Path(entry.path), semantics), entry[1], entry[2]) for entry in entries]
     match = match_stack(stack, keymap, found, on_unmatched)

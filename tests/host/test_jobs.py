@@ -72,6 +72,11 @@ def test_report_comes_with_the_run_and_from_the_cache(server: Server) -> None:
         assert run.outputs["load"]["report"][0]["loras"][1]["modules_matched"] == 83
 
 
+def test_without_a_lora_the_model_passes_through(server: Server) -> None:
+    run = server.run(FLUX.prompt(our_stack()))
+    assert (run.status, run.text("load")) == ("success", "no LoRA: the model passes through unchanged")
+
+
 def test_other_nodes_keep_working_beside_ours(server: Server) -> None:
     """Built-in loaders before and after, a model merge, and CheckpointSave see our patches as their own."""
     name = FLUX.lora("a")
