@@ -1,28 +1,23 @@
-"""safetensors files, read by position: the header without the data, and single tensors.
-
-Reading never maps the file, so a file that is truncated meanwhile is a clear error and not a crash of the process.
-"""
+"""safetensors files, read by position: the header without the data, and single tensors."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import FileChangedError, FileFormatError
+from .errors import FileFormatError
 from .lazytorch import torch
+from .openfile import OpenFile, hashed_range, read_exactly
 from .tensorheader import DTYPES, MAX_HEADER_BYTES, TensorInfo, parse_header, refuse_other_formats
-
-READ_BYTES = 64 * 2**20  # at most so much in one system call
+from .tensors import Tensors
 
 OnStep = Callable[[int, int], None]  # (done, total) in bytes or elements; may raise to cancel
 
 
-class TensorFile(Mapping[str, TensorInfo]):
+class TensorFile(Tensors):
     """An open safetensors file: a mapping of tensor names to their infos, with positional reads.
 
     Raises FileFormatError for a file that is missing, truncated or breaks the format or our limits.
@@ -30,40 +25,25 @@ class TensorFile(Mapping[str, TensorInfo]):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._fd = _open_regular(self.path)
+        self._file = OpenFile(self.path, "a .safetensors file")
         try:
-            self._stat = _identity(os.fstat(self._fd))
-            self.metadata, self._infos, self.data_start = read_header(self.path, self._fd, self.size)
+            self.metadata, self._infos, self.data_start = read_header(self.path, self.fileno(), self.size)
         except BaseException:
-            os.close(self._fd)
+            self.close()
             raise
 
     @property
     def size(self) -> int:
-        return self._stat[0]
-
-    def __getitem__(self, name: str) -> TensorInfo:
-        return self._infos[name]
-
-    def __iter__(self):
-        return iter(self._infos)
-
-    def __len__(self) -> int:
-        return len(self._infos)
-
-    def __enter__(self) -> TensorFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        return self._file.size
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
     def fileno(self) -> int:
-        return self._fd
+        return self._file.fileno()
+
+    def safetensors_files(self) -> Sequence[TensorFile]:
+        return (self,)
 
     def in_file_order(self) -> list[TensorInfo]:
         return sorted(self._infos.values(), key=lambda info: (info.start, info.nbytes))
@@ -71,9 +51,7 @@ class TensorFile(Mapping[str, TensorInfo]):
     def read(self, name: str) -> bytearray:
         """Return the raw bytes of a tensor."""
         info = self._infos[name]
-        buffer = bytearray(info.nbytes)
-        read_exactly(self.path, self._fd, memoryview(buffer), info.start)
-        return buffer
+        return self._file.read(info.start, info.nbytes)
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor that owns its memory."""
@@ -100,17 +78,11 @@ class TensorFile(Mapping[str, TensorInfo]):
         return float(struct.unpack(code, raw)[0])
 
     def check_unchanged(self) -> None:
-        """Raise FileChangedError if the file was replaced, truncated or written to since it was opened."""
-        try:
-            by_name = _identity(self.path.stat())
-        except OSError as error:
-            raise FileChangedError(f"{self.path.name}: disappeared while it was being read.") from error
-        if by_name != self._stat or _identity(os.fstat(self._fd)) != self._stat:
-            raise FileChangedError(f"{self.path.name}: changed while it was being read; run again when it is complete.")
+        self._file.check_unchanged()
 
     def hashed(self, name: str) -> bytes:
         """Return the SHA-256 of one tensor's bytes."""
-        return hashed_range(self.path, self._fd, self._infos[name].start, self._infos[name].nbytes)
+        return hashed_range(self.path, self.fileno(), self._infos[name].start, self._infos[name].nbytes)
 
 
 def byte_view(tensor: torch.Tensor) -> memoryview:
@@ -142,57 +114,3 @@ def read_header(path: Path, fd: int, size: int) -> tuple[dict[str, str], dict[st
     read_exactly(path, fd, memoryview(raw), 8)
     metadata, infos = parse_header(path, bytes(raw), size)
     return metadata, infos, 8 + length
-
-
-def _open_regular(path: Path) -> int:
-    try:
-        # not blocking, because a named pipe would wait for a writer
-        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-        fd = -1 if path.is_dir() else os.open(path, flags)
-    except FileNotFoundError as error:
-        raise FileFormatError(f"{path.name}: no such file ({path}).") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise FileFormatError(f"{path.name}: can't be opened: {error}.") from error
-    if fd < 0:
-        raise FileFormatError(f"{path.name}: is a folder; expected a .safetensors file.")
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise FileFormatError(f"{path.name}: is not a regular file; expected a .safetensors file.")
-    return fd
-
-
-def _identity(of: os.stat_result) -> tuple[int, int, int]:
-    return of.st_size, of.st_mtime_ns, of.st_ino
-
-
-def read_exactly(path: Path, fd: int, into: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(into):
-        try:
-            count = _pread_into(fd, into[done:], offset + done)
-        except OSError as error:
-            raise FileFormatError(f"{path.name}: can't be read at byte {offset + done}: {error}.") from error
-        if count == 0:
-            raise FileChangedError(
-                f"{path.name}: ends at byte {offset + done}, needs {offset + len(into)}; it was cut while being read."
-            )
-        done += count
-
-
-def hashed_range(path: Path, fd: int, start: int, length: int) -> bytes:
-    """Return the SHA-256 of a range of a file, through a bounded buffer."""
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(4 * 2**20, length)))
-    for offset in range(start, start + length, 4 * 2**20):
-        part = buffer[: min(len(buffer), start + length - offset)]
-        read_exactly(path, fd, part, offset)
-        digest.update(part)
-    return digest.digest()
-
-
-def _pread_into(fd: int, into: memoryview, offset: int) -> int:
-    if hasattr(os, "preadv"):
-        return os.preadv(fd, [into], offset)
-    os.lseek(fd, offset, os.SEEK_SET)  # Windows and old macOS have no positional read
-    data = os.read(fd, min(len(into), READ_BYTES))
-    into[: len(data)] = data
-    return len(data)

@@ -19,7 +19,8 @@ from typing import Any
 
 from .errors import OutputError
 from .lazytorch import torch
-from .tensorfile import TensorFile, byte_view, hashed_range, read_exactly, read_header
+from .openfile import hashed_range, read_exactly
+from .tensorfile import TensorFile, byte_view, read_header
 from .tensorheader import DTYPES, MAX_HEADER_BYTES, TensorInfo, element_count
 
 COPY_BYTES = 64 * 2**20  # how much is copied between two looks at the cancel callback

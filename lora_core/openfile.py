@@ -1,0 +1,104 @@
+"""A regular file opened for reading by position, and noticed when it changes meanwhile.
+
+Reading never maps the file, so a file that is truncated meanwhile is a clear error and not a crash of the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from .errors import FileChangedError, FileFormatError
+
+READ_BYTES = 64 * 2**20  # at most so much in one system call
+
+
+class OpenFile:
+    """An open file; raises FileFormatError if there is none that is regular, saying that it should be `expected`."""
+
+    def __init__(self, path: Path, expected: str) -> None:
+        self.path = path
+        self._fd = _open_regular(path, expected)
+        self._stat = _identity(os.fstat(self._fd))
+
+    @property
+    def size(self) -> int:
+        return self._stat[0]
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def read(self, offset: int, length: int) -> bytearray:
+        buffer = bytearray(length)
+        read_exactly(self.path, self._fd, memoryview(buffer), offset)
+        return buffer
+
+    def check_unchanged(self) -> None:
+        """Raise FileChangedError if the file was replaced, truncated or written to since it was opened."""
+        try:
+            by_name = _identity(self.path.stat())
+        except OSError as error:
+            raise FileChangedError(f"{self.path.name}: disappeared while it was being read.") from error
+        if by_name != self._stat or _identity(os.fstat(self._fd)) != self._stat:
+            raise FileChangedError(f"{self.path.name}: changed while it was being read; run again when it is complete.")
+
+
+def _open_regular(path: Path, expected: str) -> int:
+    try:
+        # not blocking, because a named pipe would wait for a writer
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        fd = -1 if path.is_dir() else os.open(path, flags)
+    except FileNotFoundError as error:
+        raise FileFormatError(f"{path.name}: no such file ({path}).") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise FileFormatError(f"{path.name}: can't be opened: {error}.") from error
+    if fd < 0:
+        raise FileFormatError(f"{path.name}: is a folder; expected {expected}.")
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileFormatError(f"{path.name}: is not a regular file; expected {expected}.")
+    return fd
+
+
+def _identity(of: os.stat_result) -> tuple[int, int, int]:
+    return of.st_size, of.st_mtime_ns, of.st_ino
+
+
+def read_exactly(path: Path, fd: int, into: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(into):
+        try:
+            count = _pread_into(fd, into[done:], offset + done)
+        except OSError as error:
+            raise FileFormatError(f"{path.name}: can't be read at byte {offset + done}: {error}.") from error
+        if count == 0:
+            raise FileChangedError(
+                f"{path.name}: ends at byte {offset + done}, needs {offset + len(into)}; it was cut while being read."
+            )
+        done += count
+
+
+def hashed_range(path: Path, fd: int, start: int, length: int) -> bytes:
+    """Return the SHA-256 of a range of a file, through a bounded buffer."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(4 * 2**20, length)))
+    for offset in range(start, start + length, 4 * 2**20):
+        part = buffer[: min(len(buffer), start + length - offset)]
+        read_exactly(path, fd, part, offset)
+        digest.update(part)
+    return digest.digest()
+
+
+def _pread_into(fd: int, into: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [into], offset)
+    os.lseek(fd, offset, os.SEEK_SET)  # Windows and old macOS have no positional read
+    data = os.read(fd, min(len(into), READ_BYTES))
+    into[: len(data)] = data
+    return len(data)

@@ -1,0 +1,83 @@
+"""What every container of tensors offers, whatever its format: a mapping of names to infos that reads one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from .errors import FileFormatError
+from .lazytorch import torch
+from .tensorheader import TensorInfo
+
+if TYPE_CHECKING:
+    from .tensorfile import TensorFile
+
+Self = TypeVar("Self", bound="Tensors")
+
+
+class Tensors(Mapping[str, TensorInfo]):
+    """Named tensors of one file or of several, open for reading.
+
+    `tensor` returns a tensor that owns its memory. Where the format stores codes, infos tell the shape and `tensor`
+    gives the values that the codes stand for, in fp32.
+    """
+
+    path: Path
+    metadata: dict[str, str]
+    warnings: Sequence[str] = ()  # what was ignored while opening
+    _infos: Mapping[str, TensorInfo]
+
+    def __getitem__(self, name: str) -> TensorInfo:
+        return self._infos[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the files."""
+        raise NotImplementedError
+
+    def tensor(self, name: str) -> torch.Tensor:
+        raise NotImplementedError
+
+    def scalar(self, name: str) -> float:
+        """Return a one-element tensor's value."""
+        info = self[name]
+        value = self.tensor(name)
+        if value.numel() != 1:
+            raise FileFormatError(
+                f"{self.path.name}: tensor {name!r} must hold one number; found {info.dtype} of shape {info.shape}."
+            )
+        return float(value)
+
+    def check_unchanged(self) -> None:
+        """Raise FileChangedError if a file was replaced, truncated or written to since it was opened."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        raise NotImplementedError
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The files."""
+        return (self.path,)
+
+    def safetensors_files(self) -> Sequence[TensorFile]:
+        """Return the safetensors files behind this, whose bytes may be copied; none for another format."""
+        return ()
+
+    def coded_as(self, name: str) -> str | None:
+        """Return the name of the quantised format that a tensor is stored in; None if it holds plain numbers."""
+        return None
