@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
-from .arch import Found, detect
+from .detection import Found, detect
 from .errors import UnknownArchError, WrongFileKindError
 from .keymap import KeyMap
 from .parts import split_name

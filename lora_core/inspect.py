@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from .arch import Found
 from .arch.base import Shapes
 from .checkpoint import Checkpoint, describe
+from .detection import Found
 from .errors import WrongFileKindError
 from .keymap import KeyMap
 from .lorafile import LoraFile, trigger_words

@@ -1,25 +1,23 @@
-"""From a LoRA's module name to its target in a checkpoint.
+"""From a LoRA's module name to its targets in a checkpoint.
 
 All names that any trainer may use are generated from the checkpoint's own keys and looked up exactly; a flattened
-name is never taken apart. A name that would address two targets is an error, not a silent last one.
+name is never taken apart. A name that would address two places is an error, not a silent last one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from .arch import ARCHES, Found
+from .arch import ARCHES
 from .arch.base import Arch, NameStyle, Shape, Shapes
+from .detection import Found
 from .dialects import DIFFUSION, Dialect, dialects_of
 from .errors import KeyCollisionError
 from .lazytorch import torch
+from .params import params_of
 from .renames import Place, renames_of
-
-# Key endings that are another spelling of a module's parameter
-_PARAM_SPELLINGS = {"scale": "weight"}  # BFL's norms
-_FUSED_PARAMS = {"in_proj_weight": ("in_proj", "weight"), "in_proj_bias": ("in_proj", "bias")}  # torch's attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,12 @@ class Target:
     start: int | None = None  # first row of the slice; None is the whole tensor
     swap_halves: bool = False
     transposed: bool = False
+    rows: tuple[int, int] | None = None  # (first, all) rows of an adapter that spans several targets; None: all here
+
+    @property
+    def adapter_shape(self) -> Shape:
+        """The shape of the whole change of the adapter that this target, or this target among others, belongs to."""
+        return self.shape if self.rows is None else (self.rows[1], *self.shape[1:])
 
     def take(self, weight: torch.Tensor) -> torch.Tensor:
         """Return this target's part of `weight` as the adapter sees it: a view, or a copy where halves are swapped."""
@@ -66,23 +70,30 @@ class Component:
         self.arch = found.arch
         self.roles = roles
         self._shapes = shapes
-        self._params = _params_of(found.prefix, shapes)
-        self._dotted: dict[str, Place] = {}
-        self._flat: dict[str, Place] = {}
+        self._params = params_of(found.prefix, shapes)
+        self._dotted: dict[str, tuple[Place, ...]] = {}
+        self._flat: dict[str, tuple[Place, ...]] = {}
         self._writable: dict[str, list[tuple[str, Place]]] = {}
-        engine = renames_of(self.arch)
-        for module, params in self._params.items():
-            for name, place, read_only in engine.names(module, self._weight_shape(params)):
-                _add(self._dotted, name, place)
-                _add(self._flat, name.replace(".", "_"), place)
-                if not read_only:
-                    self._writable.setdefault(module, []).append((name, place))
+        # module of the architecture's own layout -> (place of a module of this file in it, that module)
+        self._held: dict[str, list[tuple[Place, str]]] = {}
+        self._hold_modules()
+        self._add_names()
 
-    def find(self, name: str, flat: bool, param: str) -> Target | None:
-        """Return the target of `name`, dialect prefix removed; None if there is no such module or parameter."""
-        place = (self._flat if flat else self._dotted).get(name)
-        key = place and self._params[place.module].get(param)
-        return self._target(place, key) if place and key else None
+    def find(self, name: str, flat: bool, param: str) -> tuple[Target, ...]:
+        """Return the targets of `name`, dialect prefix removed; none if there is no such module or parameter."""
+        places = (self._flat if flat else self._dotted).get(name, ())
+        pieces = [self._on(place, param) for place in places]
+        if not pieces or not all(pieces):
+            return ()
+        if len(pieces) == 1:
+            return pieces[0]
+        heights = [targets[0].adapter_shape[0] for targets in pieces]
+        total, joined = sum(heights), []
+        for number, targets in enumerate(pieces):
+            for target in targets:
+                first = sum(heights[:number]) + (target.rows[0] if target.rows else 0)
+                joined.append(replace(target, rows=(first, total)))
+        return tuple(joined)
 
     def keys(self) -> set[str]:
         return {key for params in self._params.values() for key in params.values()}
@@ -110,26 +121,82 @@ class Component:
                         continue
                     seen.add(key)
                     for name, place in others if style == "there" and others else names[:1]:
-                        target = self._target(place, key)
-                        if target:
+                        for target in self._on(place, param):
                             yield WrittenName(name, param, target)
+
+    def _hold_modules(self) -> None:
+        for module in self._params:
+            place = self._origin(module) if self.found.renamed else Place(module)
+            self._held.setdefault(place.module, []).append((place, module))
+
+    def _origin(self, module: str) -> Place:
+        engine, params = renames_of(self.arch), self._params[module]
+        place = engine.origin(module, self._weight_shape(params))
+        head, _, last = module.rpartition(".")
+        if place.module == module and head in self._params and params["weight"] == self.found.prefix + module:
+            place = self._origin(head)  # a parameter by its full name moves with its module
+            place = place._replace(module=f"{place.module}.{last}")
+        return place
+
+    def _add_names(self) -> None:
+        engine = renames_of(self.arch)
+        for own, held in self._held.items():
+            place, module = held[0]
+            for name, run, read_only in engine.names(own, _whole(place, self._weight_shape(self._params[module]))):
+                self._add(name, (run,))
+                if not read_only and not self.found.renamed:
+                    self._writable.setdefault(module, []).append((name, run))
+        if self.found.renamed:  # such a file's own names are the ones to write
+            for place, module in (pair for held in self._held.values() for pair in held):
+                self._add(module, (place,))
+                self._writable[module] = [(module, place)]
+        for name in tuple(self._dotted):
+            for fused, pieces in engine.fused(name, self._dotted):
+                self._add(fused, tuple(place for piece in pieces for place in self._dotted[piece]))
+
+    def _add(self, name: str, places: tuple[Place, ...]) -> None:
+        for table, spelled in ((self._dotted, name), (self._flat, name.replace(".", "_"))):
+            known = table.setdefault(spelled, places)
+            if known != places:
+                raise KeyCollisionError(
+                    f"{spelled}: addresses both {known[0].module} and {places[0].module} of this checkpoint."
+                )
 
     def _weight_shape(self, params: Mapping[str, str]) -> Shape:
         return self._shapes[params["weight"]] if "weight" in params else ()
 
-    def _target(self, place: Place, key: str) -> Target | None:
+    def _on(self, place: Place, param: str) -> tuple[Target, ...]:
+        """Return what of this file lies at `place`; nothing if a part of it is not there."""
+        found: list[Target] = []
+        for held, module in self._held.get(place.module, ()):
+            key = self._params[module].get(param)
+            target = self._overlap(place, held, key) if key else None
+            if target:
+                found.append(target)
+        if len(found) == 1 and found[0].rows is None:
+            return tuple(found)
+        found.sort(key=lambda target: target.rows or (0, 0))
+        covered = sum(target.shape[0] for target in found if target.rows)
+        return tuple(found) if found and found[0].rows and covered == found[0].rows[1] else ()
+
+    def _overlap(self, place: Place, held: Place, key: str) -> Target | None:
+        """Return the target of the rows that a name's `place` and the tensor `key`, at `held`, have in common."""
         shape = self._shapes[key]
-        start = None
-        if place.of > 1:
-            if not shape or shape[0] % place.of:
+        swap, transposed = place.swap_halves != held.swap_halves, place.transposed != held.transposed
+        if place[1:4] == held[1:4]:
+            if transposed and len(shape) != 2:
                 return None
-            unit = shape[0] // place.of
-            start, shape = place.begin * unit, ((place.end - place.begin) * unit, *shape[1:])
-        if place.transposed:
-            if len(shape) != 2:
-                return None
-            shape = shape[::-1]
-        return Target(key, shape, self.arch.role, start, place.swap_halves, place.transposed)
+            return Target(key, shape[::-1] if transposed else shape, self.arch.role, None, swap, transposed)
+        wanted, there = _run(place, held, shape), _run(held, held, shape)
+        if wanted is None or there is None:
+            return None
+        begin, end = max(wanted[0], there[0]), min(wanted[1], there[1])
+        is_part, is_slice = (begin, end) != wanted, (begin, end) != there
+        if begin >= end or transposed or (swap and is_part) or (held.swap_halves and is_slice):
+            return None
+        rows = (begin - wanted[0], wanted[1] - wanted[0]) if is_part else None
+        start = begin - there[0] if is_slice else None
+        return Target(key, (end - begin, *shape[1:]), self.arch.role, start, swap, False, rows)
 
 
 class KeyMap:
@@ -146,19 +213,22 @@ class KeyMap:
     def roles(self) -> frozenset[str]:
         return frozenset(role for component in self.components for role in component.roles)
 
-    def find(self, name: str, param: str = "weight") -> Target | None:
-        """Return the target of a LoRA's module name, or None; raises KeyCollisionError for two different ones."""
-        targets = {
-            target
+    def find(self, name: str, param: str = "weight") -> tuple[Target, ...]:
+        """Return the targets of a LoRA's module name, one after the other; several where the checkpoint splits it.
+
+        Raises KeyCollisionError for a name that addresses two places.
+        """
+        found = {
+            targets
             for dialect in dialects_of(name)
             for component in self.components
             if not frozenset(component.roles).isdisjoint(dialect.roles)
-            and (target := component.find(name[len(dialect.prefix) :], dialect.flat, param))
+            and (targets := component.find(name[len(dialect.prefix) :], dialect.flat, param))
         }
-        if len(targets) > 1:
-            keys = ", ".join(sorted(target.key for target in targets))
+        if len(found) > 1:
+            keys = ", ".join(sorted({target.key for targets in found for target in targets}))
             raise KeyCollisionError(f"{name}: addresses several weights of this checkpoint: {keys}.")
-        return targets.pop() if targets else None
+        return found.pop() if found else ()
 
     def is_elsewhere(self, name: str) -> bool:
         """Tell whether `name` belongs, by its prefix, to a model that this checkpoint does not hold."""
@@ -186,26 +256,27 @@ def _roles(arch: Arch, diffusion: Sequence[Found]) -> tuple[str, ...]:
     return (*dict.fromkeys(numbers), arch.id)
 
 
-def _params_of(prefix: str, shapes: Shapes) -> dict[str, dict[str, str]]:
-    """Return {module: {parameter: key}} of the keys below `prefix`; a parameter is a module of its own too."""
-    modules: dict[str, dict[str, str]] = {}
-    for key in shapes:
-        if not key.startswith(prefix):
-            continue
-        local = key[len(prefix) :]
-        head, _, last = local.rpartition(".")
-        joined, param = _FUSED_PARAMS.get(last, ("", _PARAM_SPELLINGS.get(last, last)))
-        module = ".".join(name for name in (head, joined) if name)
-        if module:
-            modules.setdefault(module, {}).setdefault(param, key)
-        if param != "weight":
-            modules.setdefault(local, {}).setdefault("weight", key)
-    return modules
+def _run(place: Place, held: Place, shape: Shape) -> tuple[int, int] | None:
+    """Return the rows of `place` in the whole module, of which a tensor of `shape` is the part `held`."""
+    rows = _rows(held, shape)
+    if rows is None or rows * place.begin % place.of or rows * place.end % place.of:
+        return None
+    return rows * place.begin // place.of, rows * place.end // place.of
 
 
-def _add(table: dict[str, Place], name: str, place: Place) -> None:
-    if table.setdefault(name, place) != place:
-        raise KeyCollisionError(f"{name}: addresses both {table[name].module} and {place.module} of this checkpoint.")
+def _rows(held: Place, shape: Shape) -> int | None:
+    """Return how many rows the whole module has of which a tensor of `shape` is the part `held`."""
+    if not shape or shape[0] * held.of % (held.end - held.begin):
+        return None
+    return shape[0] * held.of // (held.end - held.begin)
+
+
+def _whole(held: Place, shape: Shape) -> Shape:
+    """Return the shape of the module of which a tensor of `shape` is the part `held`."""
+    if held.transposed:
+        shape = shape[::-1]
+    rows = _rows(held, shape)
+    return shape if rows is None else (rows, *shape[1:])
 
 
 def _swapped(part: torch.Tensor) -> torch.Tensor:

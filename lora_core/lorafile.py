@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from .adapters import KINDS, Adapter, Shape
-from .arch import detect, guess_arches
 from .arch.base import Arch
+from .detection import detect, guess_arches
 from .dialects import DIFFUSION
 from .errors import AdapterError, WrongFileKindError
 from .keymap import split_dialect

@@ -8,9 +8,9 @@ from typing import Literal
 
 from .adapters import same_but_ones
 from .apply import Placed, check_finite
-from .arch import Found
 from .arch.base import Arch
 from .checkpoint import describe
+from .detection import Found
 from .dialects import DIFFUSION
 from .errors import NothingMatchedError, UnmatchedError
 from .keymap import KeyMap, Target, addressed_roles
@@ -111,20 +111,20 @@ def _match_one(item: StackedLora, keymap: KeyMap) -> tuple[list[PlacedSpec], Lor
     placed: list[PlacedSpec] = []
     failed: dict[str, None] = dict.fromkeys(lora.unsupported)  # modules that are not applied, in order
     for spec in lora.adapters:
-        target = keymap.find(spec.module, spec.param)
-        if target is None:
+        targets = keymap.find(spec.module, spec.param)
+        if not targets:
             failed[spec.module] = None
             names = report.elsewhere if keymap.is_elsewhere(spec.module) else report.unmatched
             if spec.module not in names[-1:]:
                 names.append(spec.module)
-        elif not same_but_ones(spec.delta_shape(), target.shape):
+        elif not same_but_ones(spec.delta_shape(), targets[0].adapter_shape):
             failed[spec.module] = None
             report.mismatched.append(
-                {"name": spec.module, "expected": list(target.shape), "found": list(spec.delta_shape())}
+                {"name": spec.module, "expected": list(targets[0].adapter_shape), "found": list(spec.delta_shape())}
             )
         else:
-            strength = item.strength_model if target.role == "diffusion" else item.strength_clip
-            placed.append(PlacedSpec(lora, spec, target, strength))
+            strength = item.strength_model if targets[0].role == "diffusion" else item.strength_clip
+            placed.extend(PlacedSpec(lora, spec, target, strength) for target in targets)
     report.modules_matched = report.modules_total - len(failed)
     return placed, report
 

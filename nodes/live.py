@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..lora_core.apply import Placed, apply_stack
-from ..lora_core.arch import Found, detect
+from ..lora_core.detection import Found, detect
 from ..lora_core.checkpoint import describe
 from ..lora_core.errors import UnknownArchError
 from ..lora_core.keymap import KeyMap

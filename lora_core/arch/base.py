@@ -18,11 +18,14 @@ NameStyle = Literal["here", "there"]  # the checkpoint's own names, or those tha
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """Another name of a module: `here` in the checkpoint, `there` in other files."""
+    """Another name of a module: `here` in the architecture's own layout, `there` in other files.
 
-    here: str
-    there: str | tuple[str, ...]  # several: the checkpoint fuses them, one after the other, along the output axis
-    sizes: tuple[int, ...] = ()  # relative lengths of the fused pieces; equal if empty
+    Where one side lists several names, the other side fuses them, one after the other, along the output axis.
+    """
+
+    here: str | tuple[str, ...]
+    there: str | tuple[str, ...]
+    sizes: tuple[int, ...] = ()  # relative lengths of the pieces that are fused here; equal if empty
     swap_halves: bool = False  # the two halves of the output axis are in the other order there
     transposed: bool = False  # the matrix lies on its side here
     chunks: int | None = None  # applies only to a weight whose output is this many times its input
@@ -73,12 +76,16 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arch:
-    """One architecture of a diffusion model or a text encoder, in one on-disk layout."""
+    """One architecture of a diffusion model or a text encoder.
+
+    Its own layout is the one that fuses most, usually the makers'; the rename rows lead from there to every other.
+    """
 
     id: str
     title: str
-    signatures: tuple[Signature, ...]  # any of them
+    signatures: tuple[Signature, ...]  # any of them, of files in its own layout
     prefixes: tuple[str, ...]  # what may stand before its keys in a file
+    others: tuple[Signature, ...] = ()  # of files whose modules have the names that the rename rows give (diffusers)
     role: Literal["diffusion", "text_encoder"] = "diffusion"
     renames: tuple[Rename, ...] = ()
     editions: tuple[Edition, ...] = ()

@@ -85,6 +85,15 @@ FLUX1 = Arch(
         )
         for scale in ("scale", "weight")
     ),
+    others=(
+        Signature(
+            has=(
+                "single_transformer_blocks.0.proj_mlp.weight",
+                "time_text_embed.text_embedder.linear_1.weight",
+                "context_embedder.weight",
+            )
+        ),
+    ),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     editions=(

@@ -48,6 +48,7 @@ SD3 = Arch(
     signatures=(
         Signature(has=("joint_blocks.0.context_block.attn.qkv.weight", "x_embedder.proj.weight", "pos_embed")),
     ),
+    others=(Signature(has=("transformer_blocks.0.attn.add_q_proj.weight", "pos_embed.pos_embed")),),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     editions=(

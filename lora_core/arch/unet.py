@@ -53,6 +53,7 @@ def unet_renames(levels: int, resnets: int = 2) -> tuple[Rename, ...]:
             rows += _transformer(f"{here}.1", f"up_blocks.{level}.attentions.{place}")
         # the upsampler follows the attention where there is one
         rows += (Rename(f"{here}.{place}.conv", f"up_blocks.{level}.upsamplers.0.conv") for place in (1, 2))
+        rows.append(Rename(f"{here}.1.conv", f"{here}.2.conv", read_only=True))  # diffusers' name does not tell which
     return tuple(rows)
 
 
@@ -70,6 +71,10 @@ RENAMES = (
 _ONE_CLIP = ("te", "te1")
 _ATTENTION = r"(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)_.*attn2_(processor_)?to_[kv]$"
 
+# cross attention in diffusers' naming
+_CROSS_0 = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+_CROSS_1 = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+
 SD15 = Arch(
     id="sd15",
     title="Stable Diffusion 1.5",
@@ -80,6 +85,7 @@ SD15 = Arch(
             shapes={"input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768)},
         ),
     ),
+    others=(Signature(lacks=("add_embedding.linear_1.weight",), shapes={_CROSS_0: (320, 768)}),),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     text_encoders={"clip_l": _ONE_CLIP},
@@ -97,6 +103,7 @@ SD21 = Arch(
             shapes={"input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 1024)},
         ),
     ),
+    others=(Signature(lacks=("add_embedding.linear_1.weight",), shapes={_CROSS_0: (320, 1024)}),),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     text_encoders={"clip_h": _ONE_CLIP},
@@ -116,6 +123,7 @@ SDXL = Arch(
             },
         ),
     ),
+    others=(Signature(shapes={"add_embedding.linear_1.weight": (None, 2816), _CROSS_1: (None, 2048)}),),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",)},
@@ -135,6 +143,7 @@ SDXL_REFINER = Arch(
             },
         ),
     ),
+    others=(Signature(shapes={"add_embedding.linear_1.weight": (None, 2560), _CROSS_1: (None, 1280)}),),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     text_encoders={"clip_g": _ONE_CLIP},

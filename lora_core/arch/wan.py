@@ -50,6 +50,12 @@ WAN21 = Arch(
             lacks=("vace_patch_embedding.weight",),
         ),
     ),
+    others=(
+        Signature(
+            has=("blocks.0.attn1.to_q.weight", "condition_embedder.time_proj.weight", "patch_embedding.weight"),
+            lacks=("vace_patch_embedding.weight",),
+        ),
+    ),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     editions=(

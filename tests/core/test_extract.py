@@ -290,7 +290,7 @@ def test_every_weight_has_one_name_and_it_leads_back(tmp_path: Path, arch: str, 
         itself = extraction._Pair(model, model, extraction._partners(model, model))
         for component, name in extraction._jobs(itself, dialect):
             module = extraction._module_name(component, name, dialect)
-            assert model.keymap.find(module, name.param) == name.target, module
+            assert model.keymap.find(module, name.param) == (name.target,), module
             assert (module, name.param) not in names
             names.add((module, name.param))
             start, length = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,11 @@ import torch
 
 from lora_core.adapters import LoRA
 from lora_core.apply import Placed, apply_stack
-from lora_core.arch import ARCHES, Found, detect
+from lora_core.arch import ARCHES
 from lora_core.arch.base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from lora_core.arch.text_encoders import CLIP_G_OPENCLIP, CLIP_L
 from lora_core.checkpoint import Checkpoint
+from lora_core.detection import Found, detect
 from lora_core.dialects import DIALECTS
 from lora_core.errors import KeyCollisionError
 from lora_core.keymap import KeyMap, Target
@@ -25,145 +25,13 @@ from tests.core import samples
 ARCHS = manifests.archs()
 MODELS = [arch for arch in ARCHS if not arch.startswith("te_")]
 
-# What a whole file holds besides its diffusion model
-ENCODERS_INSIDE = {"sd15": ["clip_l"], "sd21": ["clip_h"], "sdxl": ["clip_l", "clip_g"], "sdxl_refiner": ["clip_g"]}
-
-
-# Detection
-
-
-def own_id(arch: str) -> str:
-    return arch.removeprefix("te_")
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_a_checkpoint_is_found_to_be_itself_and_nothing_else(arch: str) -> None:
-    manifest = manifests.checkpoint(arch)
-    found = detect(manifest.keys)
-    assert [item.id for item in found] == [own_id(arch), *ENCODERS_INSIDE.get(arch, [])]
-    assert found[0].prefix == manifest.prefix
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_a_model_is_found_with_any_prefix_and_with_none(arch: str) -> None:
-    manifest = manifests.checkpoint(arch)
-    prefixes = {manifest.prefix, *manifest.other_prefixes, manifest.aio_prefix, manifest.comfy_prefix, ""}
-    if not arch.startswith("te_"):
-        prefixes |= set(DIFFUSION_PREFIXES)
-    for prefix in prefixes:
-        found = detect(samples.prefixed(arch, prefix))
-        assert [(item.id, item.prefix) for item in found] == [(own_id(arch), prefix)]
-
-
-def test_keys_of_the_vae_alone_are_nothing_known() -> None:
-    keys = manifests.checkpoint("sdxl").keys
-    assert detect({key: shape for key, shape in keys.items() if key.startswith("first_stage_model.")}) == []
-
-
-def test_another_model_that_looks_alike_is_not_taken_for_a_known_one() -> None:
-    flux = dict(manifests.checkpoint("flux1_dev").keys)
-    assert detect(flux | {"distilled_guidance_layer.norms.0.scale": (5120,)}) == []  # Chroma
-    assert detect(flux | {"double_stream_modulation_img.lin.weight": (36864, 6144)}) == []  # Flux.2
-    assert (
-        detect(manifests.checkpoint("wan21_t2v_14b").keys | {"vace_patch_embedding.weight": (5120, 96, 1, 2, 2)}) == []
-    )
-
-
-# ComfyUI's own tables as the oracle
-
-ENCODERS_OF = {"flux1": "te_flux1", "sd3": "te_sd3", "sd35": "te_sd3", "wan21": "te_wan"}  # others: te_<model>
-
-# Why a name that ComfyUI accepts may have no target here: reason -> the names, and the models where that is so
-FLUX = ("flux1_dev", "flux1_fill", "flux1_schnell")
-SD3 = ("sd3_medium", "sd35_large", "sd35_medium")
-LACKS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "a name of Flux.2, which ComfyUI generates for Flux.1 too": (
-        r"(.*[._])?transformer_blocks[._]\d+[._]ff(_context)?[._]linear_(in|out)"
-        r"|(.*[._])?single_transformer_blocks[._]\d+[._]attn[._]to_(out|qkv_mlp_proj)",
-        FLUX,
-    ),
-    "a name of Stable Cascade's text encoder": (r"lora_prior_te_.*", (*SD3, "sdxl")),
-    "the same, and the number that SDXL's second text encoder has": (
-        r"lora_prior_te_.*|lora_te2_text_projection",
-        ("sdxl_refiner",),
-    ),
-    "a name of SD 2.1-unclip, generated for every U-Net; these call it add_embedding": (
-        r"(.*[._])?class_embedding[._]linear_[12]",
-        ("sdxl", "sdxl_refiner"),
-    ),
-}  # fmt: skip
-NO_SUCH_KEY = "the target is not in the model"
-
-
-def encoders_of(model: str) -> str:
-    return ENCODERS_OF.get(model.split("_", 1)[0], f"te_{model}")
-
-
-@cache
-def compared(model: str) -> tuple[int, list[str], dict[str, set[str]], list[str]]:
-    """(names that agree, names that differ, {reason: names without a target here}, names without a reason)."""
-    encoders = encoders_of(model)
-    files = [manifests.target_shapes(name) for name in (model, encoders)]
-    keymap = KeyMap(*((shapes, detect(shapes)) for shapes in files))
-    held = {key for shapes in files for key in shapes}
-    agree, differ, explained, rest = 0, [], {}, []
-    for name, alias in {**manifests.aliases(model), **manifests.aliases(encoders)}.items():
-        target = keymap.find(name)
-        if target is None:
-            reason = NO_SUCH_KEY if alias.key not in held else why_lacking(model, name)
-            (explained.setdefault(reason, set()).add if reason else rest.append)(name)
-        elif spelled(target) == (alias.key, alias.span, alias.function):
-            agree += 1
-        else:
-            differ.append(f"{name}: ComfyUI {alias}, here {target}")
-    return agree, differ, explained, rest
-
-
-def spelled(target: Target) -> tuple[str, tuple[int, int, int] | None, str | None]:
-    span = None if target.start is None else (0, target.start, target.shape[0])
-    return target.key, span, "swap_scale_shift" if target.swap_halves else None
-
-
-def why_lacking(model: str, name: str) -> str | None:
-    reasons = (reason for reason, (names, where) in LACKS.items() if model in where and re.fullmatch(names, name))
-    return next(reasons, None)
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_every_name_that_comfyui_accepts_goes_to_the_same_place(model: str) -> None:
-    agree, differ, explained, rest = compared(model)
-    assert differ == []
-    assert rest == []
-    total = sum(len(manifests.aliases(name)) for name in (model, encoders_of(model)))
-    assert agree + sum(map(len, explained.values())) == total
-    assert agree > 0.75 * total
-
-
-def test_every_reason_is_needed_where_it_is_given() -> None:
-    given = {(reason, model) for reason, (_, where) in LACKS.items() for model in where}
-    used = {(reason, model) for model in MODELS for reason in compared(model)[2] if reason != NO_SUCH_KEY}
-    assert used == given
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_a_target_has_the_shape_of_its_part_of_the_weight(model: str) -> None:
-    shapes = manifests.target_shapes(model)
-    keymap = KeyMap((shapes, detect(shapes)))
-    for name in manifests.aliases(model):
-        target = keymap.find(name)
-        if target is None:
-            continue
-        rows = (target.start or 0) + target.shape[0] if target.shape else 0
-        assert target.shape[1:] == shapes[target.key][1:]
-        assert target.shape == shapes[target.key] if target.start is None else rows <= shapes[target.key][0]
-
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_name_of_another_model_goes_nowhere(model: str) -> None:
     shapes = manifests.target_shapes(model)
     keymap = KeyMap((shapes, detect(shapes)))
     for name in ("lora_unet_no_such_module", "diffusion_model.no.such", "lora_te3_x", "", "lora_unet_", "unknown.x"):
-        assert keymap.find(name) is None
+        assert keymap.find(name) == ()
 
 
 def test_a_dialect_gives_its_prefix_once() -> None:
@@ -187,11 +55,10 @@ def test_transformers_names_reach_every_key_of_an_openclip_encoder(model: str) -
     for key, shape in manifests.checkpoint(encoder).keys.items():
         module, _, param = key.rpartition(".")
         for name in (
-            f"text_encoders.{own_id(encoder)}.transformer.{module}",
+            f"text_encoders.{encoder.removeprefix('te_')}.transformer.{module}",
             f"lora_{number}_{module.replace('.', '_')}",
         ):
-            target = keymap.find(name, param)
-            assert target is not None, name
+            (target,) = keymap.find(name, param)
             assert target.shape == shape
         start = target.start or 0
         reached.setdefault(target.key, []).append((start, start + target.shape[1 if target.transposed else 0]))
@@ -255,8 +122,7 @@ def shapes_of(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 def merged(tensors: dict[str, torch.Tensor], keymap: KeyMap, loras: dict[str, LoRA]) -> dict[str, torch.Tensor]:
     stacks: dict[str, list[Placed]] = {}
     for name, lora in loras.items():
-        target = keymap.find(name)
-        assert target is not None, name
+        (target,) = keymap.find(name)
         stacks.setdefault(target.key, []).append(Placed(lora, target, 0.7, name))
     return {key: apply_stack(value, stacks.get(key, ())) for key, value in tensors.items()}
 
@@ -295,7 +161,7 @@ def test_names_without_the_text_model_level_are_the_same_modules() -> None:
             targets = [keymap.find(f"{p}{n}", param) for p in ("text_encoder.", "clip_l.transformer.")
                        for n in (module, module.removeprefix("text_model."))]  # fmt: skip
             expected = key if held is shapes else key.removeprefix("text_model.")
-            assert {target and target.key for target in targets} == {expected}
+            assert {target.key for (target,) in targets} == {expected}
 
 
 # Rows of the rename tables
@@ -319,10 +185,11 @@ def tables() -> dict[tuple[Rename, ...], list[Arch]]:
 def modules_of(archs: Iterable[Arch]) -> set[str]:
     """Every module and bare parameter of all checkpoints that hold one of `archs`."""
     modules: set[str] = set()
-    for name in ARCHS:
-        keys = manifests.checkpoint(name).keys
+    held = [manifests.checkpoint(name).keys for name in ARCHS]
+    held += [manifests.target_shapes(name) for name in manifests.alias_archs()]  # as ComfyUI names them inside
+    for keys in held:
         for item in detect(keys):
-            if item.arch in archs:
+            if item.arch in archs and not item.renamed:
                 local = {key[len(item.prefix) :] for key in keys if key.startswith(item.prefix)}
                 modules |= local | {key.rpartition(".")[0] for key in local}
                 modules |= {key.replace("in_proj_weight", "in_proj") for key in local}
@@ -338,25 +205,29 @@ def matching(template: str, names: set[str]) -> list[re.Match[str]]:
     return list(re.finditer(f"(?m)^{text}$", "\n".join(names)))
 
 
+def first(here: str | tuple[str, ...]) -> str:
+    return here if isinstance(here, str) else here[0]
+
+
 @pytest.mark.parametrize("rows", tables(), ids=lambda rows: str(len(rows)))
 def test_every_rename_row_matches_something(rows: tuple[Rename, ...]) -> None:
     names = modules_of(tables()[rows])
-    for row in rows:  # rows may build on what other rows give
+    for row in (*rows, *rows):  # rows may build on what other rows give, in any order
         there = (row.there,) if isinstance(row.there, str) else row.there
         names |= {
             re.sub(r"\{(\w+)\}", lambda place, found=match: found[place[1]], other)
-            for match in matching(row.here, names)
+            for match in matching(first(row.here), names)
             for other in there
         }
-    dead = [row.here for row in rows if not matching(row.here, names)]
-    assert [here for here in dead if not any(re.fullmatch(known, here) for known in NO_CHECKPOINT)] == []
+    dead = [row.here for row in rows if not matching(first(row.here), names)]
+    assert [here for here in dead if not any(re.fullmatch(known, first(here)) for known in NO_CHECKPOINT)] == []
 
 
 def test_every_exception_is_needed() -> None:
     rows = next(rows for rows, archs in tables().items() if any(arch.id == "sdxl" for arch in archs))
     names = modules_of(tables()[rows])
-    dead = [row.here for row in rows if not matching(row.here, names)]
-    assert all(any(re.fullmatch(known, here) for here in dead) for known in NO_CHECKPOINT)
+    dead = [row.here for row in rows if not matching(first(row.here), names)]
+    assert all(any(re.fullmatch(known, first(here)) for here in dead) for known in NO_CHECKPOINT)
 
 
 # A made-up architecture: data, and no code
@@ -372,6 +243,7 @@ MADE_UP = Arch(
         Rename("layers.{i}.out", "blocks.{i}.attn.out.0"),
         Rename("head", "proj_out", swap_halves=True),
         Rename("side", "proj_side", transposed=True),
+        Rename(("layers.{i}.gate", "layers.{i}.up"), "layers.{i}.gate_up"),  # the other way round: fused there
     ),
 )
 MADE_UP_SHAPES = {
@@ -382,6 +254,20 @@ MADE_UP_SHAPES = {
     "net.head.weight": (6, 4),
     "net.side.weight": (3, 5),
     "net.table": (2, 4),
+    "net.layers.0.gate.weight": (3, 4),
+    "net.layers.0.up.weight": (5, 4),
+}
+MADE_UP_SPLIT = {  # the same model in the other layout
+    "blocks.0.attn.q.weight": (4, 4),
+    "blocks.0.attn.k.weight": (4, 4),
+    "blocks.0.attn.v.weight": (4, 4),
+    "blocks.0.attn.q.bias": (4,),
+    "blocks.0.attn.k.bias": (4,),
+    "blocks.0.attn.v.bias": (4,),
+    "blocks.0.attn.out.0.weight": (4, 4),
+    "proj_out.weight": (6, 4),
+    "proj_side.weight": (5, 3),
+    "table": (2, 4),
 }
 
 
@@ -415,7 +301,52 @@ def keymap() -> KeyMap:
 def test_a_made_up_architecture_resolves_by_its_data_alone(
     keymap: KeyMap, name: str, param: str, expected: Target | None
 ) -> None:
-    assert keymap.find(name, param) == expected
+    assert keymap.find(name, param) == ((expected,) if expected else ())
+
+
+def test_a_name_that_fuses_modules_addresses_each_of_them(keymap: KeyMap) -> None:
+    assert keymap.find("lora_unet_layers_0_gate_up") == (
+        Target("net.layers.0.gate.weight", (3, 4), rows=(0, 8)),
+        Target("net.layers.0.up.weight", (5, 4), rows=(3, 8)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("blocks.0.attn.q", [Target("blocks.0.attn.q.weight", (4, 4))]),
+        (
+            "lora_unet_blocks_0_attn_kv",
+            [
+                Target("blocks.0.attn.k.weight", (4, 4), rows=(0, 8)),
+                Target("blocks.0.attn.v.weight", (4, 4), rows=(4, 8)),
+            ],
+        ),
+        (
+            "layers.0.mix",
+            [
+                Target(f"blocks.0.attn.{part}.weight", (4, 4), rows=(row, 12))
+                for part, row in zip("qkv", (0, 4, 8), strict=True)
+            ],
+        ),
+        ("layers.0.out", [Target("blocks.0.attn.out.0.weight", (4, 4))]),
+        ("head", [Target("proj_out.weight", (6, 4), swap_halves=True)]),
+        ("lora_unet_proj_out", [Target("proj_out.weight", (6, 4))]),
+        ("side", [Target("proj_side.weight", (3, 5), transposed=True)]),
+        ("diffusion_model.table", [Target("table", (2, 4))]),
+        ("layers.1.mix", []),
+    ],
+)
+def test_a_file_in_the_other_layout_takes_names_of_both(name: str, expected: list[Target]) -> None:
+    keymap = KeyMap((MADE_UP_SPLIT, [Found(MADE_UP, None, "", renamed=True)]))
+    assert keymap.find(name) == tuple(expected)
+
+
+def test_a_module_of_which_a_piece_is_missing_has_no_place() -> None:
+    shapes = {key: shape for key, shape in MADE_UP_SPLIT.items() if key != "blocks.0.attn.k.weight"}
+    keymap = KeyMap((shapes, [Found(MADE_UP, None, "", renamed=True)]))
+    assert keymap.find("layers.0.mix") == ()
+    assert len(keymap.find("layers.0.mix", "bias")) == 3
 
 
 def test_a_prefix_tells_whether_a_name_belongs_elsewhere(keymap: KeyMap) -> None:

@@ -1,0 +1,78 @@
+"""Which architectures a file holds, from its keys and shapes alone, and which ones a LoRA's names and shapes fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .arch import ARCHES, DIFFUSION_ARCHES
+from .arch.base import Arch, Edition, Shape, Shapes
+from .params import params_of
+from .renames import renames_of
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An architecture found in a file: its keys are those that start with `prefix`."""
+
+    arch: Arch
+    edition: Edition | None
+    prefix: str
+    renamed: bool = False  # the file's modules have other names than the architecture's own layout, e.g. diffusers'
+
+    @property
+    def id(self) -> str:
+        return self.edition.id if self.edition else self.arch.id
+
+    @property
+    def title(self) -> str:
+        return self.edition.title if self.edition else self.arch.title
+
+
+def detect(shapes: Shapes) -> list[Found]:
+    """Return what the keys hold: the diffusion model if there is one, then text encoders."""
+    found: list[Found] = []
+    for arch in ARCHES:
+        for prefix in arch.prefixes:
+            if any(signature.fits(shapes, prefix) for signature in arch.signatures):
+                found.append(Found(arch, _edition(arch, shapes, prefix), prefix))
+            elif any(signature.fits(shapes, prefix) for signature in arch.others):
+                own = _own_shapes(arch, shapes, prefix) if arch.editions else {}
+                found.append(Found(arch, _edition(arch, own, ""), prefix, renamed=True))
+    return found
+
+
+def guess_arches(modules: Iterable[tuple[str, Shape | None]]) -> list[Arch]:
+    """Return the diffusion architectures that a LoRA's modules fit best, judging by their marks.
+
+    `modules` are names without dialect prefix, dots written as `_`, each with the shape of its change if known.
+    """
+    hits: Counter[str] = Counter()
+    for name, shape in modules:
+        for arch in DIFFUSION_ARCHES:
+            hits[arch.id] += any(mark.fits(name, shape) for mark in arch.marks)
+    best = max(hits.values(), default=0)
+    return [arch for arch in DIFFUSION_ARCHES if best and hits[arch.id] == best]
+
+
+def _edition(arch: Arch, shapes: Shapes, prefix: str) -> Edition | None:
+    return next((edition for edition in arch.editions if edition.where.fits(shapes, prefix)), None)
+
+
+def _own_shapes(arch: Arch, shapes: Shapes, prefix: str) -> dict[str, Shape]:
+    """Return {key: shape} as the architecture's own layout would have them."""
+    engine = renames_of(arch)
+    own: dict[str, Shape] = {}
+    for module, params in params_of(prefix, shapes).items():
+        weight = params.get("weight")
+        place = engine.origin(module, shapes[weight] if weight else ())
+        for param, key in params.items():
+            shape = shapes[key]
+            if place.transposed:
+                shape = shape[::-1]
+            if shape:
+                shape = (shape[0] * place.of // (place.end - place.begin), *shape[1:])
+            # what was a parameter and a module of its own there may be a bare parameter here
+            own.setdefault(place.module if key == prefix + module else f"{place.module}.{param}", shape)
+    return own

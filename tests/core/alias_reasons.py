@@ -1,0 +1,37 @@
+"""Names that ComfyUI accepts and that have no target here, with reasons; which encoders go with which model."""
+
+from __future__ import annotations
+
+FLUX = ("flux1_dev", "flux1_fill", "flux1_schnell")
+
+# reason -> the names, and the alias tables where that is so
+LACKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "a name of Flux.2, which ComfyUI generates for Flux.1 too": (
+        r"(.*[._])?transformer_blocks[._]\d+[._]ff(_context)?[._]linear_(in|out)"
+        r"|(.*[._])?single_transformer_blocks[._]\d+[._]attn[._]to_(out|qkv_mlp_proj)",
+        FLUX,
+    ),
+    "a name of Stable Cascade's text encoder": (r"lora_prior_te_.*", ("te_sd3", "te_sdxl")),
+    "the same, and the number that SDXL's second text encoder has": (
+        r"lora_prior_te_.*|lora_te2_text_projection",
+        ("te_sdxl_refiner",),
+    ),
+    "a name of SD 2.1-unclip, generated for every U-Net; these call it add_embedding": (
+        r"(.*[._])?class_embedding[._]linear_[12]",
+        ("sdxl", "sdxl_refiner"),
+    ),
+}
+
+# Names that ComfyUI sends to another place, and why it is wrong there
+FAULTS: dict[str, tuple[str, tuple[str, ...]]] = {}
+
+# A table of text encoders -> the model that it goes with, where its name does not say it
+MODEL_OF = {
+    "te_flux1": "flux1_dev",
+    "te_sd3": "sd35_large",
+    "te_wan": "wan21_t2v_14b",
+}
+
+# Names that only one of the two layouts has: model -> names of modules (own layout), keys (diffusers' layout)
+ONLY_IN_OWN_LAYOUT: dict[str, tuple[str, ...]] = {}
+ONLY_IN_DIFFUSERS: dict[str, tuple[str, ...]] = {}

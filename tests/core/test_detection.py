@@ -1,0 +1,61 @@
+"""Each checkpoint is found to be itself and nothing else, in every layout and with any prefix."""
+
+from __future__ import annotations
+
+import pytest
+
+from lora_core.arch.base import DIFFUSION_PREFIXES
+from lora_core.detection import detect
+from tests import manifests
+from tests.core import samples
+
+ARCHS = manifests.archs()
+
+# What a whole file holds besides its diffusion model
+ENCODERS_INSIDE = {"sd15": ["clip_l"], "sd21": ["clip_h"], "sdxl": ["clip_l", "clip_g"], "sdxl_refiner": ["clip_g"],
+                   "ssd1b": ["clip_l", "clip_g"], "segmind_vega": ["clip_l", "clip_g"],
+                   "koala_700m": ["clip_l", "clip_g"], "koala_1b": ["clip_l", "clip_g"]}  # fmt: skip
+
+
+def own_id(arch: str) -> str:
+    return arch.removeprefix("te_")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_checkpoint_is_found_to_be_itself_and_nothing_else(arch: str) -> None:
+    manifest = manifests.checkpoint(arch)
+    found = detect(manifest.keys)
+    assert [item.id for item in found] == [own_id(arch), *ENCODERS_INSIDE.get(arch, [])]
+    assert found[0].prefix == manifest.prefix
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_model_is_found_with_any_prefix_and_with_none(arch: str) -> None:
+    manifest = manifests.checkpoint(arch)
+    prefixes = {manifest.prefix, *manifest.other_prefixes, manifest.aio_prefix, manifest.comfy_prefix, ""}
+    if not arch.startswith("te_"):
+        prefixes |= set(DIFFUSION_PREFIXES)
+    for prefix in prefixes:
+        found = detect(samples.prefixed(arch, prefix))
+        assert [(item.id, item.prefix) for item in found] == [(own_id(arch), prefix)]
+
+
+def test_keys_of_the_vae_alone_are_nothing_known() -> None:
+    keys = manifests.checkpoint("sdxl").keys
+    assert detect({key: shape for key, shape in keys.items() if key.startswith("first_stage_model.")}) == []
+
+
+def test_another_model_that_looks_alike_is_not_taken_for_a_known_one() -> None:
+    flux = dict(manifests.checkpoint("flux1_dev").keys)
+    assert detect(flux | {"distilled_guidance_layer.norms.0.scale": (5120,)}) == []  # Chroma
+    assert detect(flux | {"double_stream_modulation_img.lin.weight": (36864, 6144)}) == []  # Flux.2
+    assert (
+        detect(manifests.checkpoint("wan21_t2v_14b").keys | {"vace_patch_embedding.weight": (5120, 96, 1, 2, 2)}) == []
+    )
+
+
+@pytest.mark.parametrize("arch", [arch for arch in ARCHS if manifests.checkpoint(arch).diffusers_keys])
+def test_a_model_in_diffusers_naming_is_found_to_be_itself(arch: str) -> None:
+    """The names may be the same as the makers', or others; the edition is told all the same."""
+    keys = manifests.checkpoint(arch).diffusers_keys
+    assert [item.id for item in detect(keys)] == [arch]
