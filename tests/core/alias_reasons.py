@@ -33,5 +33,7 @@ MODEL_OF = {
 }
 
 # Names that only one of the two layouts has: model -> names of modules (own layout), keys (diffusers' layout)
-ONLY_IN_OWN_LAYOUT: dict[str, tuple[str, ...]] = {}
+# (diffusers' name of an upsampler stands for both of its own names; its bias by full name has one)
+_UPSAMPLER_BIAS = (r"diffusion_model\.output_blocks\.\d+\.2\.conv\.bias",)
+ONLY_IN_OWN_LAYOUT: dict[str, tuple[str, ...]] = dict.fromkeys(("sd15", "sd21", "sdxl", "sdxl_refiner"), _UPSAMPLER_BIAS)
 ONLY_IN_DIFFUSERS: dict[str, tuple[str, ...]] = {}
