@@ -1,11 +1,11 @@
-"""Stable Diffusion's U-Nets: SD 1.5, SD 2.1, SDXL base and refiner.
+"""Stable Diffusion's U-Nets: SD 1.5, SD 2.1, SDXL with its distilled sizes, the refiner.
 
 The checkpoint counts blocks through (`input_blocks.4`), diffusers by level and place (`down_blocks.1.resnets.0`).
 """
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
 
 _RESNET = {
     "in_layers.0": "norm1",
@@ -57,8 +57,7 @@ def unet_renames(levels: int, resnets: int = 2) -> tuple[Rename, ...]:
     return tuple(rows)
 
 
-RENAMES = (
-    *unet_renames(levels=4),
+ENDS = (
     Rename("time_embed.0", "time_embedding.linear_1"),
     Rename("time_embed.2", "time_embedding.linear_2"),
     Rename("label_emb.0.0", "add_embedding.linear_1"),
@@ -67,9 +66,15 @@ RENAMES = (
     Rename("out.0", "conv_norm_out"),
     Rename("out.2", "conv_out"),
 )
+RENAMES = (*unet_renames(levels=4), *ENDS)
 
 _ONE_CLIP = ("te", "te1")
 _ATTENTION = r"(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)_.*attn2_(processor_)?to_[kv]$"
+
+
+def _deepest(number: int) -> str:
+    return f"input_blocks.7.1.transformer_blocks.{number}.norm1.weight"
+
 
 # cross attention in diffusers' naming
 _CROSS_0 = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
@@ -123,11 +128,26 @@ SDXL = Arch(
             },
         ),
     ),
-    others=(Signature(shapes={"add_embedding.linear_1.weight": (None, 2816), _CROSS_1: (None, 2048)}),),
+    others=(
+        Signature(
+            has=("down_blocks.1.resnets.1.conv1.weight",),  # KOALA's levels have one
+            shapes={"add_embedding.linear_1.weight": (None, 2816), _CROSS_1: (None, 2048)},
+        ),
+    ),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
+    editions=(
+        Edition("segmind_vega", "Segmind Vega", Signature(has=(_deepest(1),), lacks=(_deepest(2),))),
+        Edition("ssd1b", "SSD-1B", Signature(has=(_deepest(3),), lacks=(_deepest(4),))),
+    ),
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",)},
-    marks=(Mark(_ATTENTION, frozenset({2048})),),
+    marks=(
+        # modules that KOALA lacks; more of them than KOALA's marks count in a file of SDXL
+        Mark(
+            r"(down_blocks_\d_attentions_1|up_blocks_\d_attentions_2)_.*attn2_(processor_)?to_[kv]$", frozenset({2048})
+        ),
+        Mark(r"(input_blocks_[478]|output_blocks_[45])_1_.*attn2_to_[kv]$", frozenset({2048})),
+    ),
     kohya_names="here",
 )
 

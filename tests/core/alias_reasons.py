@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+SDXL = ("sdxl", "sdxl_refiner", "ssd1b", "segmind_vega", "koala_700m", "koala_1b")
 FLUX = ("flux1_dev", "flux1_fill", "flux1_schnell")
 
 # reason -> the names, and the alias tables where that is so
@@ -18,7 +19,7 @@ LACKS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "a name of SD 2.1-unclip, generated for every U-Net; these call it add_embedding": (
         r"(.*[._])?class_embedding[._]linear_[12]",
-        ("sdxl", "sdxl_refiner"),
+        SDXL,
     ),
 }
 
@@ -35,5 +36,5 @@ MODEL_OF = {
 # Names that only one of the two layouts has: model -> names of modules (own layout), keys (diffusers' layout)
 # (diffusers' name of an upsampler stands for both of its own names; its bias by full name has one)
 _UPSAMPLER_BIAS = (r"diffusion_model\.output_blocks\.\d+\.2\.conv\.bias",)
-ONLY_IN_OWN_LAYOUT: dict[str, tuple[str, ...]] = dict.fromkeys(("sd15", "sd21", "sdxl", "sdxl_refiner"), _UPSAMPLER_BIAS)
+ONLY_IN_OWN_LAYOUT: dict[str, tuple[str, ...]] = dict.fromkeys(("sd15", "sd21", *SDXL), _UPSAMPLER_BIAS)
 ONLY_IN_DIFFUSERS: dict[str, tuple[str, ...]] = {}
