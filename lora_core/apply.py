@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .adapters import Adapter
+from .adapters import Adapter, Reshape, moved, tensors_of
 from .errors import AdapterError
 from .keymap import Target
 from .lazytorch import torch
@@ -27,53 +27,42 @@ def apply_stack(weight: torch.Tensor, stack: Iterable[Placed], semantics: Semant
 
     Low-rank updates of one target become a single product [s₁·up₁ | s₂·up₂ | …] · [down₁; down₂; …]. That changes the
     order of sums only, so an adapter that depends on the running weight first waits for what came before it.
-    `semantics="comfyui"` adds one update after the other instead, with the roundings of ComfyUI's own loader in fp32.
+    `semantics="comfyui"` makes one change after the other instead, with the formulas and the roundings of ComfyUI's
+    own loader in fp32. A Reshape makes the result larger than `weight`.
     """
     result = weight.to(torch.float32, copy=True)
-    if semantics == "comfyui":
-        return _applied_one_by_one(result, stack)
     waiting: dict[Target, list[tuple[torch.Tensor, torch.Tensor]]] = {}
     for placed in stack:
         if placed.strength == 0:
             continue
-        factors = _on(result.device, placed.adapter).factors()
+        adapter = moved(placed.adapter, result.device)
+        if isinstance(adapter, Reshape):
+            _add_products(result, waiting)
+            result, adapter = adapter.padded(result), adapter.inner
+        factors = adapter.factors() if semantics == "paper" else None
         if factors is not None:
             up, down = factors
             waiting.setdefault(placed.target, []).append((up * placed.strength, down))
             continue
-        if not placed.adapter.additive:
+        if not adapter.additive:
             _add_products(result, waiting)
         part = placed.target.take(result)
-        placed.target.put(result, part + placed.strength * _on(result.device, placed.adapter).delta(part))
+        placed.target.put(result, part + _change(adapter, part, placed.strength, semantics))
     _add_products(result, waiting)
     return result
 
 
-def _applied_one_by_one(weight: torch.Tensor, stack: Iterable[Placed]) -> torch.Tensor:
-    for placed in stack:
-        part = placed.target.take(weight)
-        tensors, scale = _on(weight.device, placed.adapter).state()
-        if placed.adapter.additive:  # strength · scale is one number there, rounded once
-            delta = placed.adapter.from_state(tensors, placed.strength * scale).delta(part)
-        else:
-            delta = placed.strength * placed.adapter.from_state(tensors, scale).delta(part)
-        placed.target.put(weight, part + delta)
-    return weight
+def _change(adapter: Adapter, weight: torch.Tensor, strength: float, semantics: Semantics) -> torch.Tensor | float:
+    if semantics == "paper":
+        return strength * adapter.delta(weight)
+    return 0.0 if adapter.comfyui_fails() else adapter.comfyui_change(weight, strength)
 
 
 def check_finite(placed: Placed) -> None:
     """Raise AdapterError if a tensor of the adapter holds NaN or infinity."""
-    tensors, _ = placed.adapter.state()
-    for tensor in tensors:
-        if tensor is not None and not bool(torch.isfinite(tensor.float()).all()):
+    for tensor in tensors_of(placed.adapter):
+        if not bool(torch.isfinite(tensor.float()).all()):
             raise AdapterError(f"{placed.name}: holds NaN or infinity; the file is damaged or its training failed.")
-
-
-def _on(device: torch.device, adapter: Adapter) -> Adapter:
-    tensors, scale = adapter.state()
-    if all(tensor is None or tensor.device == device for tensor in tensors):
-        return adapter
-    return adapter.from_state(tuple(t if t is None else t.to(device, non_blocking=True) for t in tensors), scale)
 
 
 def _add_products(weight: torch.Tensor, waiting: dict[Target, list[tuple[torch.Tensor, torch.Tensor]]]) -> None:

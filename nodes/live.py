@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..lora_core.adapters import Reshape, packed, unpacked
 from ..lora_core.apply import Placed, apply_stack
 from ..lora_core.detection import Found, detect
 from ..lora_core.checkpoint import describe
@@ -41,8 +42,13 @@ class KeyStack(WeightAdapterBase):
 
     @classmethod
     def of(cls, placed: Iterable[Placed], semantics: Semantics) -> KeyStack:
-        stack = tuple((type(p.adapter), *p.adapter.state(), p.target, p.strength, p.name) for p in placed)
+        stack = tuple((packed(p.adapter), p.target, p.strength, p.name) for p in placed)
         return cls({name for *_, name in stack}, (semantics, stack))
+
+    def calculate_shape(self, key: str) -> tuple[int, ...] | None:
+        """Return the shape that the weight is padded to, for the host to make room for it; None if it keeps its own."""
+        adapters = [unpacked(adapter) for adapter, _, strength, _ in self.weights[1] if strength != 0]
+        return next((adapter.shape for adapter in reversed(adapters) if isinstance(adapter, Reshape)), None)
 
     def calculate_weight(
         self,
@@ -62,8 +68,8 @@ class KeyStack(WeightAdapterBase):
         """
         semantics, stack = self.weights
         placed = [
-            Placed(kind.from_state(tensors, scale), target, adapter_strength * strength, name)
-            for kind, tensors, scale, target, adapter_strength, name in stack
+            Placed(unpacked(adapter), target, adapter_strength * strength, name)
+            for adapter, target, adapter_strength, name in stack
         ]
         result = apply_stack(weight, placed, semantics)
         return result.to(weight.dtype) if intermediate_dtype == weight.dtype else result

@@ -1,18 +1,18 @@
-"""Differences stored whole: of a weight, of a bias, of a norm layer."""
+"""Whole tensors: differences of a weight, a bias or a norm layer, and values that take a parameter's place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Shape
+from .base import Adapter, ScaledAdapter, Shape, Shapes, required
 
 
 @dataclass(frozen=True, slots=True)
-class FullDifference:
+class FullDifference(ScaledAdapter):
     """delta = scale · diff; scale is 1 but for the bias of a LoRA's up layer, which PEFT scales with the LoRA."""
 
     diff: torch.Tensor  # in the shape of the parameter
@@ -22,33 +22,20 @@ class FullDifference:
     additive: ClassVar[bool] = True
 
     @classmethod
-    def delta_shape(cls, shapes: Mapping[str, Shape]) -> Shape:
+    def delta_shape(cls, shapes: Shapes) -> Shape:
         if "diff" not in shapes:
             raise AdapterError("has no difference tensor")
         return shapes["diff"]
 
     @classmethod
-    def rank_of(cls, shapes: Mapping[str, Shape]) -> int | None:
-        return None
-
-    @classmethod
-    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float) -> FullDifference:
+    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> FullDifference:
         return cls(parts["diff"], scale)
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         return self.diff.float().reshape(weight.shape) * self.scale
 
-    def factors(self) -> None:
-        return None
-
-    def state(self) -> tuple[tuple[torch.Tensor | None, ...], float]:
-        return (self.diff,), self.scale
-
-    @classmethod
-    def from_state(cls, tensors: tuple[torch.Tensor | None, ...], scale: float) -> FullDifference:
-        (diff,) = tensors
-        assert diff is not None
-        return cls(diff, scale)
+    def cut(self, start: int, length: int, total: int) -> FullDifference:
+        return replace(self, diff=self.diff[start : start + length])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +50,30 @@ class BiasDifference(FullDifference):
     """A full difference of the bias beside a LoRA."""
 
     kind: ClassVar[str] = "bias"
+
+
+@dataclass(frozen=True, slots=True)
+class SetValue(Adapter):
+    """W' = value: ComfyUI's `set_weight`, and the norms of control LoRAs (Flux.1 Canny and Depth)."""
+
+    value: torch.Tensor  # in the shape of the parameter
+
+    kind: ClassVar[str] = "set"
+
+    @classmethod
+    def delta_shape(cls, shapes: Shapes) -> Shape:
+        return required(shapes, "value")[0]
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> SetValue:
+        return cls(parts["value"])
+
+    def delta(self, weight: torch.Tensor) -> torch.Tensor:
+        return self.value.float().reshape(weight.shape) - weight.float()
+
+    def cut(self, start: int, length: int, total: int) -> SetValue:
+        return replace(self, value=self.value[start : start + length])
+
+    def comfyui_change(self, weight: torch.Tensor, strength: float) -> torch.Tensor:
+        """The value is copied there whatever the strength."""
+        return self.delta(weight)

@@ -1,21 +1,22 @@
 """LoRA and LoCon: delta = scale · up · down, on linear layers and convolutions, with an optional Tucker core.
 
-LoRA: Hu et al., arXiv:2106.09685. LoCon and Tucker: LyCORIS, arXiv:2309.14859.
+LoRA: Hu et al., arXiv:2106.09685. LoCon and Tucker: LyCORIS, arXiv:2309.14859. DyLoRA files (arXiv:2210.07558) are
+LoRA files, and rsLoRA (arXiv:2312.03732) differs in the scale alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Shape
+from .base import ScaledAdapter, Shape, Shapes
 
 
 @dataclass(frozen=True, slots=True)
-class LoRA:
+class LoRA(ScaledAdapter):
     """A low-rank update; factors keep the file's dtype until they are used."""
 
     up: torch.Tensor  # (out, r) or (out, r, 1, 1)
@@ -27,7 +28,7 @@ class LoRA:
     additive: ClassVar[bool] = True
 
     @classmethod
-    def delta_shape(cls, shapes: Mapping[str, Shape]) -> Shape:
+    def delta_shape(cls, shapes: Shapes) -> Shape:
         up, down, mid = shapes.get("up"), shapes.get("down"), shapes.get("mid")
         if up is None or down is None:
             raise AdapterError(f"has {'down' if up is None else 'up'} without {'up' if up is None else 'down'}")
@@ -47,11 +48,11 @@ class LoRA:
         return (up[0], down[1], *(down[2:] if mid is None else mid[2:]))
 
     @classmethod
-    def rank_of(cls, shapes: Mapping[str, Shape]) -> int | None:
+    def rank_of(cls, shapes: Shapes) -> int | None:
         return shapes["down"][0]
 
     @classmethod
-    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float) -> LoRA:
+    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> LoRA:
         return cls(parts["up"], parts["down"], parts.get("mid"), scale)
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
@@ -62,14 +63,8 @@ class LoRA:
         up = self.up.float().flatten(1) * self.scale
         return up, self._flat_down()
 
-    def state(self) -> tuple[tuple[torch.Tensor | None, ...], float]:
-        return (self.up, self.down, self.mid), self.scale
-
-    @classmethod
-    def from_state(cls, tensors: tuple[torch.Tensor | None, ...], scale: float) -> LoRA:
-        up, down, mid = tensors
-        assert up is not None and down is not None
-        return cls(up, down, mid, scale)
+    def cut(self, start: int, length: int, total: int) -> LoRA:
+        return replace(self, up=self.up[start : start + length])
 
     def _flat_down(self) -> torch.Tensor:
         """Return down as (r, in·kernel), a Tucker core folded in: Σⱼ mid[r, j, k] · down[j, in]."""

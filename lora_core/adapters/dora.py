@@ -1,0 +1,85 @@
+"""DoRA: W' = magnitude ∘ V / ‖V‖ with V = W + delta of the adapter that it wraps.
+
+Liu et al., arXiv:2402.09353. The norm is of each output's row (the paper, PEFT, LyCORIS by default) or of each
+input's column (older LyCORIS, OneTrainer by default), of the slice where a module is a slice of a fused weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..errors import AdapterError
+from ..lazytorch import torch
+from .base import Adapter, Shape, Shapes
+
+
+@dataclass(frozen=True, slots=True)
+class DoRA(Adapter):
+    """A magnitude around any adapter; it reads the weight, so order matters in a stack."""
+
+    inner: Adapter
+    magnitude: torch.Tensor  # (out,), or (in,) if it is the input's
+    of_input: bool = False
+    from_peft: bool = False  # PEFT's name for it, which ComfyUI does not read
+
+    kind: ClassVar[str] = "DoRA"
+
+    @classmethod
+    def around(cls, inner: Adapter, magnitude: torch.Tensor, from_peft: bool) -> DoRA:
+        of_input = magnitude_is_of_input(tuple(magnitude.shape), from_peft)
+        return cls(inner, magnitude.flatten(), of_input, from_peft)
+
+    @classmethod
+    def delta_shape(cls, shapes: Shapes) -> Shape:
+        raise NotImplementedError("a magnitude has no shape without the adapter that it wraps")
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> DoRA:
+        raise NotImplementedError("DoRA is made around another adapter")
+
+    def delta(self, weight: torch.Tensor) -> torch.Tensor:
+        base = weight.float()
+        changed = base + self.inner.delta(base)
+        norm = self._norm(changed).clamp_min(torch.finfo(torch.float32).tiny)  # a row of zeros stays one
+        return changed * (self._magnitude(base) / norm) - base
+
+    def cut(self, start: int, length: int, total: int) -> DoRA:
+        if self.of_input:
+            raise AdapterError("DoRA with a magnitude of the input needs all rows of a fused weight for its norm")
+        rows = self.inner.cut(start, length, total)
+        return DoRA(rows, self.magnitude[start : start + length], False, self.from_peft)
+
+    def comfyui_change(self, weight: torch.Tensor, strength: float) -> torch.Tensor:
+        """ComfyUI takes the norm of W on the output axis, and does not read PEFT's magnitude at all."""
+        if self.from_peft:
+            return self.inner.comfyui_change(weight, strength)
+        changed = weight + self.inner.delta(weight)
+        norm = self._norm(changed if self.of_input else weight) + torch.finfo(weight.dtype).eps
+        return strength * (changed * (self._magnitude(weight) / norm) - weight)
+
+    def comfyui_fails(self) -> bool:
+        return self.inner.comfyui_fails()
+
+    def _norm(self, weight: torch.Tensor) -> torch.Tensor:
+        axis = 1 if self.of_input else 0
+        others = tuple(other for other in range(weight.dim()) if other != axis)
+        return torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+
+    def _magnitude(self, weight: torch.Tensor) -> torch.Tensor:
+        shape = [1] * weight.dim()
+        shape[1 if self.of_input else 0] = -1
+        return self.magnitude.float().reshape(shape)
+
+
+def magnitude_is_of_input(shape: Shape, from_peft: bool) -> bool:
+    """Tell the axis of a stored magnitude: [out, 1, …] or [out], or [1, in, 1, …]. PEFT's is always the output's."""
+    return not from_peft and len(shape) > 1 and shape[0] == 1 and shape[1] > 1
+
+
+def magnitude_fits(shape: Shape, from_peft: bool, weight: Shape) -> bool:
+    """Tell whether a stored magnitude is one of a weight of this shape."""
+    axis = 1 if magnitude_is_of_input(shape, from_peft) else 0
+    return axis < len(weight) and math.prod(shape) == weight[axis]
