@@ -1,4 +1,4 @@
-"""Wan 2.1 and 2.2 video models: split attention in both naming styles."""
+"""Wan 2.1 and 2.2 video models, with VACE's and Animate's additions: split attention in both naming styles."""
 
 from __future__ import annotations
 
@@ -17,17 +17,53 @@ _PARTS = (
     ("norm_k_img", "norm_added_k"),
 )
 
-RENAMES = (
+
+def _block(block: str, image: bool) -> tuple[Rename, ...]:
+    cross = f"{block}.cross_attn."
+    rows = (
+        *(
+            Rename(f"{block}.{here}.{part}", f"{block}.{there}.{other}")
+            for here, there in _ATTENTION
+            for part, other in _PARTS
+            if not part.endswith("_img") or (image and here == "cross_attn")  # only cross attention sees the image
+        ),
+        Rename(f"{block}.norm3", f"{block}.norm2"),
+        Rename(f"{block}.ffn.0", f"{block}.ffn.net.0.proj"),
+        Rename(f"{block}.ffn.2", f"{block}.ffn.net.2"),
+        Rename(f"{block}.modulation", f"{block}.scale_shift_table"),
+        # diffusers after fuse_qkv_projections
+        Rename(tuple(f"{block}.self_attn.{part}" for part in "qkv"), f"{block}.attn1.to_qkv"),
+        Rename((f"{cross}k", f"{cross}v"), f"{block}.attn2.to_kv"),
+    )
+    return (*rows, Rename((f"{cross}k_img", f"{cross}v_img"), f"{block}.attn2.to_added_kv")) if image else rows
+
+
+_FUSER, _ADAPTER = "face_adapter.fuser_blocks.{i}.", "face_adapter.{i}."
+_MOTION = "motion_encoder.enc.net_app.convs"
+
+_ANIMATE = (
+    Rename(f"{_FUSER}linear1_kv", (f"{_ADAPTER}to_k", f"{_ADAPTER}to_v")),
+    Rename(f"{_FUSER}linear1_q", f"{_ADAPTER}to_q"),
+    Rename(f"{_FUSER}linear2", f"{_ADAPTER}to_out"),
+    Rename(f"{_FUSER}q_norm", f"{_ADAPTER}norm_q"),
+    Rename(f"{_FUSER}k_norm", f"{_ADAPTER}norm_k"),
+    *(Rename(f"face_encoder.{name}.conv", f"face_encoder.{name}") for name in ("conv1_local", "conv2", "conv3")),
+    Rename("motion_encoder.dec.direction", "motion_encoder.motion_synthesis_weight"),
+    Rename("motion_encoder.enc.fc.{i}", "motion_encoder.motion_network.{i}"),
+    Rename(f"{_MOTION}.0.0", "motion_encoder.conv_in"),
     *(
-        Rename(f"blocks.{{i}}.{here}.{part}", f"blocks.{{i}}.{there}.{other}")
-        for here, there in _ATTENTION
-        for part, other in _PARTS
-        if here == "cross_attn" or not part.endswith("_img")  # only cross attention sees the image
+        Rename(f"{_MOTION}.{number + 1}.{here}", f"motion_encoder.res_blocks.{number}.{there}")
+        for number in range(7)
+        for here, there in (("conv1.0", "conv1"), ("conv2.1", "conv2"), ("skip.1", "conv_skip"))
     ),
-    Rename("blocks.{i}.norm3", "blocks.{i}.norm2"),
-    Rename("blocks.{i}.ffn.0", "blocks.{i}.ffn.net.0.proj"),
-    Rename("blocks.{i}.ffn.2", "blocks.{i}.ffn.net.2"),
-    Rename("blocks.{i}.modulation", "blocks.{i}.scale_shift_table"),
+    Rename(f"{_MOTION}.8", "motion_encoder.conv_out"),
+)
+
+RENAMES = (
+    *_block("blocks.{i}", image=True),
+    *_block("vace_blocks.{i}", image=False),
+    Rename("vace_blocks.{i}.before_proj", "vace_blocks.{i}.proj_in"),
+    Rename("vace_blocks.{i}.after_proj", "vace_blocks.{i}.proj_out"),
     Rename("time_embedding.0", "condition_embedder.time_embedder.linear_1"),
     Rename("time_embedding.2", "condition_embedder.time_embedder.linear_2"),
     Rename("text_embedding.0", "condition_embedder.text_embedder.linear_1"),
@@ -39,34 +75,45 @@ RENAMES = (
     Rename("img_emb.proj.4", "condition_embedder.image_embedder.norm2"),
     Rename("head.modulation", "scale_shift_table"),
     Rename("head.head", "proj_out"),
+    *_ANIMATE,
 )
+
+
+def _width(width: int) -> dict[str, tuple[int | None, ...]]:
+    return {"head.modulation": (None, None, width)}
+
+
+_VACE = ("vace_patch_embedding.weight",)
 
 WAN21 = Arch(
     id="wan21",
-    title="Wan 2.1",
+    title="Wan",
     signatures=(
-        Signature(
-            has=("head.modulation", "head.head.weight", "blocks.0.self_attn.q.weight", "patch_embedding.weight"),
-            lacks=("vace_patch_embedding.weight",),
-        ),
+        Signature(has=("head.modulation", "head.head.weight", "blocks.0.self_attn.q.weight", "patch_embedding.weight")),
     ),
     others=(
         Signature(
             has=("blocks.0.attn1.to_q.weight", "condition_embedder.time_proj.weight", "patch_embedding.weight"),
-            lacks=("vace_patch_embedding.weight",),
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     editions=(
+        Edition("wan21_vace_14b", "Wan 2.1 VACE 14B", Signature(has=_VACE, shapes=_width(5120))),
+        Edition("wan21_vace_1.3b", "Wan 2.1 VACE 1.3B", Signature(has=_VACE)),
+        Edition("wan22_animate_14b", "Wan 2.2 Animate", Signature(has=("face_adapter.fuser_blocks.0.k_norm.weight",))),
         Edition("wan21_i2v_14b", "Wan 2.1 I2V", Signature(has=("img_emb.proj.0.bias",))),
-        Edition("wan21_t2v_14b", "Wan 2.1 T2V 14B", Signature(shapes={"head.modulation": (None, None, 5120)})),
-        Edition("wan21_t2v_1.3b", "Wan 2.1 T2V 1.3B", Signature(shapes={"head.modulation": (None, None, 1536)})),
+        Edition("wan22_i2v_a14b", "Wan 2.2 I2V", Signature(shapes={"patch_embedding.weight": (5120, 36)})),
+        Edition("wan22_ti2v_5b", "Wan 2.2 TI2V 5B", Signature(shapes=_width(3072))),
+        Edition("wan21_t2v_14b", "Wan 2.1 T2V 14B", Signature(shapes=_width(5120))),
+        Edition("wan21_t2v_1.3b", "Wan 2.1 T2V 1.3B", Signature(shapes=_width(1536))),
     ),
     text_encoders={"umt5xxl": ("te", "te1")},
     marks=(
-        Mark(r"blocks_\d+_(self_attn|cross_attn)_([qkvo]$|k_img|v_img|norm)"),
-        Mark(r"blocks_\d+_attn[12]_(to_|add_|norm)"),
-        Mark(r"blocks_\d+_ffn_(0|2|net)"),
+        Mark(r"(vace_)?blocks_\d+_(self_attn|cross_attn)_([qkvo]$|k_img|v_img|norm)"),
+        Mark(r"(vace_)?blocks_\d+_attn[12]_(to_|add_|norm)"),
+        Mark(r"(vace_)?blocks_\d+_ffn_(0|2|net)"),
+        Mark(r"vace_blocks_\d+_(before|after)_proj"),
+        Mark(r"face_adapter_(fuser_blocks_)?\d+_"),
     ),
 )

@@ -36,5 +36,11 @@ MODEL_OF = {
 # Names that only one of the two layouts has: model -> names of modules (own layout), keys (diffusers' layout)
 # (diffusers' name of an upsampler stands for both of its own names; its bias by full name has one)
 _UPSAMPLER_BIAS = (r"diffusion_model\.output_blocks\.\d+\.2\.conv\.bias",)
-ONLY_IN_OWN_LAYOUT: dict[str, tuple[str, ...]] = dict.fromkeys(("sd15", "sd21", *SDXL), _UPSAMPLER_BIAS)
-ONLY_IN_DIFFUSERS: dict[str, tuple[str, ...]] = {}
+# (the biases in Animate's motion encoder have another number of axes in diffusers; its blur kernels are constants)
+ONLY_IN_OWN_LAYOUT: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("sd15", "sd21", *SDXL), _UPSAMPLER_BIAS),
+    "wan22_animate_14b": (r"diffusion_model\.motion_encoder\.enc\.net_app\.convs\..*\.(bias|kernel)",),
+}
+ONLY_IN_DIFFUSERS: dict[str, tuple[str, ...]] = {
+    "wan22_animate_14b": (r"motion_encoder\..*\.act_fn\.bias",),
+}

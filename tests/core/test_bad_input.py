@@ -216,7 +216,7 @@ TITLES = {
     "sdxl": "SDXL",
     "flux1_dev": "Flux.1",
     "sd3_medium": "Stable Diffusion 3",
-    "wan21_t2v_1.3b": "Wan 2.1",
+    "wan21_t2v_1.3b": "Wan",
 }
 
 

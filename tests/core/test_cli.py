@@ -61,7 +61,7 @@ def test_inspect_in_words(files: Path) -> None:
     done = cli("inspect", files / "a.safetensors", "--against", files / "wan.safetensors")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        "a.safetensors: 17/17 · Wan 2.1 · LoRA r4 · kohya names · scale 0.5 (alpha 2, tensor) · strength 1\n"
+        "a.safetensors: 17/17 · Wan · LoRA r4 · kohya names · scale 0.5 (alpha 2, tensor) · strength 1\n"
     )
 
 

@@ -118,7 +118,7 @@ def test_extracted_lora_gives_the_image_back(scene: Scene) -> None:
     assert distance(theirs, scene.live) < EXTRACTED, "the file must work in ComfyUI's own LoraLoader too"
 
 
-TITLES = {"flux": "Flux.1", "sd15": "Stable Diffusion 1.5", "sd3": "Stable Diffusion 3", "wan21": "Wan 2.1"}
+TITLES = {"flux": "Flux.1", "sd15": "Stable Diffusion 1.5", "sd3": "Stable Diffusion 3", "wan21": "Wan"}
 
 
 def test_foreign_lora_is_named(scene: Scene) -> None:
