@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
 
+_DOUBLE, _DOUBLE_THERE = "double_blocks.{i}.", "transformer_blocks.{i}."
+_SINGLE, _SINGLE_THERE = "single_blocks.{i}.", "single_transformer_blocks.{i}."
 _STREAMS = (
     # BFL's stream, norm, attention projections, output projection, query/key norms, feed-forward in diffusers
-    ("img", "norm1", ("to_q", "to_k", "to_v"), "to_out.0", ("norm_q", "norm_k"), "ff"),
+    ("img", "norm1", ("to_q", "to_k", "to_v"), "to_qkv", "to_out.0", ("norm_q", "norm_k"), "ff"),
     (
         "txt",
         "norm1_context",
         ("add_q_proj", "add_k_proj", "add_v_proj"),
+        "to_added_qkv",
         "to_add_out",
         ("norm_added_q", "norm_added_k"),
         "ff_context",
@@ -18,56 +21,101 @@ _STREAMS = (
 )
 
 
-def _double(stream: str, norm: str, qkv: tuple[str, ...], out: str, norms: tuple[str, str], ff: str):
-    here, there = "double_blocks.{i}." + stream, "transformer_blocks.{i}."
+def _attention(stream: str, _: str, qkv: tuple[str, ...], fused: str, out: str, norms: tuple[str, str], __: str):
+    here, there = f"{_DOUBLE}{stream}_attn.", f"{_DOUBLE_THERE}attn."
     return (
-        Rename(f"{here}_mod.lin", f"{there}{norm}.linear"),
-        Rename(f"{here}_attn.qkv", tuple(f"{there}attn.{name}" for name in qkv)),
-        Rename(f"{here}_attn.proj", f"{there}attn.{out}"),
-        Rename(f"{here}_attn.norm.query_norm", f"{there}attn.{norms[0]}"),
-        Rename(f"{here}_attn.norm.key_norm", f"{there}attn.{norms[1]}"),
-        Rename(f"{here}_mlp.0", f"{there}{ff}.net.0.proj"),
-        Rename(f"{here}_mlp.2", f"{there}{ff}.net.2"),
+        Rename(f"{here}qkv", tuple(there + name for name in qkv)),
+        Rename(f"{here}qkv", there + fused, read_only=True),  # diffusers after fuse_qkv_projections
+        Rename(f"{here}proj", there + out),
+        Rename(f"{here}norm.query_norm", there + norms[0]),
+        Rename(f"{here}norm.key_norm", there + norms[1]),
     )
 
 
-_SINGLE = "single_transformer_blocks.{i}."
-
-RENAMES = (
-    *(row for stream in _STREAMS for row in _double(*stream)),
-    # XLabs and USO name the processor of the fused attention instead of the module
-    Rename("double_blocks.{i}.img_attn.qkv", "double_blocks.{i}.processor.qkv_lora1", read_only=True),
-    Rename("double_blocks.{i}.txt_attn.qkv", "double_blocks.{i}.processor.qkv_lora2", read_only=True),
-    Rename("double_blocks.{i}.img_attn.proj", "double_blocks.{i}.processor.proj_lora1", read_only=True),
-    Rename("double_blocks.{i}.txt_attn.proj", "double_blocks.{i}.processor.proj_lora2", read_only=True),
-    Rename(
-        "single_blocks.{i}.linear1",
-        (f"{_SINGLE}attn.to_q", f"{_SINGLE}attn.to_k", f"{_SINGLE}attn.to_v", f"{_SINGLE}proj_mlp"),
-        sizes=(1, 1, 1, 4),
-    ),
-    Rename(
-        "single_blocks.{i}.linear1",
-        ("single_blocks.{i}.linear1_qkv", "single_blocks.{i}.linear1_mlp"),
-        sizes=(3, 4),
-        read_only=True,
-    ),
-    Rename("single_blocks.{i}.linear1_qkv", "single_blocks.{i}.processor.qkv", read_only=True),
-    Rename("single_blocks.{i}.linear2", "single_blocks.{i}.processor.proj", read_only=True),
-    Rename("single_blocks.{i}.linear2", f"{_SINGLE}proj_out"),
-    Rename("single_blocks.{i}.modulation.lin", f"{_SINGLE}norm.linear"),
-    Rename("single_blocks.{i}.norm.query_norm", f"{_SINGLE}attn.norm_q"),
-    Rename("single_blocks.{i}.norm.key_norm", f"{_SINGLE}attn.norm_k"),
+# Rows that all models of the family share
+SHARED = (
+    *(row for stream in _STREAMS for row in _attention(*stream)),
+    Rename(f"{_SINGLE}norm.query_norm", f"{_SINGLE_THERE}attn.norm_q"),
+    Rename(f"{_SINGLE}norm.key_norm", f"{_SINGLE_THERE}attn.norm_k"),
+    Rename(f"{_SINGLE}linear1_qkv", f"{_SINGLE_THERE}attn.to_qkv", read_only=True),
     Rename("img_in", "x_embedder"),
     Rename("txt_in", "context_embedder"),
-    Rename("time_in.in_layer", "time_text_embed.timestep_embedder.linear_1"),
-    Rename("time_in.out_layer", "time_text_embed.timestep_embedder.linear_2"),
-    Rename("vector_in.in_layer", "time_text_embed.text_embedder.linear_1"),
-    Rename("vector_in.out_layer", "time_text_embed.text_embedder.linear_2"),
-    Rename("guidance_in.in_layer", "time_text_embed.guidance_embedder.linear_1"),
-    Rename("guidance_in.out_layer", "time_text_embed.guidance_embedder.linear_2"),
-    Rename("final_layer.adaLN_modulation.1", "norm_out.linear", swap_halves=True),
     Rename("final_layer.linear", "proj_out"),
 )
+FINAL_MODULATION = Rename("final_layer.adaLN_modulation.1", "norm_out.linear", swap_halves=True)
+
+
+def linear1(*names: str, mlp: int) -> tuple[Rename, Rename]:
+    """Return the rows of the fused query, key, value and MLP of single blocks; the MLP is `mlp` times as wide."""
+    pieces = tuple(_SINGLE_THERE + name for name in names)
+    halves = (f"{_SINGLE}linear1_qkv", f"{_SINGLE}linear1_mlp")
+    return (
+        Rename(f"{_SINGLE}linear1", pieces, sizes=(1, 1, 1, mlp)),
+        Rename(f"{_SINGLE}linear1", halves, sizes=(3, mlp), read_only=True),
+    )
+
+
+# The feed-forward of Flux.1 and of models made from it
+FEED_FORWARD = (
+    *(
+        Rename(f"{_DOUBLE}{stream}_mlp.{place}", f"{_DOUBLE_THERE}{there}.net.{other}")
+        for stream, *_, there in _STREAMS
+        for place, other in ((0, "0.proj"), (2, "2"))
+    ),
+    *linear1("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", mlp=4),
+    Rename(f"{_SINGLE}linear2", f"{_SINGLE_THERE}proj_out"),
+)
+MODULATION = (
+    *(Rename(f"{_DOUBLE}{stream}_mod.lin", f"{_DOUBLE_THERE}{norm}.linear") for stream, norm, *_ in _STREAMS),
+    Rename(f"{_SINGLE}modulation.lin", f"{_SINGLE_THERE}norm.linear"),
+    FINAL_MODULATION,
+)
+
+
+def embedder(here: str, there: str, read_only: bool = False) -> tuple[Rename, Rename]:
+    """Return the rows of the two layers that embed the time, the guidance or the pooled text."""
+    return (
+        Rename(f"{here}.in_layer", f"{there}.linear_1", read_only=read_only),
+        Rename(f"{here}.out_layer", f"{there}.linear_2", read_only=read_only),
+    )
+
+
+RENAMES = (
+    *SHARED,
+    *FEED_FORWARD,
+    *MODULATION,
+    *embedder("time_in", "time_text_embed.timestep_embedder"),
+    *embedder("vector_in", "time_text_embed.text_embedder"),
+    *embedder("guidance_in", "time_text_embed.guidance_embedder"),
+    # XLabs and USO name the processor of the fused attention instead of the module
+    Rename(f"{_DOUBLE}img_attn.qkv", f"{_DOUBLE}processor.qkv_lora1", read_only=True),
+    Rename(f"{_DOUBLE}txt_attn.qkv", f"{_DOUBLE}processor.qkv_lora2", read_only=True),
+    Rename(f"{_DOUBLE}img_attn.proj", f"{_DOUBLE}processor.proj_lora1", read_only=True),
+    Rename(f"{_DOUBLE}txt_attn.proj", f"{_DOUBLE}processor.proj_lora2", read_only=True),
+    Rename(f"{_SINGLE}linear1_qkv", f"{_SINGLE}processor.qkv", read_only=True),
+    Rename(f"{_SINGLE}linear2", f"{_SINGLE}processor.proj", read_only=True),
+)
+
+WIDTH = frozenset({3072})
+
+
+def marks(double: str, single: str) -> tuple[Mark, ...]:
+    """Return the marks of the modules that Flux.1 shares with models made from it, in the blocks that these have."""
+    here, there = f"double_blocks_({double})_(img|txt)_", f"transformer_blocks_({double})_"
+    own, other = f"single_blocks_({single})_", f"single_transformer_blocks_({single})_"
+    return (
+        Mark(rf"{here}(attn_(qkv|proj)|mlp_0)$", WIDTH),
+        Mark(rf"{here}mlp_2$", frozenset({12288})),
+        Mark(
+            rf"{there}(attn_(to_([qkv]|qkv|added_qkv|out_0|add_out)|add_[qkv]_proj)|ff(_context)?_net_0_proj)$", WIDTH
+        ),
+        Mark(rf"{there}ff(_context)?_net_2$", frozenset({12288})),
+        Mark(rf"{own}linear1(_qkv|_mlp)?$", WIDTH),
+        Mark(rf"({own}linear2|{other}proj_out)$", frozenset({15360})),
+        Mark(rf"{other}(attn_to_([qkv]|qkv)|proj_mlp)$", WIDTH),
+        Mark(rf"({here}attn|{own[:-1]})_norm_(query|key)_norm"),
+    )
+
 
 _LACKS = (
     "distilled_guidance_layer.norms.0.weight",  # Chroma
@@ -103,10 +151,13 @@ FLUX1 = Arch(
     ),
     text_encoders={"clip_l": ("te1", "te"), "t5xxl": ("te3", "te2")},
     marks=(
-        Mark(r"double_blocks_\d+_(img|txt)_(attn|mlp|mod)"),
-        Mark(r"double_blocks_\d+_processor_"),
-        Mark(r"single_blocks_\d+_(linear[12]|modulation|norm|processor)"),
-        Mark(r"single_transformer_blocks_\d+_(proj_mlp|proj_out|norm|attn)"),
-        Mark(r"transformer_blocks_\d+_(attn|norm1|norm1_context|ff|ff_context)_", frozenset({3072})),
+        *marks("1?\\d", "[12]?\\d|3[0-7]"),
+        Mark(r"double_blocks_1?\d_(img|txt)_mod_lin", WIDTH),
+        Mark(r"single_blocks_([12]?\d|3[0-7])_modulation_lin", WIDTH),
+        Mark(r"transformer_blocks_1?\d_norm1(_context)?_linear", WIDTH),
+        Mark(r"single_transformer_blocks_([12]?\d|3[0-7])_norm_linear", WIDTH),
+        Mark(r"(double|single)_blocks_\d+_processor_"),
+        Mark(r"context_embedder$", frozenset({4096})),
+        Mark(r"(time_in|vector_in|guidance_in|time_text_embed_(text|guidance)_embedder)_", frozenset({256, 768, 3072})),
     ),
 )

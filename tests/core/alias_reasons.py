@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 SDXL = ("sdxl", "sdxl_refiner", "ssd1b", "segmind_vega", "koala_700m", "koala_1b")
-FLUX = ("flux1_dev", "flux1_fill", "flux1_schnell")
+FLUX = ("flux1_dev", "flux1_fill", "flux1_schnell", "chroma", "longcat_image")
+FLUX2 = ("flux2_dev", "flux2_klein_9b", "flux2_klein_4b")
 
 # reason -> the names, and the alias tables where that is so
 LACKS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "a name of Flux.2, which ComfyUI generates for Flux.1 too": (
+    "a name of Flux.2, which ComfyUI generates for Flux.1 and its kin too": (
         r"(.*[._])?transformer_blocks[._]\d+[._]ff(_context)?[._]linear_(in|out)"
         r"|(.*[._])?single_transformer_blocks[._]\d+[._]attn[._]to_(out|qkv_mlp_proj)",
         FLUX,
+    ),
+    "a name of Flux.1, which ComfyUI generates for Flux.2 too": (
+        r"(.*[._])?transformer_blocks[._]\d+[._](proj_out|ff(_context)?[._]net[._](0[._]proj|2))",
+        FLUX2,
     ),
     "a name of Stable Cascade's text encoder": (r"lora_prior_te_.*", ("te_sd3", "te_sdxl")),
     "the same, and the number that SDXL's second text encoder has": (
@@ -24,7 +29,12 @@ LACKS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 # Names that ComfyUI sends to another place, and why it is wrong there
-FAULTS: dict[str, tuple[str, tuple[str, ...]]] = {}
+FAULTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "the gated MLP of Flux.2's single blocks is six times as wide as the model; ComfyUI takes Flux.1's four": (
+        r"(.*[._])?single_transformer_blocks[._]\d+[._]proj_mlp",
+        FLUX2,
+    ),
+}
 
 # A table of text encoders -> the model that it goes with, where its name does not say it
 MODEL_OF = {

@@ -1,0 +1,63 @@
+"""Flux.2 dev and Klein: Flux.1's blocks with a gated feed-forward and one modulation for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .flux import FINAL_MODULATION, SHARED, embedder, linear1
+
+_SINGLE, _SINGLE_THERE = "single_blocks.{i}.", "single_transformer_blocks.{i}.attn."
+_WIDTHS = frozenset({3072, 4096, 6144})
+
+RENAMES = (
+    *SHARED,
+    *(
+        Rename(f"double_blocks.{{i}}.{stream}_mlp.{place}", f"transformer_blocks.{{i}}.{there}.{other}")
+        for stream, there in (("img", "ff"), ("txt", "ff_context"))
+        for place, other in ((0, "linear_in"), (2, "linear_out"))
+    ),
+    Rename(f"{_SINGLE}linear1", f"{_SINGLE_THERE}to_qkv_mlp_proj"),
+    Rename(f"{_SINGLE}linear2", f"{_SINGLE_THERE}to_out"),
+    # names of Flux.1 that some write for Flux.2
+    *(replace(row, read_only=True) for row in linear1("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", mlp=6)),
+    Rename("double_stream_modulation_img.lin", "double_stream_modulation_img.linear"),
+    Rename("double_stream_modulation_txt.lin", "double_stream_modulation_txt.linear"),
+    Rename("single_stream_modulation.lin", "single_stream_modulation.linear"),
+    FINAL_MODULATION,
+    *embedder("time_in", "time_guidance_embed.timestep_embedder"),
+    *embedder("guidance_in", "time_guidance_embed.guidance_embedder"),
+    # ... and what ComfyUI calls them
+    *embedder("time_in", "time_text_embed.timestep_embedder", read_only=True),
+    *embedder("guidance_in", "time_text_embed.guidance_embedder", read_only=True),
+)
+
+
+def _size(name: str, title: str, width: int) -> Edition:
+    return Edition(name, title, Signature(shapes={"img_in.weight": (width,)}))
+
+
+FLUX2 = Arch(
+    id="flux2",
+    title="Flux.2",
+    signatures=(Signature(has=("double_stream_modulation_img.lin.weight", "img_in.weight")),),
+    others=(Signature(has=("double_stream_modulation_img.linear.weight", "x_embedder.weight")),),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=RENAMES,
+    editions=(
+        _size("flux2_dev", "Flux.2 dev", 6144),
+        _size("flux2_klein_9b", "Flux.2 Klein 9B", 4096),
+        _size("flux2_klein_4b", "Flux.2 Klein 4B", 3072),
+    ),
+    marks=(
+        Mark(r"double_blocks_[0-7]_(img|txt)_(attn_(qkv|proj)|mlp_0)$", _WIDTHS),
+        Mark(r"double_blocks_[0-7]_(img|txt)_mlp_2$", frozenset({9216, 12288, 18432})),
+        Mark(r"single_blocks_[0-4]?\d_linear1(_qkv|_mlp)?$", _WIDTHS),
+        Mark(r"single_blocks_[0-4]?\d_linear2$", frozenset({12288, 16384, 24576})),
+        Mark(r"transformer_blocks_[0-7]_attn_(to_([qkv]|qkv|added_qkv|out_0|add_out)|add_[qkv]_proj)$", _WIDTHS),
+        Mark(r"transformer_blocks_[0-7]_ff(_context)?_linear_(in|out)$"),
+        Mark(r"single_transformer_blocks_[0-4]?\d_attn_to_(qkv_mlp_proj|out)$"),
+        Mark(r"(double_stream_modulation_(img|txt)|single_stream_modulation)_lin"),
+        Mark(r"time_guidance_embed_"),
+    ),
+)
