@@ -30,6 +30,10 @@ LACKS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # Names that ComfyUI sends to another place, and why it is wrong there
 FAULTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Lumina 2 has fewer heads of keys and values; ComfyUI takes Z-Image's, as many as of queries": (
+        r"(.*[._])?(layers|noise_refiner|context_refiner)[._]\d+[._]attention[._]to_[kv]",
+        ("lumina2",),
+    ),
     "the gated MLP of Flux.2's single blocks is six times as wide as the model; ComfyUI takes Flux.1's four": (
         r"(.*[._])?single_transformer_blocks[._]\d+[._]proj_mlp",
         FLUX2,

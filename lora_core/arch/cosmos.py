@@ -1,0 +1,87 @@
+"""Cosmos Predict2, and Anima, which is built on it: split query, key, value in both naming styles."""
+
+from __future__ import annotations
+
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+
+_PARTS = {
+    "q_proj": "to_q",
+    "k_proj": "to_k",
+    "v_proj": "to_v",
+    "output_proj": "to_out.0",
+    "q_norm": "norm_q",
+    "k_norm": "norm_k",
+}
+_HERE, _THERE = "blocks.{i}.", "transformer_blocks.{i}."
+
+
+def _part(number: int, name: str) -> tuple[Rename, ...]:
+    """Return the rows of one part of a block, which its modulation comes before."""
+    return tuple(
+        Rename(f"{_HERE}adaln_modulation_{name}.{place}", f"{_THERE}norm{number}.linear_{place}") for place in (1, 2)
+    )
+
+
+def _attention(number: int, name: str) -> tuple[Rename, ...]:
+    return (
+        *(Rename(f"{_HERE}{name}.{here}", f"{_THERE}attn{number}.{there}") for here, there in _PARTS.items()),
+        *_part(number, name),
+    )
+
+
+def _fused(name: str, parts: str) -> Rename:
+    return Rename(tuple(f"{_THERE}{name}.to_{part}" for part in parts), f"{_THERE}{name}.to_{parts}", read_only=True)
+
+
+RENAMES = (
+    *_attention(1, "self_attn"),
+    *_attention(2, "cross_attn"),
+    *_part(3, "mlp"),
+    _fused("attn1", "qkv"),  # trained on fused projections
+    _fused("attn2", "kv"),
+    Rename(f"{_HERE}mlp.layer1", f"{_THERE}ff.net.0.proj"),
+    Rename(f"{_HERE}mlp.layer2", f"{_THERE}ff.net.2"),
+    Rename("x_embedder.proj.1", "patch_embed.proj"),
+    Rename("t_embedder.1.{rest}", "time_embed.t_embedder.{rest}"),
+    Rename("t_embedding_norm", "time_embed.norm"),
+    Rename("final_layer.adaln_modulation.1", "norm_out.linear_1"),
+    Rename("final_layer.adaln_modulation.2", "norm_out.linear_2"),
+    Rename("final_layer.linear", "proj_out"),
+)
+
+_SIZES = (("2b", "2B", 2048), ("14b", "14B", 5120))
+
+COSMOS_PREDICT2 = Arch(
+    id="cosmos_predict2",
+    title="Cosmos Predict2 or Anima",  # without Anima's text adapter, a LoRA's names do not tell which
+    signatures=(Signature(has=("blocks.0.mlp.layer1.weight", "x_embedder.proj.1.weight", "t_embedding_norm.weight")),),
+    others=(
+        Signature(
+            has=("patch_embed.proj.weight", "time_embed.norm.weight", "transformer_blocks.0.norm1.linear_2.weight")
+        ),
+    ),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=RENAMES,
+    editions=(
+        Edition("anima", "Anima", Signature(has=("llm_adapter.blocks.0.cross_attn.q_proj.weight",))),
+        *(
+            Edition(
+                f"cosmos_predict2_{size}",
+                f"Cosmos Predict2 {title}",
+                Signature(shapes={"x_embedder.proj.1.weight": (width,)}),
+            )
+            for size, title, width in _SIZES
+        ),
+    ),
+    marks=(
+        Mark(r"blocks_\d+_(self|cross)_attn_(q|k|v|output)_proj$"),
+        Mark(r"blocks_\d+_mlp_layer[12]$"),
+        Mark(r"blocks_\d+_adaln_modulation_(self_attn|cross_attn|mlp)_[12]$"),
+        Mark(r"llm_adapter_blocks_\d+_"),
+        Mark(r"transformer_blocks_\d+_attn1_to_", frozenset({2048, 5120})),
+        Mark(r"transformer_blocks_\d+_attn2_to_(q|out_0)$", frozenset({2048, 5120})),
+        Mark(r"transformer_blocks_\d+_attn2_to_(k|v|kv)$", frozenset({1024})),
+        Mark(r"transformer_blocks_\d+_norm[123]_linear_[12]$"),
+        Mark(r"transformer_blocks_\d+_ff_net_(0_proj|2)$", frozenset({2048, 5120, 8192, 20480})),
+    ),
+)
