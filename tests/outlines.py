@@ -1,0 +1,62 @@
+"""Writes the outlines that ship with the pack from the checkpoints of tests/data: `python -m tests.outlines`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+from lora_core.arch.base import Shape, Shapes
+from lora_core.detection import Found, _own_shapes, detect
+from lora_core.keymap import KeyMap
+from lora_core.outlines import FOLDER, Outline, compact
+from tests import manifests
+
+
+def sources() -> Iterator[tuple[Found, Outline]]:
+    """Yield every model of tests/data that is known, without the text encoders that may be beside it."""
+    for name in manifests.archs():
+        checkpoint = manifests.checkpoint(name)
+        for found in detect(checkpoint.keys)[:1]:  # the model that the file is for comes first
+            shapes = own_layout(found, checkpoint.keys)
+            yield found, Outline(shapes, diffusers_names(found, shapes, checkpoint.diffusers_keys))
+
+
+def own_layout(found: Found, keys: dict[str, Shape]) -> dict[str, Shape]:
+    if found.renamed:
+        return _own_shapes(found.arch, keys, found.prefix)
+    others = [item.prefix for item in detect(keys) if item != found and item.prefix]
+    mine = {key: shape for key, shape in keys.items() if not key.startswith((*others, "first_stage_model.", "vae."))}
+    return {key[len(found.prefix) :]: shape for key, shape in mine.items() if key.startswith(found.prefix)}
+
+
+def diffusers_names(found: Found, shapes: Shapes, there: Shapes) -> frozenset[str]:
+    """Return which names diffusers has, if the rename rows give names that it does not have."""
+    component = KeyMap((shapes, [replace(found, prefix="", renamed=False)])).components[0]
+    names = {(name.module, name.param) for name in component.written_names("there")} if there else set()
+    used = {(module, param) for module, param in names if module in there or f"{module}.{param}" in there}
+    return frozenset(module for module, _ in used) if used < names else frozenset()
+
+
+def text(outline: Outline) -> str:
+    """Return an outline as it is stored: a row a line."""
+    keys = [f"{json.dumps(key)}: {json.dumps(shape)}" for key, shape in sorted(compact(outline.shapes).items())]
+    parts = ['"keys": {\n' + ",\n".join(keys) + "\n}"]
+    if outline.diffusers:
+        names = sorted(compact(dict.fromkeys(outline.diffusers, ())))
+        parts.append('"diffusers": [\n' + ",\n".join(map(json.dumps, names)) + "\n]")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def write() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    written = {FOLDER / f"{found.id}.json": text(outline) for found, outline in sources()}
+    for path in FOLDER.glob("*.json"):
+        if path not in written:
+            path.unlink()
+    for path, content in written.items():
+        path.write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
