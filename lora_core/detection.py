@@ -31,15 +31,19 @@ class Found:
 
 
 def detect(shapes: Shapes) -> list[Found]:
-    """Return what the keys hold: the diffusion model if there is one, then text encoders."""
+    """Return what the keys hold: the diffusion model if there is one, then text encoders.
+
+    Of the text encoders that fit at one prefix the first counts: those of a known size stand before their families.
+    """
     found: list[Found] = []
+    taken: set[str] = set()  # prefixes of text encoders
     for arch in ARCHES:
         for prefix in arch.prefixes:
-            if any(signature.fits(shapes, prefix) for signature in arch.signatures):
-                found.append(Found(arch, _edition(arch, shapes, prefix), prefix))
-            elif any(signature.fits(shapes, prefix) for signature in arch.others):
-                own = _own_shapes(arch, shapes, prefix) if arch.editions else {}
-                found.append(Found(arch, _edition(arch, own, ""), prefix, renamed=True))
+            item = None if prefix in taken else _fit(arch, shapes, prefix)
+            if item:
+                found.append(item)
+                if arch.role == "text_encoder":
+                    taken.add(prefix)
     return found
 
 
@@ -54,6 +58,15 @@ def guess_arches(modules: Iterable[tuple[str, Shape | None]]) -> list[Arch]:
             hits[arch.id] += any(mark.fits(name, shape) for mark in arch.marks)
     best = max(hits.values(), default=0)
     return [arch for arch in DIFFUSION_ARCHES if best and hits[arch.id] == best]
+
+
+def _fit(arch: Arch, shapes: Shapes, prefix: str) -> Found | None:
+    if any(signature.fits(shapes, prefix) for signature in arch.signatures):
+        return Found(arch, _edition(arch, shapes, prefix), prefix)
+    if any(signature.fits(shapes, prefix) for signature in arch.others):
+        own = _own_shapes(arch, shapes, prefix) if arch.editions else {}
+        return Found(arch, _edition(arch, own, ""), prefix, renamed=True)
+    return None
 
 
 def _edition(arch: Arch, shapes: Shapes, prefix: str) -> Edition | None:

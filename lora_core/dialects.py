@@ -1,7 +1,8 @@
 """The prefix table: how trainers begin the names of modules. A further trainer is one more row.
 
 A row says which role its names address: "diffusion" for the diffusion model; a text encoder's id, or its number as
-trainers count them ("te", "te1", …; an architecture says which encoder that is).
+trainers count them ("te", "te1", …; an architecture says which encoder that is); "base" for a text encoder or a
+language model that stands alone, without a diffusion model and other encoders.
 """
 
 from __future__ import annotations
@@ -9,6 +10,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DIFFUSION = "diffusion"
+BASE = "base"
+
+# What ComfyUI calls its text encoders -> their ids here; one name may stand for several sizes
+_SIZES = {
+    "t5xxl": ("t5xxl", "t5xxl_cosmos_predict2"),
+    "llama": ("llama", "llama_hidream_i1"),
+    "qwen3_06b": ("qwen3_06b", "qwen3_06b_ace_step_1.5_2b"),
+}
+_NAMES = (
+    *("clip_l", "clip_g", "clip_h", "hydit_clip", "t5xxl", "umt5xxl", "umt5base", "pile_t5xl", "mt5xl", "byt5_small"),
+    *("llama", "mistral3_24b", "ministral3_3b", "qwen25_3b", "qwen25_7b", "gemma2_2b", "gemma3_12b"),
+    *("qwen3_06b", "qwen3_2b", "qwen3_4b", "qwen3vl_4b", "qwen3_8b"),
+)
+_ENCODERS: dict[str, tuple[str, ...]] = {name: _SIZES.get(name, (name,)) for name in _NAMES}
+# Those that ComfyUI also names without their own name: all but CLIP, and of two that are alike the larger one
+_UNNAMED = tuple(
+    encoder
+    for name, encoders in _ENCODERS.items()
+    for encoder in encoders
+    if not name.startswith("clip_") and encoder != "qwen3_06b_ace_step_1.5_2b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +43,10 @@ class Dialect:
     flat: bool = False
 
 
-def _encoder_rows(*encoders: str) -> tuple[Dialect, ...]:
+def _encoder_rows() -> tuple[Dialect, ...]:
     return tuple(
-        Dialect("comfy", f"{before}{encoder}.transformer.", (encoder,))
-        for encoder in encoders
+        Dialect("comfy", f"{before}{name}.transformer.", encoders)
+        for name, encoders in _ENCODERS.items()
         for before in ("text_encoders.", "")
     )
 
@@ -36,19 +58,25 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("kohya", "lora_te1_", ("te1",), flat=True),
     Dialect("kohya", "lora_te2_", ("te2",), flat=True),
     Dialect("kohya", "lora_te3_", ("te3",), flat=True),
+    Dialect("kohya", "lora_te4_", ("te4",), flat=True),
+    Dialect("kohya", "lora_prior_te_", ("prior_te",), flat=True),  # Stable Cascade
     Dialect("diffusers", "unet.", (DIFFUSION,)),
     Dialect("diffusers", "transformer.", (DIFFUSION,)),
     Dialect("diffusers", "text_encoder.", ("te", "te1")),
     Dialect("diffusers", "text_encoder_2.", ("te2",)),
     Dialect("diffusers", "text_encoder_3.", ("te3",)),
-    Dialect("peft", "base_model.model.", (DIFFUSION,)),
+    Dialect("diffusers", "text_encoder_4.", ("te4",)),
+    Dialect("peft", "base_model.model.", (DIFFUSION, BASE)),
+    Dialect("peft", "unet.base_model.model.", (DIFFUSION,)),  # PixArt's own script
     Dialect("comfy", "diffusion_model.", (DIFFUSION,)),
-    *_encoder_rows("clip_l", "clip_g", "clip_h", "t5xxl", "umt5xxl"),
-    Dialect("comfy", "text_encoders.transformer.", ("t5xxl", "umt5xxl")),
+    *_encoder_rows(),
+    Dialect("comfy", "text_encoders.transformer.", _UNNAMED),
     Dialect("onetrainer", "lora_transformer_", (DIFFUSION,), flat=True),
     Dialect("simpletuner", "lycoris_", (DIFFUSION,), flat=True),
     Dialect("wan-fun", "lora_unet__", (DIFFUSION,), flat=True),
-    Dialect("bare", "", (DIFFUSION,)),
+    Dialect("stable-cascade", "lora_prior_unet_", (DIFFUSION,), flat=True),
+    Dialect("stable-cascade", "lora_prior_te_", ("clip_g",), flat=True),
+    Dialect("bare", "", (DIFFUSION, BASE)),
 )
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from .ace_step import ACE_STEPS
+from .auraflow import AURAFLOW
 from .base import Arch
+from .bert import HYDIT_CLIP
+from .cogvideox import COGVIDEOX
 from .cosmos import COSMOS_PREDICT2
+from .ernie_image import ERNIE_IMAGE
 from .flux import FLUX1
 from .flux2 import FLUX2
 from .flux_kin import FLUX_KIN
@@ -12,10 +17,18 @@ from .hunyuan_video import HUNYUAN_VIDEOS
 from .hunyuandit import HUNYUANDIT
 from .kandinsky5 import KANDINSKY5
 from .koala import KOALA
+from .krea2 import KREA2
+from .language_models import LANGUAGE_MODELS
+from .ltx import LTX2, LTXV
 from .lumina2 import LUMINA2, Z_IMAGE
+from .mochi import MOCHI
 from .omnigen2 import OMNIGEN2
+from .pixart import PIXART
+from .qwen_image import QWEN_IMAGE
 from .sd3 import SD3
-from .text_encoders import TEXT_ENCODERS
+from .stable_cascade import STABLE_CASCADE
+from .t5 import T5S
+from .text_encoders import CLIPS
 from .unet import UNETS
 from .wan import WAN21
 
@@ -25,8 +38,19 @@ ARCHES: tuple[Arch, ...] = (
     FLUX1,
     FLUX2,
     *FLUX_KIN,
+    QWEN_IMAGE,
+    KREA2,
+    ERNIE_IMAGE,
+    AURAFLOW,
+    PIXART,
     SD3,
     WAN21,
+    COGVIDEOX,
+    LTXV,
+    LTX2,
+    MOCHI,
+    *ACE_STEPS,
+    *STABLE_CASCADE,
     LUMINA2,
     Z_IMAGE,
     OMNIGEN2,
@@ -35,6 +59,9 @@ ARCHES: tuple[Arch, ...] = (
     HUNYUANDIT,
     COSMOS_PREDICT2,
     KANDINSKY5,
-    *TEXT_ENCODERS,
+    *CLIPS,
+    *T5S,
+    HYDIT_CLIP,
+    *LANGUAGE_MODELS,
 )
 DIFFUSION_ARCHES = tuple(arch for arch in ARCHES if arch.role == "diffusion")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 Shape = tuple[int, ...]
@@ -28,7 +29,7 @@ class Rename:
     sizes: tuple[int, ...] = ()  # relative lengths of the pieces that are fused here; equal if empty
     swap_halves: bool = False  # the two halves of the output axis are in the other order there
     transposed: bool = False  # the matrix lies on its side here
-    chunks: int | None = None  # applies only to a weight whose output is this many times its input
+    chunks: int | Fraction | None = None  # applies only to a weight whose output is this many times its input
     read_only: bool = False  # a spelling to read and never to write
 
 

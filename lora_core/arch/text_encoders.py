@@ -1,4 +1,4 @@
-"""Text encoders: CLIP L, H and G in both on-disk layouts, T5 XXL and UMT5 XXL.
+"""CLIP text encoders: L, H, G and any other size, in both on-disk layouts.
 
 transformers' layout is the common tongue: LoRA files name its modules. OpenCLIP's layout (inside SD 2 and SDXL
 checkpoints) fuses query, key and value, and keeps `text_projection` transposed.
@@ -35,15 +35,15 @@ _OPENCLIP = (
 )
 
 
-def _clip(encoder: str, title: str, width: int, prefixes: tuple[str, ...]) -> Arch:
-    query = "encoder.layers.0.self_attn.q_proj.weight"
+def _clip(encoder: str, title: str, width: int | None, prefixes: tuple[str, ...]) -> Arch:
+    query, words = "encoder.layers.0.self_attn.q_proj.weight", "embeddings.token_embedding.weight"
     return Arch(
         id=encoder,
         title=title,
         role="text_encoder",
         signatures=(
             Signature(shapes={f"text_model.{query}": (width, width)}),
-            Signature(shapes={query: (width, width)}),
+            Signature(shapes={query: (width, width), words: (None, width)}),
         ),
         prefixes=(*prefixes, f"text_encoders.{encoder}.transformer.", f"{encoder}.transformer.", ""),
         renames=_LEVEL,
@@ -52,34 +52,17 @@ def _clip(encoder: str, title: str, width: int, prefixes: tuple[str, ...]) -> Ar
     )
 
 
-def _openclip(encoder: str, title: str, width: int, prefixes: tuple[str, ...]) -> Arch:
+def _openclip(encoder: str, title: str, width: int | None, prefixes: tuple[str, ...]) -> Arch:
+    rows = 3 * width if width else None
     return Arch(
         id=encoder,
         title=title,
         role="text_encoder",
-        signatures=(Signature(shapes={"transformer.resblocks.0.attn.in_proj_weight": (3 * width, width)}),),
+        signatures=(Signature(shapes={"transformer.resblocks.0.attn.in_proj_weight": (rows, width)}),),
         prefixes=(*prefixes, ""),
         renames=_OPENCLIP,
         kohya_names="there",
         kohya_modules="text_model.encoder.layers.",
-    )
-
-
-def _t5(encoder: str, title: str, vocabulary: int) -> Arch:
-    return Arch(
-        id=encoder,
-        title=title,
-        role="text_encoder",
-        signatures=(
-            Signature(
-                shapes={
-                    "encoder.block.0.layer.1.DenseReluDense.wi_1.weight": (10240, 4096),
-                    "shared.weight": (vocabulary, 4096),
-                }
-            ),
-        ),
-        prefixes=(f"text_encoders.{encoder}.transformer.", f"{encoder}.transformer.", ""),
-        kohya_modules="encoder.block.",
     )
 
 
@@ -90,7 +73,8 @@ CLIP_H_OPENCLIP = _openclip("clip_h", "CLIP-H", 1024, ("cond_stage_model.model."
 CLIP_G_OPENCLIP = _openclip(
     "clip_g", "CLIP-G", 1280, ("conditioner.embedders.1.model.", "conditioner.embedders.0.model.")
 )
-T5XXL = _t5("t5xxl", "T5-XXL", 32128)
-UMT5XXL = _t5("umt5xxl", "UMT5-XXL", 256384)
 
-TEXT_ENCODERS = (CLIP_L, CLIP_H, CLIP_G, CLIP_H_OPENCLIP, CLIP_G_OPENCLIP, T5XXL, UMT5XXL)
+CLIP = _clip("clip", "CLIP", None, ())  # any other size
+CLIP_OPENCLIP = _openclip("clip", "CLIP", None, ())
+
+CLIPS = (CLIP_L, CLIP_H, CLIP_G, CLIP_H_OPENCLIP, CLIP_G_OPENCLIP, CLIP, CLIP_OPENCLIP)
