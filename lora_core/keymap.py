@@ -13,7 +13,7 @@ from typing import Literal
 from .arch import ARCHES
 from .arch.base import Arch, NameStyle, Shape, Shapes
 from .detection import Found
-from .dialects import DIFFUSION, Dialect, dialects_of
+from .dialects import BASE, DIFFUSION, Dialect, dialects_of
 from .errors import KeyCollisionError
 from .lazytorch import torch
 from .params import params_of
@@ -69,7 +69,7 @@ class Component:
         self.found = found
         self.arch = found.arch
         self.roles = roles
-        self._shapes = shapes
+        self.shapes = shapes
         self._params = params_of(found.prefix, shapes)
         self._dotted: dict[str, tuple[Place, ...]] = {}
         self._flat: dict[str, tuple[Place, ...]] = {}
@@ -84,7 +84,8 @@ class Component:
         places = (self._flat if flat else self._dotted).get(name, ())
         pieces = [self._on(place, param) for place in places]
         if not pieces or not all(pieces):
-            return ()
+            # what is a parameter of a module in one layout may have another name in this one
+            return () if param == "weight" else self.find(f"{name}{'_' if flat else '.'}{param}", flat, "weight")
         if len(pieces) == 1:
             return pieces[0]
         heights = [targets[0].adapter_shape[0] for targets in pieces]
@@ -133,7 +134,7 @@ class Component:
         engine, params = renames_of(self.arch), self._params[module]
         place = engine.origin(module, self._weight_shape(params))
         head, _, last = module.rpartition(".")
-        if place.module == module and head in self._params and params["weight"] == self.found.prefix + module:
+        if place.module == module and head in self._params and params.get("weight") == self.found.prefix + module:
             place = self._origin(head)  # a parameter by its full name moves with its module
             place = place._replace(module=f"{place.module}.{last}")
         return place
@@ -163,7 +164,7 @@ class Component:
                 )
 
     def _weight_shape(self, params: Mapping[str, str]) -> Shape:
-        return self._shapes[params["weight"]] if "weight" in params else ()
+        return self.shapes[params["weight"]] if "weight" in params else ()
 
     def _on(self, place: Place, param: str) -> tuple[Target, ...]:
         """Return what of this file lies at `place`; nothing if a part of it is not there."""
@@ -181,7 +182,7 @@ class Component:
 
     def _overlap(self, place: Place, held: Place, key: str) -> Target | None:
         """Return the target of the rows that a name's `place` and the tensor `key`, at `held`, have in common."""
-        shape = self._shapes[key]
+        shape = self.shapes[key]
         swap, transposed = place.swap_halves != held.swap_halves, place.transposed != held.transposed
         if place[1:4] == held[1:4]:
             if transposed and len(shape) != 2:
@@ -202,11 +203,15 @@ class Component:
 class KeyMap:
     """Every target of a checkpoint, found by any trainer's name."""
 
-    def __init__(self, *files: tuple[Shapes, Sequence[Found]]) -> None:
-        """Take the shapes of each file (or loaded model), and what was found in it."""
-        diffusion = [item for _, found in files for item in found if item.arch.role == "diffusion"]
+    def __init__(self, *files: tuple[Shapes, Sequence[Found]], more: Mapping[str, Target] | None = None) -> None:
+        """Take the shapes of each file (or loaded model), and what was found in it.
+
+        `more` has names that somebody else vouches for (the host of a loaded model), used where none of ours fits.
+        """
+        self._more = more or {}
+        models = [item.arch for _, found in files for item in found]
         self.components = [
-            Component(item, shapes, _roles(item.arch, diffusion)) for shapes, found in files for item in found
+            Component(item, shapes, _roles(item.arch, models)) for shapes, found in files for item in found
         ]
 
     @property
@@ -218,17 +223,22 @@ class KeyMap:
 
         Raises KeyCollisionError for a name that addresses two places.
         """
-        found = {
-            targets
-            for dialect in dialects_of(name)
-            for component in self.components
-            if not frozenset(component.roles).isdisjoint(dialect.roles)
-            and (targets := component.find(name[len(dialect.prefix) :], dialect.flat, param))
-        }
+        found: set[tuple[Target, ...]] = set()
+        for dialect in dialects_of(name):
+            for component in self.components:
+                roles = frozenset(component.roles).intersection(dialect.roles)
+                targets = component.find(name[len(dialect.prefix) :], dialect.flat, param) if roles else ()
+                if targets:
+                    found.add(_as_model(targets) if BASE in roles else targets)
         if len(found) > 1:
             keys = ", ".join(sorted({target.key for targets in found for target in targets}))
             raise KeyCollisionError(f"{name}: addresses several weights of this checkpoint: {keys}.")
         return found.pop() if found else ()
+
+    def find_more(self, name: str, param: str = "weight") -> tuple[Target, ...]:
+        """Return the target of a name that only the host knows, or nothing."""
+        target = self._more.get(name) if param == "weight" else None
+        return (target,) if target else ()
 
     def is_elsewhere(self, name: str) -> bool:
         """Tell whether `name` belongs, by its prefix, to a model that this checkpoint does not hold."""
@@ -247,13 +257,18 @@ def split_dialect(name: str) -> tuple[Dialect, str]:
     return dialect, name[len(dialect.prefix) :]
 
 
-def _roles(arch: Arch, diffusion: Sequence[Found]) -> tuple[str, ...]:
-    """Return what dialects may call `arch`, its usual number first: it depends on the model that it belongs to."""
+def _roles(arch: Arch, models: Sequence[Arch]) -> tuple[str, ...]:
+    """Return what dialects may call `arch`, its usual number first: it depends on the models beside it."""
     if arch.role == "diffusion":
         return (DIFFUSION,)
-    families = [item.arch for item in diffusion] or [other for other in ARCHES if arch.id in other.text_encoders]
+    families = [model for model in models if model.role == "diffusion"] or ARCHES
     numbers = (number for family in families for number in family.text_encoders.get(arch.id, ()))
-    return (*dict.fromkeys(numbers), arch.id)
+    return (*dict.fromkeys(numbers), arch.id, *((BASE,) if len(models) == 1 else ()))
+
+
+def _as_model(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """Return targets in a text encoder or language model that is itself the model that the adapter is for."""
+    return tuple(replace(target, role="diffusion") for target in targets)
 
 
 def _run(place: Place, held: Place, shape: Shape) -> tuple[int, int] | None:

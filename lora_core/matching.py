@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .adapters import same_but_ones
+from .adapters.rows import rows_of
 from .apply import Placed, check_finite
 from .arch.base import Arch
 from .checkpoint import describe
 from .detection import Found
 from .dialects import DIFFUSION
-from .errors import NothingMatchedError, UnmatchedError
+from .errors import AdapterError, NothingMatchedError, UnmatchedError
 from .keymap import KeyMap, Target, addressed_roles
 from .lorafile import AdapterSpec, LoraFile
 from .report import LoraReport, counted, some_names
@@ -40,9 +40,14 @@ class PlacedSpec:
 
     def read(self) -> Placed:
         """Read the tensors; raises AdapterError if they hold NaN or infinity."""
-        placed = Placed(
-            self.lora.adapter(self.spec), self.target, self.strength, f"{self.lora.name}: {self.spec.module}"
-        )
+        name, adapter = f"{self.lora.name}: {self.spec.module}", self.lora.adapter(self.spec)
+        if self.target.rows:
+            first, rows = self.target.rows
+            try:
+                adapter = rows_of(adapter, first, self.target.shape[0], rows)
+            except AdapterError as error:
+                raise AdapterError(f"{name}: {error}.") from error
+        placed = Placed(adapter, self.target, self.strength, name)
         check_finite(placed)
         return placed
 
@@ -95,12 +100,12 @@ def describe_lora(lora: LoraFile) -> LoraReport:
         scale={
             "min": min(values),
             "max": max(values),
-            "source": sources.pop() if len(sources) == 1 else "tensor and header",
+            "source": " and ".join(sorted(sources - {"none"}, reverse=True)) or "none",
             "alpha": alphas.pop() if len(alphas) == 1 else None,
         },
         modules_total=len(lora.modules),
         arches=[arch.title for arch in lora.arches],
-        not_adapters=list(lora.not_adapters),
+        not_adapters=dict(lora.not_adapters),
         unsupported=unsupported,
     )
 
@@ -113,11 +118,16 @@ def _match_one(item: StackedLora, keymap: KeyMap) -> tuple[list[PlacedSpec], Lor
     for spec in lora.adapters:
         targets = keymap.find(spec.module, spec.param)
         if not targets:
+            targets = keymap.find_more(spec.module, spec.param)
+            report.host_names += [spec.module] if targets else []
+        if not targets and spec.optional:
+            continue
+        if not targets:
             failed[spec.module] = None
             names = report.elsewhere if keymap.is_elsewhere(spec.module) else report.unmatched
             if spec.module not in names[-1:]:
                 names.append(spec.module)
-        elif not same_but_ones(spec.delta_shape(), targets[0].adapter_shape):
+        elif not spec.fits(targets[0].adapter_shape):
             failed[spec.module] = None
             report.mismatched.append(
                 {"name": spec.module, "expected": list(targets[0].adapter_shape), "found": list(spec.delta_shape())}
@@ -133,7 +143,8 @@ def _refuse_foreign(lora: LoraFile, report: LoraReport, found: list[Found]) -> N
     """Raise NothingMatchedError for a LoRA of another architecture, even if some modules happen to fit."""
     here = {item.arch.id for item in found if item.arch.role == "diffusion"}
     title = describe(found)[1]
-    if here and lora.arches and not here & {arch.id for arch in lora.arches}:
+    is_foreign = here and lora.arches and not here & {arch.id for arch in lora.arches}
+    if is_foreign and report.modules_matched < report.modules_total:  # what fits as a whole is for this model too
         raise NothingMatchedError(
             f"{lora.name}: this is {_a(lora.arches)} LoRA; the checkpoint is {title}. "
             f"{report.modules_matched} of {report.modules_total} modules would fit; use a LoRA made for {title}."

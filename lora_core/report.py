@@ -29,7 +29,8 @@ class LoraReport:
     unmatched: list[str] = field(default_factory=list)
     mismatched: list[dict[str, Any]] = field(default_factory=list)  # name, expected shape, found shape
     elsewhere: list[str] = field(default_factory=list)  # adapters for a model file that was not given
-    not_adapters: list[str] = field(default_factory=list)
+    host_names: list[str] = field(default_factory=list)  # modules placed by names that only ComfyUI's own maps know
+    not_adapters: dict[str, str] = field(default_factory=dict)  # name -> what it is
     unsupported: dict[str, list[str]] = field(default_factory=dict)  # kind -> modules
     relative_size: float | None = None  # ‖Δ‖ / ‖W‖ over the matched weights, where computed
 
@@ -126,10 +127,13 @@ def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:
         lines.append(f"  {counted(lora.unmatched, 'module')} without a place here: {some_names(lora.unmatched)}")
     for item in lora.mismatched[:_NAMES_SHOWN]:
         lines.append(f"  {item['name']}: expected shape {item['expected']}, found {item['found']}")
+    if lora.host_names:
+        lines.append(f"  {counted(lora.host_names, 'module')} placed by ComfyUI's names: {some_names(lora.host_names)}")
     if lora.elsewhere:
         lines.append(f"  {counted(lora.elsewhere, 'module')} of a model not given: {some_names(lora.elsewhere)}")
-    if lora.not_adapters:
-        lines.append(f"  {counted(lora.not_adapters, 'tensor')} of no adapter: {some_names(lora.not_adapters)}")
+    for what in dict.fromkeys(lora.not_adapters.values()):
+        names = [name for name, other in lora.not_adapters.items() if other == what]
+        lines.append(f"  {counted(names, 'tensor')} of no adapter, {what}: {some_names(names)}")
     return lines
 
 

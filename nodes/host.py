@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import comfy.lora
 import comfy.model_management
 import comfy.utils
 import folder_paths
@@ -24,8 +25,8 @@ from ..lora_core.resolve import resolve
 from ..lora_core.stack import StackEntry
 
 __all__ = [
-    "ComfyExtension", "WeightAdapterBase", "fingerprint", "io", "listed_name", "located", "lora_names", "lora_path",
-    "model_folder", "model_names", "model_path", "new_lora_path", "new_model_path", "problem", "progress",
+    "ComfyExtension", "WeightAdapterBase", "fingerprint", "io", "known_names", "listed_name", "located", "lora_names",
+    "lora_path", "model_folder", "model_names", "model_path", "new_lora_path", "new_model_path", "problem", "progress",
     "trigger_words", "ui",
 ]  # fmt: skip
 
@@ -111,6 +112,23 @@ def fingerprint(find: Callable[[str], Path], names: Iterable[str | None]) -> lis
             stat = find(name).stat()
             marks.append((name, stat.st_size, stat.st_mtime_ns))
     return marks
+
+
+def known_names(model: Any, encoder: Any | None) -> dict[str, tuple[str, int | None, int | None, bool]]:
+    """Return every module name that the host's own loader accepts: name -> (key, first row, rows, halves swapped)."""
+    names: dict[str, Any] = comfy.lora.model_lora_keys_unet(model, {})
+    if encoder is not None:
+        names = {**names, **comfy.lora.model_lora_keys_clip(encoder, {})}
+    return {name: _target(where) for name, where in names.items()}
+
+
+def _target(where: Any) -> tuple[str, int | None, int | None, bool]:
+    """Read the host's way to name a weight: its key, or (key, (dimension, start, length) or None, function)."""
+    if isinstance(where, str):
+        return where, None, None, False
+    key, span, *function = where
+    start, length = (span[1], span[2]) if span else (None, None)
+    return key, start, length, bool(function)
 
 
 def progress() -> Callable[[int, int], None]:

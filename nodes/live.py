@@ -17,16 +17,17 @@ from typing import Any
 
 from ..lora_core.adapters import Reshape, packed, unpacked
 from ..lora_core.apply import Placed, apply_stack
-from ..lora_core.detection import Found, detect
+from ..lora_core.arch.base import Arch
 from ..lora_core.checkpoint import describe
+from ..lora_core.detection import Found, detect
 from ..lora_core.errors import UnknownArchError
-from ..lora_core.keymap import KeyMap
+from ..lora_core.keymap import KeyMap, Target
 from ..lora_core.lorafile import LoraFile
 from ..lora_core.matching import OnUnmatched, StackedLora, match_stack
 from ..lora_core.options import Semantics
 from ..lora_core.report import Report, Stopwatch, described_file
 from ..lora_core.stack import StackEntry
-from .host import WeightAdapterBase
+from .host import WeightAdapterBase, known_names
 
 CACHED_BYTES = 2 * 2**30  # tensors of LoRA files kept between runs; patches in use hold theirs anyway
 
@@ -137,15 +138,30 @@ def _keymap_of(model: Any, clip: Any) -> tuple[KeyMap, list[Found]]:
             if module is not None:
                 shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
                 files.append((shapes, detect(shapes)))
+        if not files[0][1]:  # its own names and the host's still count
+            files[0] = (files[0][0], [_unknown(type(diffusion).__name__)])
+        keymap = KeyMap(*files, more=_host_targets(diffusion, encoder, files))
         found = [item for _, items in files for item in items]
-        if not files[0][1]:
-            raise UnknownArchError(
-                f"LoRA Core does not know this model's architecture yet ({type(diffusion).__name__}); "
-                "use ComfyUI's own Load LoRA for it."
-            )
-        keymap = KeyMap(*files)
         _keymaps[diffusion] = (weakref.ref(encoder) if encoder is not None else None, keymap, found)
         return keymap, found
+
+
+def _unknown(title: str) -> Found:
+    """Return an architecture without another name for anything: what the host loads and LoRA Core does not know."""
+    return Found(Arch(title, title, signatures=(), prefixes=("diffusion_model.",)), None, "diffusion_model.")
+
+
+def _host_targets(
+    diffusion: Any, encoder: Any, files: Sequence[tuple[dict[str, tuple[int, ...]], Any]]
+) -> dict[str, Target]:
+    """Return the names that the host's own loader accepts, as targets."""
+    targets: dict[str, Target] = {}
+    for name, (key, start, length, swapped) in known_names(diffusion, encoder).items():
+        for role, (shapes, _) in zip(("diffusion", "text_encoder"), files, strict=False):
+            if key in shapes:
+                shape = shapes[key] if length is None else (length, *shapes[key][1:])
+                targets[name] = Target(key, shape, role, start, swapped)
+    return targets
 
 
 def _is_same(reference: weakref.ref[Any] | None, encoder: Any) -> bool:

@@ -75,7 +75,7 @@ def test_against_a_model_and_its_text_encoders(tmp_path: Path) -> None:
     )
 
 
-def test_kinds_that_are_not_applied_are_named(tmp_path: Path) -> None:
+def test_kinds_are_told_and_what_is_no_adapter_is_named(tmp_path: Path) -> None:
     module = "lora_unet_double_blocks_0_img_attn_proj"
     tensors = {
         f"{module}.lora_up.weight": torch.zeros(3072, 2),
@@ -88,9 +88,8 @@ def test_kinds_that_are_not_applied_are_named(tmp_path: Path) -> None:
     model = sparse_checkpoint(tmp_path / "flux.safetensors", "flux1_dev")
     report = lora_core.inspect(save(tmp_path / "lora.safetensors", tensors), [model])
     assert report.text() == (
-        "lora.safetensors: 1/2 · Flux.1 dev · DoRA/LoRA r2 · kohya names · scale 1 (no alpha) · strength 1\n"
-        f"  1 DoRA module not applied by this version: {module}\n"
-        "  1 tensor of no adapter: bundle_emb.token.clip_l"
+        "lora.safetensors: 2/2 · Flux.1 dev · DoRA/LoRA r2 · kohya names · scale 1 (no alpha) · strength 1\n"
+        "  1 tensor of no adapter, embedding (textual inversion): bundle_emb.token.clip_l"
     )
 
 

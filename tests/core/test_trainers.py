@@ -1,4 +1,7 @@
-"""What trainers write: every file of every trainer, matched with the model it is for."""
+"""What trainers write: every file in tests/data/trainers, on the model it is for, in every layout of that model.
+
+A new trainer's file is added by dropping its key list into the folder; no table here has to know it.
+"""
 
 from __future__ import annotations
 
@@ -10,80 +13,40 @@ from pathlib import Path
 
 import pytest
 
-import lora_core
+from lora_core import dialects
+from lora_core.arch.base import Shapes
+from lora_core.detection import Found, detect
+from lora_core.keymap import KeyMap
 from lora_core.lorafile import LoraFile
-from lora_core.report import LoraReport, Report
+from lora_core.matching import StackedLora, match_stack
+from lora_core.report import LoraReport
 from tests import manifests, tiny
-from tests.core import samples
 
+TRAINERS = manifests.trainers()
 ALPHA = 8.0
 
-ENCODERS = {
-    "flux1": ("te_clip_l", "te_t5xxl"),
-    "sd3": ("te_clip_l", "te_clip_g", "te_t5xxl"),
-    "sd35": ("te_clip_l", "te_clip_g", "te_t5xxl"),
-    "wan21": ("te_umt5xxl",),
-}
-TITLES = {
-    "sd15": "Stable Diffusion 1.5",
-    "sd21": "Stable Diffusion 2",
-    "sdxl": "SDXL",
-    "sdxl_refiner": "SDXL refiner",
-    "flux1": "Flux.1",
-    "sd3": "Stable Diffusion 3",
-    "sd35": "Stable Diffusion 3",
-    "wan21": "Wan 2.1",
-}
+# A trainer file's model that has no checkpoint of its own here -> the one that its modules are on
+MODEL_OF = {"framepack": "hunyuan_video"}
+
 # The start of a trainer's name, and the dialect that its names are; the first that fits counts
 DIALECTS = (
     ("kohya|lycoris|musubi|onetrainer_(dora|loha|lora|oft)", "kohya"),
     ("onetrainer_legacy", "onetrainer"),
     ("simpletuner_lycoris|aitoolkit_lokr_old", "simpletuner"),
-    ("aitoolkit_or_comfy|comfy|wan_distill", "comfy"),
-    ("aitoolkit|diffusers", "diffusers"),
-    ("diffsynth|bfl|uso|xlabs", "bare"),
     ("peft", "peft"),
     ("wan_fun", "wan-fun"),
 )
-# A word in a trainer's name, and the kind that all its modules are; the first that fits counts, LoRA otherwise
-UNSUPPORTED = {"dora": "DoRA", "loha": "LoHa", "lokr": "LoKr", "glora": "GLoRA", "oft": "OFT", "ia3": "IA3"}
-KINDS = {  # other files that hold more than LoRA
-    "bfl_control-flux1_dev": ["LoRA", "bias"],
-    "lycoris_full-sd15": ["full difference"],
-    "lycoris_lora_train_norm-sd15": ["LoRA", "norm"],
-    "wan_distill_diff-wan21_t2v_14b": ["LoRA", "full difference"],
-}
-TEXT_ENCODERS_ONLY = ("comfy_generic_te-sdxl", "diffusers_te_lora_linear_layer-sdxl", "diffusers_te_tf4-sdxl",
-                      "diffusers_te_tf5-sdxl")  # fmt: skip
-
-# Tensors that no adapter holds, and why
-NOT_ADAPTERS = {
-    "bfl_control-flux1_dev": (152, r".*\.norm\.(query|key)_norm\.scale"),  # whole tensors to set, not to add
-    "lycoris_ia3-sd15": (350, r"lora_.*\.weight"),  # the factors of (IA)³, which bear no word of their own
-    "onetrainer_dora_bundle_emb-sd15": (1, r"bundle_emb\..*"),  # an embedding beside the LoRA
-    "onetrainer_dora_bundle_emb-sdxl": (1, r"bundle_emb\..*"),
-}
-# Modules whose change has another shape than the weight: the control LoRA makes the image input wider
-MISMATCHED = {"bfl_control-flux1_dev": [{"name": "img_in", "expected": [3072, 64], "found": [3072, 128]}]}
-
-
-def kind_of(name: str) -> str | None:
-    return next((kind for word, kind in UNSUPPORTED.items() if word in name), None)
-
-
-def family(arch: str) -> str:
-    return arch if arch in TITLES else arch.split("_", 1)[0]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
-@cache
-def model_files(folder: Path, arch: str) -> list[Path]:
-    names = (arch, *ENCODERS.get(family(arch), ()))
-    return [samples.sparse_checkpoint(folder / f"{name}.safetensors", name) for name in names]
+# A word in a trainer's name, and the kind that all its modules are; the first that fits counts
+KINDS = (
+    ("dora", "DoRA"),
+    ("loha", "LoHa"),
+    ("lokr", "LoKr"),
+    ("glora", "GLoRA"),
+    ("boft", "BOFT"),
+    ("diag_oft", "Diag-OFT"),
+    ("ia3", "IA3"),
+    ("lora|locon|peft|diffsynth|xlabs|attn_procs|wan_fun", "LoRA"),
+)
 
 
 def write_lora(path: Path, name: str) -> Path:
@@ -100,98 +63,127 @@ def write_lora(path: Path, name: str) -> Path:
     return path
 
 
+@cache
+def layouts(arch: str) -> dict[str, tuple[KeyMap, list[Found]]]:
+    """The model with its text encoders: as its file holds it, in diffusers' naming, and as ComfyUI names it inside."""
+    manifest = manifests.checkpoint(arch)
+    held: dict[str, Shapes] = {"file": manifest.keys, "diffusers": manifest.diffusers_keys}
+    held["inside"] = manifests.target_shapes(arch) if arch in manifests.alias_archs() else {}
+    return {layout: _with_encoders(shapes) for layout, shapes in held.items() if shapes}
+
+
+def _with_encoders(shapes: Shapes) -> tuple[KeyMap, list[Found]]:
+    files = [(shapes, detect(shapes))]
+    held = {item.arch.id for item in files[0][1]}
+    wanted = {encoder for item in files[0][1] for encoder in item.arch.text_encoders} - held
+    for encoder in sorted(wanted):
+        keys = manifests.checkpoint(f"te_{encoder}").keys
+        files.append((keys, detect(keys)))
+    return KeyMap(*files), [item for _, found in files for item in found]
+
+
 @pytest.fixture(scope="module")
-def inspected(folder: Path) -> dict[str, Report]:
-    """Reports by the trainer file's name, each made once."""
-    return {}
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("loras") / "lora.safetensors"
 
 
-def report_of(name: str, folder: Path, inspected: dict[str, Report]) -> tuple[Report, LoraReport]:
-    if name not in inspected:
-        models = model_files(folder, manifests.trainer(name).arch)
-        inspected[name] = lora_core.inspect(write_lora(folder / "lora.safetensors", name), models)
-    (lora,) = inspected[name].loras
-    return inspected[name], lora
+def model_of(name: str) -> str:
+    arch = manifests.trainer(name).arch
+    return MODEL_OF.get(arch, arch)
 
 
-@pytest.mark.parametrize("name", manifests.trainers())
-def test_every_module_has_its_place_or_a_reason(name: str, folder: Path, inspected: dict[str, Report]) -> None:
-    report, lora = report_of(name, folder, inspected)
-    assert (lora.unmatched, lora.elsewhere) == ([], [])
-    assert lora.mismatched == MISMATCHED.get(name, [])
-    assert set(lora.unsupported) == ({kind_of(name)} if kind_of(name) else set())
-    without_place = len(lora.mismatched) + sum(map(len, lora.unsupported.values()))
-    assert lora.modules_matched == lora.modules_total - without_place
-    assert lora.modules_total > 70
-    assert report.warnings == (
-        [f"lora.safetensors: its modules are {kind_of(name)}, which this version can't apply."]
-        if lora.modules_matched == 0
-        else []
-    )
+def matched(lora: LoraFile, arch: str, layout: str = "file") -> LoraReport:
+    keymap, found = layouts(arch)[layout]
+    (report,) = match_stack([StackedLora(lora)], keymap, found, "ignore").reports
+    return report
 
 
-@pytest.mark.parametrize("name", manifests.trainers())
-def test_the_report_says_what_the_file_is(name: str, folder: Path, inspected: dict[str, Report]) -> None:
-    _, lora = report_of(name, folder, inspected)
-    kind = kind_of(name)
-    assert lora.dialect == next(dialect for start, dialect in DIALECTS if re.match(start, name))
-    assert lora.kinds == KINDS.get(name, [kind or "LoRA"])
-    if name in TEXT_ENCODERS_ONLY:
-        assert lora.arches == []  # judged by the diffusion model's modules
-    elif kind:  # by their names alone, which the U-Nets share
-        assert TITLES[family(manifests.trainer(name).arch)] in lora.arches
-    else:
-        assert lora.arches == [TITLES[family(manifests.trainer(name).arch)]]
+@pytest.mark.parametrize("name", TRAINERS)
+def test_every_module_has_its_place_in_every_layout(name: str, path: Path) -> None:
+    with LoraFile(write_lora(path, name)) as lora:
+        for layout in layouts(model_of(name)):
+            report = matched(lora, model_of(name), layout)
+            assert (report.unmatched, report.elsewhere, report.mismatched) == ([], [], []), layout
+            assert report.unsupported == {}
+            assert report.modules_matched == report.modules_total > 70
 
 
-@pytest.mark.parametrize("name", manifests.trainers())
-def test_every_alpha_is_read(name: str, folder: Path, inspected: dict[str, Report]) -> None:
-    _, lora = report_of(name, folder, inspected)
-    tensors = manifests.trainer(name).tensors
-    if kind_of(name) or "LoRA" not in lora.kinds:
-        assert lora.rank is None
-        return
-    assert lora.rank is not None
-    low, high = lora.rank
-    has_alphas = any(tensor.endswith(".alpha") for tensor in tensors)
-    expected = (ALPHA / high, ALPHA / low, "tensor", ALPHA) if has_alphas else (1.0, 1.0, "none", None)
-    assert tuple(lora.scale[field] for field in ("min", "max", "source", "alpha")) == expected
+@pytest.mark.parametrize("name", TRAINERS)
+def test_every_target_is_there_with_the_right_shape(name: str, path: Path) -> None:
+    with LoraFile(write_lora(path, name)) as lora:
+        for keymap, _ in layouts(model_of(name)).values():
+            shapes = {key: shape for component in keymap.components for key, shape in component.shapes.items()}
+            for spec in lora.adapters:
+                for target in keymap.find(spec.module, spec.param):
+                    rows = target.shape[0] if target.shape else 0
+                    assert (target.start or 0) + rows <= (shapes[target.key] or (0,))[1 if target.transposed else 0]
+                    assert spec.fits(target.adapter_shape)
 
 
-@pytest.mark.parametrize("name", manifests.trainers())
-def test_every_tensor_is_accounted_for_once(name: str, folder: Path) -> None:
-    with LoraFile(write_lora(folder / "lora.safetensors", name)) as lora:
-        used = [info.name for spec in lora.adapters for info in spec.parts.values()]
-        alphas = {f"{spec.module}.alpha" for spec in lora.adapters} & set(lora.file)
-        unsupported = {
-            key for key in lora.file if any(key.startswith(m + ".") for m in prefixes(key, lora.unsupported))
-        }
+@pytest.mark.parametrize("name", TRAINERS)
+def test_every_tensor_is_used_once_or_named_with_a_reason(name: str, path: Path) -> None:
+    with LoraFile(write_lora(path, name)) as lora:
+        used = [name for spec in lora.adapters if not spec.optional for name in spec.tensor_names()]
+        numbers = {f"{spec.module}{end}" for spec in lora.adapters for end in (".alpha", ".reshape_weight")}
         assert len(used) == len(set(used))
-        groups = (set(used), alphas, unsupported - set(lora.not_adapters), set(lora.not_adapters))
+        groups = (set(used), numbers & set(lora.file), set(lora.not_adapters))
         assert set.union(*groups) == set(lora.file)
         assert sum(map(len, groups)) == len(lora.file)
-        count, pattern = NOT_ADAPTERS.get(name, (0, ""))
-        assert len(lora.not_adapters) == count
-        assert all(re.fullmatch(pattern, key) for key in lora.not_adapters)
+        assert all(lora.not_adapters.values())  # what each of them is
+        named = r"bundle_emb\..*"
+        assert [tensor for tensor in lora.not_adapters if not re.fullmatch(named, tensor)] == []
 
 
-def prefixes(key: str, modules: dict[str, str]) -> list[str]:
-    """Those of `modules` that `key` may belong to: `key` cut at one of its dots."""
-    dots = [place for place, sign in enumerate(key) if sign == "."]
-    return [key[:place] for place in dots if key[:place] in modules]
+@pytest.mark.parametrize("name", TRAINERS)
+def test_the_file_alone_tells_what_it_is_for(name: str, path: Path) -> None:
+    keymap, found = layouts(model_of(name))["file"]
+    title = next(item.arch.title for item in found if item.arch.role == "diffusion")
+    with LoraFile(write_lora(path, name)) as lora:
+        targets = [target for spec in lora.adapters for target in keymap.find(spec.module, spec.param)]
+        titles = [arch.title for arch in lora.arches]
+        if not any(target.role == "diffusion" for target in targets):
+            assert titles == []
+        elif all(0 not in spec.delta_shape() and len(spec.delta_shape()) > 1 for spec in lora.adapters):
+            assert titles == [title]
+        else:  # the parts tell one side of the weight at most, and architectures share names
+            assert title in titles
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_the_report_says_how_the_file_is_written(name: str, path: Path) -> None:
+    with LoraFile(write_lora(path, name)) as lora:
+        report = matched(lora, model_of(name))
+    expected = next((dialect for start, dialect in DIALECTS if re.match(start, name)), report.dialect)
+    assert report.dialect == expected
+    assert report.dialect in {row.id for row in dialects.DIALECTS}
+    kind = next((kind for words, kind in KINDS if re.search(words, name.split("-", maxsplit=1)[0])), None)
+    assert kind is None or kind in report.kinds
+    tensors = manifests.trainer(name).tensors
+    if report.kinds == ["LoRA"]:
+        assert report.rank is not None
+        low, high = report.rank
+        has_alphas = any(tensor.endswith(".alpha") for tensor in tensors)
+        expected = (ALPHA / high, ALPHA / low, "tensor", ALPHA) if has_alphas else (1.0, 1.0, "none", None)
+        assert tuple(report.scale[field] for field in ("min", "max", "source", "alpha")) == expected
 
 
 def test_the_tables_name_files_that_are_there() -> None:
-    names = set(manifests.trainers())
-    assert {*KINDS, *TEXT_ENCODERS_ONLY, *NOT_ADAPTERS, *MISMATCHED} <= names
-    assert all(any(re.match(start, name) for name in names) for start, _ in DIALECTS)
+    assert all(any(re.match(start, name) for name in TRAINERS) for start, _ in DIALECTS)
+    assert all(any(re.search(words, name) for name in TRAINERS) for words, _ in KINDS)
 
 
-def test_a_row_fewer_would_be_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_dialect_row_is_needed_by_some_file() -> None:
+    """A row that no trainer's file and no alias of ComfyUI's begins with would be dead."""
+    names = [name for trainer in TRAINERS for name in manifests.trainer(trainer).tensors]
+    names += [name for table in manifests.alias_archs() for name in manifests.aliases(table)]
+    needed = {dialects.dialects_of(name)[0].prefix for name in names}
+    assert {row.prefix for row in dialects.DIALECTS} == needed
+
+
+def test_a_row_fewer_would_be_noticed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the rows of one dialect its files have no place."""
-    from lora_core import dialects
-
     rows = [row for row in dialects.DIALECTS if row.id != "simpletuner"]
     monkeypatch.setattr(dialects, "_LONGEST_FIRST", sorted(rows, key=lambda row: -len(row.prefix)))
-    _, lora = report_of("simpletuner_lycoris_lora-flux1_dev", folder, {})
-    assert (lora.dialect, lora.modules_matched, len(lora.unmatched)) == ("bare", 0, 342)
+    with LoraFile(write_lora(path, "simpletuner_lycoris_lora-flux1_dev")) as lora:
+        report = matched(lora, "flux1_dev")
+    assert (report.dialect, report.modules_matched, len(report.unmatched)) == ("bare", 0, 342)
