@@ -97,6 +97,8 @@ RENAMES = (
 )
 
 WIDTH = frozenset({3072})
+# the numbers of its blocks: HunyuanVideo, as wide and with the same names, has one more and two more
+DOUBLE, SINGLE = r"\d|1[0-8]", r"[12]?\d|3[0-7]"
 
 
 def marks(double: str, single: str) -> tuple[Mark, ...]:
@@ -151,11 +153,11 @@ FLUX1 = Arch(
     ),
     text_encoders={"clip_l": ("te1", "te"), "t5xxl": ("te3", "te2")},
     marks=(
-        *marks("1?\\d", "[12]?\\d|3[0-7]"),
-        Mark(r"double_blocks_1?\d_(img|txt)_mod_lin", WIDTH),
-        Mark(r"single_blocks_([12]?\d|3[0-7])_modulation_lin", WIDTH),
-        Mark(r"transformer_blocks_1?\d_norm1(_context)?_linear", WIDTH),
-        Mark(r"single_transformer_blocks_([12]?\d|3[0-7])_norm_linear", WIDTH),
+        *marks(DOUBLE, SINGLE),
+        Mark(rf"double_blocks_({DOUBLE})_(img|txt)_mod_lin$", WIDTH),
+        Mark(rf"single_blocks_({SINGLE})_modulation_lin$", WIDTH),
+        Mark(rf"transformer_blocks_({DOUBLE})_norm1(_context)?_linear", WIDTH),
+        Mark(rf"single_transformer_blocks_({SINGLE})_norm_linear", WIDTH),
         Mark(r"(double|single)_blocks_\d+_processor_"),
         Mark(r"context_embedder$", frozenset({4096})),
         Mark(r"(time_in|vector_in|guidance_in|time_text_embed_(text|guidance)_embedder)_", frozenset({256, 768, 3072})),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
-from .flux import FEED_FORWARD, MODULATION, SHARED, embedder, marks
+from .flux import DOUBLE, FEED_FORWARD, MODULATION, SHARED, SINGLE, embedder, marks
 
 _SINGLE = "single_transformer_blocks.0.proj_mlp.weight"
 
@@ -23,7 +23,7 @@ CHROMA = Arch(
         Rename("distilled_guidance_layer.layers.{i}.out_layer", "distilled_guidance_layer.layers.{i}.linear_2"),
     ),
     marks=(  # apart from the last, Flux.1 has these too: of some LoRAs nobody can tell which of the two they are for
-        *marks("1?\\d", "[12]?\\d|3[0-7]"),
+        *marks(DOUBLE, SINGLE),
         Mark(r"context_embedder$", frozenset({4096})),
         Mark(r"distilled_guidance_layer_"),
     ),

@@ -111,7 +111,8 @@ WAN21 = Arch(
     text_encoders={"umt5xxl": ("te", "te1")},
     marks=(
         Mark(r"(vace_)?blocks_\d+_(self_attn|cross_attn)_([qkvo]$|k_img|v_img|norm)"),
-        Mark(r"(vace_)?blocks_\d+_attn[12]_(to_|add_|norm)"),
+        Mark(r"(vace_)?blocks_\d+_attn[12]_(to_|add_)", frozenset({1536, 3072, 5120})),
+        Mark(r"(vace_)?blocks_\d+_attn[12]_norm"),
         Mark(r"(vace_)?blocks_\d+_ffn_(0|2|net)"),
         Mark(r"vace_blocks_\d+_(before|after)_proj"),
         Mark(r"face_adapter_(fuser_blocks_)?\d+_"),
