@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from .adapters import KINDS, Adapter
-from .adapterspec import AdapterSpec, SpecReader
+from .adapterspec import AdapterSpec
 from .arch.base import Arch
 from .detection import detect, guess_arches
 from .dialects import DIFFUSION
@@ -21,6 +21,7 @@ from .loraconfig import LoraConfigs, Scale, json_list
 from .options import Semantics
 from .parts import SplitName, split_names
 from .report import counted, some_names
+from .specreader import SpecReader
 from .tensorfile import TensorFile
 from .tensorheader import TensorInfo
 

@@ -44,7 +44,7 @@ LEVELS = (
         "resolve",
     ),
     ("params", "renames", "detection", "keymap", "outlines", "writing", "adapters", "linalg"),
-    ("loraconfig", "adapterspec", "lorafile", "checkpoint", "apply"),
+    ("loraconfig", "adapterspec", "specreader", "lorafile", "checkpoint", "apply"),
     ("matching", "steps", "rewrite", "rewriter"),
     ("merge", "extract", "resize", "combine", "convert", "inspect", "graph"),
     ("workflow", "demo"),
