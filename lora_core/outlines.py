@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from itertools import product
 from pathlib import Path
 
@@ -65,9 +65,7 @@ def compact(shapes: Shapes) -> dict[str, list[int]]:
         groups.setdefault((skeleton, shape), []).append(numbers)
     rows: dict[str, list[int]] = {}
     for (skeleton, shape), items in groups.items():
-        for place in range(len(items[0])):
-            items = _joined(items, place)
-        for numbers in items:
+        for numbers in reduce(_joined, range(len(items[0])), items):
             texts = iter([_text(sorted(several)) for several in numbers])
             rows[".".join(next(texts) if token == "#" else token for token in skeleton)] = list(shape)
     return rows

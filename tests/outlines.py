@@ -32,8 +32,10 @@ def own_layout(found: Found, keys: dict[str, Shape]) -> dict[str, Shape]:
 
 def diffusers_names(found: Found, shapes: Shapes, there: Shapes) -> frozenset[str]:
     """Return which names diffusers has, if the rename rows give names that it does not have."""
+    if not there:
+        return frozenset()
     component = KeyMap((shapes, [replace(found, prefix="", renamed=False)])).components[0]
-    names = {(name.module, name.param) for name in component.written_names("there")} if there else set()
+    names = {(name.module, name.param) for name in component.written_names("there")}
     used = {(module, param) for module, param in names if module in there or f"{module}.{param}" in there}
     return frozenset(module for module, _ in used) if used < names else frozenset()
 
