@@ -75,7 +75,6 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("simpletuner", "lycoris_", (DIFFUSION,), flat=True),
     Dialect("wan-fun", "lora_unet__", (DIFFUSION,), flat=True),
     Dialect("stable-cascade", "lora_prior_unet_", (DIFFUSION,), flat=True),
-    Dialect("stable-cascade", "lora_prior_te_", ("clip_g",), flat=True),
     Dialect("bare", "", (DIFFUSION, BASE)),
 )
 

@@ -53,8 +53,12 @@ _UPSAMPLER_BIAS = (r"diffusion_model\.output_blocks\.\d+\.2\.conv\.bias",)
 # (the biases in Animate's motion encoder have another number of axes in diffusers; its blur kernels are constants)
 ONLY_IN_OWN_LAYOUT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("sd15", "sd21", *SDXL), _UPSAMPLER_BIAS),
+    # the empty prompt, which diffusers encodes anew
+    **dict.fromkeys(("pixart_alpha", "pixart_sigma"), (r"diffusion_model\.y_embedder\.y_embedding",)),
+    "krea2": (r"diffusion_model\.blocks\.\d+\.mod\.lin",),  # a vector here, a table of six rows there
     "wan22_animate_14b": (r"diffusion_model\.motion_encoder\.enc\.net_app\.convs\..*\.(bias|kernel)",),
 }
 ONLY_IN_DIFFUSERS: dict[str, tuple[str, ...]] = {
+    "krea2": (r"transformer_blocks\.\d+\.scale_shift_table",),
     "wan22_animate_14b": (r"motion_encoder\..*\.act_fn\.bias",),
 }

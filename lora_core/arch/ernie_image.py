@@ -1,0 +1,21 @@
+"""ERNIE-Image: one stream of layers; the makers' names are diffusers' names, with split attention."""
+
+from __future__ import annotations
+
+from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+
+_ATTENTION = "layers.{i}.self_attention."
+
+ERNIE_IMAGE = Arch(
+    id="ernie_image",
+    title="ERNIE-Image",
+    signatures=(Signature(has=("layers.0.mlp.linear_fc2.weight", "layers.0.self_attention.to_q.weight")),),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=(  # diffusers after fuse_qkv_projections
+        Rename(tuple(f"{_ATTENTION}to_{part}" for part in "qkv"), f"{_ATTENTION}to_qkv", read_only=True),
+    ),
+    marks=(
+        Mark(r"layers_\d+_self_attention_to_([qkv]|qkv|out_0)$", frozenset({4096})),
+        Mark(r"layers_\d+_mlp_(gate_proj|up_proj|linear_fc2)$", frozenset({4096, 12288})),
+    ),
+)
