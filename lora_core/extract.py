@@ -16,11 +16,12 @@ from .keymap import Component, WrittenName
 from .lazytorch import torch
 from .linalg import low_rank
 from .options import EXTRACT
+from .outputs import check_target
 from .report import Report, Stopwatch, counted, described_file, some_names
 from .rounding import DTYPE_NAMES, round_to
 from .tensorfile import OnStep, byte_view, dtype_name
 from .tensorheader import DTYPES, element_count
-from .tensorwriter import PlannedTensor, TensorWriter, check_target
+from .tensorwriter import PlannedTensor, TensorWriter
 
 Dialect = Literal["kohya", "comfy"]
 
@@ -48,13 +49,13 @@ class _Pair:
     partners: Mapping[str, str]
 
     def is_comparable(self, key: str) -> bool:
-        info = self.before.file[key]
+        info = self.before.info(key)
         same = self.after.shapes.get(self.partners.get(key, "")) == info.shape
         return same and info.is_float and info.nbytes > 0
 
     def difference(self, key: str) -> torch.Tensor:
         """Return tuned − base in fp32."""
-        return self.after.file.tensor(self.partners[key]).float() - self.before.file.tensor(key).float()
+        return self.after.tensor(self.partners[key]).float() - self.before.tensor(key).float()
 
 
 def extract(
@@ -87,14 +88,14 @@ def extract(
     watch = Stopwatch(report)
     limits = _Limits(rank, energy, max_rank, conv_rank)
     with Checkpoint(base) as before, Checkpoint(tuned) as after:
-        inputs = (before.path, after.path)
+        inputs = (*before.paths, *after.paths)
         check_target(Path(out), overwrite, inputs)  # before minutes of work, not after
         pair = _check_pair(before, after, report)
         tensors = _extracted(pair, limits, dialect, getattr(torch, DTYPES[DTYPE_NAMES[dtype]][1]), report, on_step)
         if not tensors:
             raise LoraError(f"{after.name}: nothing to extract: every shared tensor equals the one in {before.name}.")
-        before.file.check_unchanged()
-        after.file.check_unchanged()
+        before.check_unchanged()
+        after.check_unchanged()
         metadata = _metadata(before, report)
         _write(Path(out), tensors, metadata, inputs, report, overwrite)
     return watch.stop()
@@ -109,15 +110,14 @@ def block_of(module: str) -> str:
 
 def _check_pair(before: Checkpoint, after: Checkpoint, report: Report) -> _Pair:
     """Fill in the report and return the pair, or raise OptionError if the files can't be compared."""
-    before.refuse_quantised()
-    after.refuse_quantised()
     if {item.arch.id for item in before.found}.isdisjoint(item.arch.id for item in after.found):
         raise OptionError(
             f"{after.name}: holds {after.title}, but the base {before.name} holds {before.title}; "
             "both must be of the same model."
         )
-    report.inputs = [described_file(before.path), described_file(after.path)]
+    report.inputs = [before.described(), after.described()]
     report.arch, report.title = before.arch, before.title
+    report.warnings += [*before.warnings, *after.warnings, *_noise(before, after)]
     partners = _partners(before, after)
     if not partners:
         raise OptionError(
@@ -136,6 +136,16 @@ def _check_pair(before: Checkpoint, after: Checkpoint, report: Report) -> _Pair:
         if names:
             report.warnings.append(f"{counted(names, 'tensor')} {what}: {some_names(names)}.")
     return _Pair(before, after, partners)
+
+
+def _noise(before: Checkpoint, after: Checkpoint) -> Iterator[str]:
+    for one, other in ((before, after), (after, before)):
+        if one.codings != other.codings:
+            for coding, count in sorted((one.codings - other.codings).items()):
+                yield (
+                    f"{one.name}: {count} weights are stored as {coding} and not so in {other.name}: "
+                    "the rounding of that format is part of the difference, and of the LoRA."
+                )
 
 
 def _partners(before: Checkpoint, after: Checkpoint) -> dict[str, str]:

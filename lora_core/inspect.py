@@ -9,7 +9,7 @@ from pathlib import Path
 from .arch.base import Shapes
 from .checkpoint import Checkpoint, describe
 from .detection import Found
-from .errors import WrongFileKindError
+from .errors import FileFormatError, WrongFileKindError
 from .keymap import KeyMap
 from .lorafile import LoraFile, trigger_words
 from .matching import StackedLora, describe_lora, match_stack
@@ -25,9 +25,8 @@ def inspect(file: str | os.PathLike[str], against: Iterable[str | os.PathLike[st
     report = Report("inspect")
     watch = Stopwatch(report)
     path = Path(file)
-    try:
-        lora = LoraFile(path)
-    except WrongFileKindError:
+    lora = _lora(path)
+    if lora is None:
         with Checkpoint(path) as checkpoint:
             _describe_checkpoint(checkpoint, report)
         return watch.stop()
@@ -45,8 +44,21 @@ def inspect(file: str | os.PathLike[str], against: Iterable[str | os.PathLike[st
     return watch.stop()
 
 
+def _lora(path: Path) -> LoraFile | None:
+    """Return the open LoRA, or None if `path` is something else."""
+    try:
+        return LoraFile(path)
+    except WrongFileKindError:
+        return None
+    except FileFormatError:
+        if path.is_dir():  # of a model: what is wrong with it is for Checkpoint to say
+            return None
+        raise
+
+
 def _describe_checkpoint(checkpoint: Checkpoint, report: Report) -> None:
-    report.inputs.append(described_file(checkpoint.path))
+    report.inputs.append(checkpoint.described())
+    report.warnings += checkpoint.warnings
     report.arch, report.title = checkpoint.arch, checkpoint.title
     held = 0
     for item, component in zip(checkpoint.found, checkpoint.keymap.components, strict=True):
@@ -56,13 +68,14 @@ def _describe_checkpoint(checkpoint: Checkpoint, report: Report) -> None:
     rest = len(checkpoint.shapes) - held
     if rest > 0:
         report.notes.append(f"{rest} other tensors (VAE, buffers)")
+    report.notes += checkpoint.notes()
 
 
 def _match(lora: LoraFile, against: list[str | os.PathLike[str]], report: Report) -> None:
     files: list[tuple[Shapes, list[Found]]] = []
     for path in against:
         with Checkpoint(path) as checkpoint:
-            report.inputs.append(described_file(checkpoint.path))
+            report.inputs.append(checkpoint.described())
             files.append((checkpoint.shapes, checkpoint.found))
     found = [item for _, items in files for item in items]
     match = match_stack([StackedLora(lora)], KeyMap(*files), found, "ignore")

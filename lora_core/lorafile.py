@@ -12,6 +12,7 @@ from pathlib import Path
 from .adapters import KINDS, Adapter
 from .adapterspec import AdapterSpec
 from .arch.base import Arch
+from .containers import open_tensors
 from .detection import detect, guess_arches
 from .dialects import DIFFUSION
 from .errors import FileFormatError, WrongFileKindError
@@ -22,7 +23,6 @@ from .options import Semantics
 from .parts import SplitName, split_names
 from .report import counted, some_names
 from .specreader import SpecReader
-from .tensorfile import TensorFile
 from .tensorheader import TensorInfo
 
 __all__ = ["AdapterSpec", "LoraFile", "Scale", "trigger_words"]
@@ -48,7 +48,7 @@ class LoraFile:
     def __init__(self, path: str | os.PathLike[str], semantics: Semantics = "paper") -> None:
         self.path = _file_of(Path(path))
         self.name = self.path.name if self.path == Path(path) else f"{Path(path).name}/{self.path.name}"
-        self.file = TensorFile(self.path)
+        self.file = open_tensors(self.path)
         self.not_adapters: dict[str, str] = {}  # tensor -> what it is
         self.unsupported: dict[str, str] = {}  # module -> its kind
         self.warnings: list[str] = []
@@ -163,7 +163,7 @@ class LoraFile:
 
 def trigger_words(path: str | os.PathLike[str]) -> list[str]:
     """Return the trigger words that a LoRA's own metadata names; none if it names none."""
-    with TensorFile(_file_of(Path(path))) as file:
+    with open_tensors(_file_of(Path(path))) as file:
         metadata = file.metadata
     words: list[str] = []
     for key in ("modelspec.trigger_phrase", "trained_words", "ss_trigger_words"):

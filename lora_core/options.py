@@ -13,6 +13,7 @@ from typing import Any, Literal
 from .errors import OptionError
 
 Semantics = Literal["paper", "comfyui"]
+MergeDtype = Literal["keep", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e4m3fn_scaled"]
 OptionType = Literal["FLOAT", "INT", "BOOLEAN", "COMBO", "STRING", "LORA_FILE", "MODEL_FILE", "ROWS"]
 SocketType = Literal["MODEL", "CLIP", "LORA_STACK", "STRING", "IMAGE"]
 
@@ -108,9 +109,10 @@ CHECKPOINT = Option("checkpoint", "MODEL_FILE", "The checkpoint, diffusion model
 MERGE_DTYPE = Option(
     "dtype",
     "COMBO",
-    "The number format of the written weights; keep leaves each tensor as it is in the input.",
+    "The number format of the written weights; keep leaves each tensor as it is in the input. "
+    "fp8_e4m3fn_scaled gives linear layers of the diffusion model a scale each, as ComfyUI does.",
     "keep",
-    choices=("keep", "fp32", "fp16", "bf16", "fp8_e4m3fn"),
+    choices=("keep", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e4m3fn_scaled"),
 )
 VERIFY = Option(
     "verify", "BOOLEAN", "Read the written file back and compare every byte before it gets its name.", False

@@ -1,10 +1,15 @@
-"""Number formats: what users call them, and the one rounding into them."""
+"""Number formats: what users call them, the one rounding into them, and how much of a change survives it."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 from .lazytorch import torch
 
 DTYPE_NAMES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16", "fp8_e4m3fn": "F8_E4M3"}  # user's name -> header's
+
+_PIECE = 2**22  # elements that are rounded stochastically at a time
 
 
 def round_to(value: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, int]:
@@ -18,3 +23,50 @@ def round_to(value: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, int
             return value.to(dtype), 0
     clamped = int((value.abs() > limit).sum())
     return (value.clamp(-limit, limit) if clamped else value).to(dtype), clamped
+
+
+def round_stochastically(value: torch.Tensor, dtype: torch.dtype, seed: int) -> torch.Tensor:
+    """Return fp32 `value` in an fp8 `dtype`: up or down at random, so that the mean is right; the seed decides.
+
+    What `dtype` holds exactly stays as it is; what is beyond its range is clamped.
+    """
+    generator = torch.Generator(device=value.device).manual_seed(seed)
+    result = torch.empty(value.shape, dtype=dtype, device=value.device)
+    flat, written = value.reshape(-1), result.view(-1)
+    for start in range(0, flat.numel(), _PIECE):
+        piece = flat[start : start + _PIECE]
+        written[start : start + _PIECE] = _stochastic(piece, dtype, generator).to(dtype)
+    return result
+
+
+def _stochastic(value: torch.Tensor, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    limits = torch.finfo(dtype)
+    lowest = round(math.log2(limits.smallest_normal)) + 1  # frexp's exponents are of mantissas from 0.5 to 1
+    exponent = torch.frexp(value).exponent.clamp_min_(lowest)
+    step = torch.ldexp(torch.full_like(value, limits.eps / 2), exponent)
+    # 16 bits of chance: with more, a sum could round up to the next whole number
+    chance = torch.rand(value.shape, generator=generator, device=value.device).mul_(65536).floor_().div_(65536)
+    return ((value / step).add_(chance).floor_() * step).clamp_(limits.min, limits.max)
+
+
+@dataclass(slots=True)
+class RealisedChange:
+    """How far the written weights' change is from the exact one, over all layers that were rounded coarsely."""
+
+    layers: int = 0
+    _error: float = 0.0
+    _change: float = 0.0
+
+    def add(
+        self, before: torch.Tensor, after: torch.Tensor, before_rounded: torch.Tensor, after_rounded: torch.Tensor
+    ) -> None:
+        """Count a layer: its values before and after, and both as the written format holds them."""
+        change = after - before.float()
+        self.layers += 1
+        self._error += float((after_rounded - before_rounded.float() - change).norm()) ** 2
+        self._change += float(change.norm()) ** 2
+
+    @property
+    def relative_error(self) -> float:
+        """‖written change − exact change‖ / ‖exact change‖."""
+        return math.sqrt(self._error / self._change) if self._change else 0.0

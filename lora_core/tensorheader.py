@@ -42,6 +42,18 @@ DTYPES: dict[str, tuple[int, str]] = {
 FLOAT_DTYPES = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
 
+class DuplicateKeyError(ValueError):
+    """A JSON object has a key twice, and readers would disagree on which counts."""
+
+
+def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object, as json's `object_pairs_hook`."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise DuplicateKeyError("a key appears twice")
+    return result
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """Where one tensor lies in a file."""
@@ -92,12 +104,6 @@ def refuse_other_formats(path: Path, head: bytes) -> None:
 
 
 def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise FileFormatError(f"{path.name}: broken header: a key appears twice.")
-        return result
-
     def no_constants(text: str) -> Any:
         raise FileFormatError(f"{path.name}: broken header: {text} is not a number.")
 
@@ -115,7 +121,7 @@ def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
             json.dumps(header, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise FileFormatError(f"{path.name}: broken header: a name is not text.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, DuplicateKeyError) as error:
         raise FileFormatError(f"{path.name}: broken header: {error}.") from error
     return header
 

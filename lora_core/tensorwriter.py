@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import shutil
 import stat
 import struct
-import sys
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +15,19 @@ from typing import Any
 
 from .errors import OutputError
 from .lazytorch import torch
-from .openfile import hashed_range, read_exactly
+from .openfile import hashed_range
+from .outputs import (
+    as_output_error,
+    check_target,
+    copy_bytes,
+    give_name,
+    reserve,
+    sync_directory,
+    temporary_name,
+    write_all,
+)
 from .tensorfile import TensorFile, byte_view, read_header
 from .tensorheader import DTYPES, MAX_HEADER_BYTES, TensorInfo, element_count
-
-COPY_BYTES = 64 * 2**20  # how much is copied between two looks at the cancel callback
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +67,14 @@ class TensorWriter:
         self._digests: dict[str, bytes] = {}
         self._copied: dict[str, TensorFile] = {}
         check_target(self.path, overwrite, inputs, self.size)
-        self._temporary = self.path.with_name(_temporary_name(self.path.name))
+        self._temporary = self.path.with_name(temporary_name(self.path.name))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with _as_output_error(self.path):
+        with as_output_error(self.path):
             self._fd = os.open(self._temporary, flags, 0o666)  # less the umask, as any new file
         try:
-            with _as_output_error(self.path):
-                _reserve(self._fd, self.size)
-                _write_all(self._fd, memoryview(header), 0)
+            with as_output_error(self.path):
+                reserve(self._fd, self.size)
+                write_all(self._fd, memoryview(header), 0)
         except BaseException:
             self.discard()
             raise
@@ -99,8 +103,8 @@ class TensorWriter:
         there, here = source[name], self._infos[name]
         if (there.dtype, there.shape) != (here.dtype, here.shape):
             raise OutputError(f"{self.path.name}: tensor {name!r} differs from the one to copy.")
-        with _as_output_error(self.path):
-            _copy_range(source, there.start, self._fd, here.start, here.nbytes, on_bytes)
+        with as_output_error(self.path):
+            copy_bytes(source.path, source.fileno(), there.start, self._fd, here.start, here.nbytes, on_bytes)
         self._copied[name] = source
         self._missing.discard(name)
 
@@ -108,15 +112,15 @@ class TensorWriter:
         """Check, flush to disk, and give the file its name. `verify` also reads every tensor back."""
         if self._missing:
             raise OutputError(f"{self.path.name}: {len(self._missing)} planned tensors were not written.")
-        with _as_output_error(self.path):
+        with as_output_error(self.path):
             os.fsync(self._fd)
             self._check_written(verify)
             if self.path.exists():
                 self._temporary.chmod(stat.S_IMODE(self.path.stat().st_mode))
             os.close(self._fd)
             self._fd = -1
-            _give_name(self._temporary, self.path, self._overwrite)
-            _sync_directory(self.path.parent)
+            give_name(self._temporary, self.path, self._overwrite)
+            sync_directory(self.path.parent)
 
     def discard(self) -> None:
         """Remove the temporary file, if it still is one."""
@@ -126,8 +130,8 @@ class TensorWriter:
         self._temporary.unlink(missing_ok=True)
 
     def _put_bytes(self, info: TensorInfo, data: memoryview) -> None:
-        with _as_output_error(self.path):
-            _write_all(self._fd, data, info.start)
+        with as_output_error(self.path):
+            write_all(self._fd, data, info.start)
         self._digests[info.name] = hashlib.sha256(data).digest()
 
     def _check_written(self, verify: bool) -> None:
@@ -172,119 +176,3 @@ def _layout(
         for tensor in plan
     }
     return infos, struct.pack("<Q", len(text)) + text
-
-
-def check_target(path: Path, overwrite: bool, inputs: Iterable[Path], size: int = 0) -> None:
-    """Raise OutputError if a file of `size` bytes can't be written to `path`, or must not."""
-    if path.suffix != ".safetensors":
-        raise OutputError(f"{path.name}: the output's name must end in .safetensors.")
-    folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{path.name}: the folder {folder} does not exist; create it first.")
-    if path.exists() or path.is_symlink():
-        for source in inputs:
-            if source.exists() and path.exists() and path.samefile(source):
-                raise OutputError(f"{path.name}: is also an input; choose another name for the output.")
-        if not overwrite:
-            raise OutputError(f"{path.name}: already exists; choose another name or allow overwriting.")
-        if not path.is_file() or path.is_symlink():
-            raise OutputError(f"{path.name}: is not a regular file and won't be replaced.")
-    free = shutil.disk_usage(folder).free
-    needed = size + size // 20 + 64 * 2**20
-    if free < needed:
-        raise OutputError(f"{path.name}: not enough disk space: needs {needed} bytes with reserve, {free} are free.")
-
-
-def _temporary_name(name: str) -> str:
-    start = name.encode("utf-8", "replace")[:180].decode("utf-8", "ignore")  # a name has at most 255 bytes
-    return f".{start}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
-
-
-class _as_output_error:  # noqa: N801  (reads as a phrase: `with _as_output_error(path)`)
-    """Turns an OSError of writing into an OutputError that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if isinstance(error, FileExistsError):
-            raise OutputError(f"{self._path.name}: already exists; another job wrote it meanwhile.") from error
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise OutputError(f"{self._path.name}: can't be written: {reason}; nothing was kept.") from error
-
-
-def _write_all(fd: int, data: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(data):
-        part = data[done : done + COPY_BYTES]
-        if hasattr(os, "pwrite"):
-            done += os.pwrite(fd, part, offset + done)
-        else:  # Windows has no positional write
-            os.lseek(fd, offset + done, os.SEEK_SET)
-            done += os.write(fd, part)
-
-
-def _copy_range(
-    source: TensorFile, start: int, fd: int, offset: int, length: int, on_bytes: Callable[[int], None] | None
-) -> None:
-    """Copy bytes file to file: inside the kernel where it can, through a bounded buffer otherwise."""
-    done, in_kernel = 0, hasattr(os, "copy_file_range")
-    while done < length:
-        count = min(COPY_BYTES, length - done)
-        if in_kernel:
-            try:
-                copied = os.copy_file_range(source.fileno(), fd, count, start + done, offset + done)
-            except OSError:  # another file system, or one that can't: the buffer always works
-                copied = 0
-            in_kernel = copied > 0
-        else:
-            copied = min(count, 8 * 2**20)
-            buffer = memoryview(bytearray(copied))
-            read_exactly(source.path, source.fileno(), buffer, start + done)
-            _write_all(fd, buffer, offset + done)
-        done += copied
-        if on_bytes and copied:
-            on_bytes(copied)
-
-
-def _reserve(fd: int, size: int) -> None:
-    """Take the space now where the file system can, so that a full disk is known before the work."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    try:
-        os.posix_fallocate(fd, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
-
-
-def _give_name(temporary: Path, path: Path, overwrite: bool) -> None:
-    if overwrite:
-        temporary.replace(path)
-        return
-    try:
-        path.hardlink_to(temporary)  # fails if the name was taken meanwhile, where replace would overwrite
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if path.exists():
-            raise FileExistsError(path) from None
-        temporary.replace(path)
-    else:
-        temporary.unlink()
-
-
-def _sync_directory(folder: Path) -> None:
-    if sys.platform == "win32":  # Windows can't open a folder to flush it
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError:  # some network file systems refuse; the rename itself has happened
-        pass
-    finally:
-        os.close(fd)

@@ -95,8 +95,7 @@ def embedding(good: Path, bad: Path) -> None:
 BAD_LORAS: dict[Callable[[Path, Path], None], str] = {
     missing: "bad.safetensors: no such file (",
     truncated: "bad.safetensors: truncated: has ",
-    other_type: "bad.safetensors: expected a safetensors file, found a zip or PyTorch .ckpt/.pt file; "
-    "convert it to safetensors first.",
+    other_type: "bad.safetensors: broken PyTorch file: File is not a zip file; download or copy it again.",
     is_checkpoint: "bad.safetensors: is a Flux.1 dev checkpoint, not a LoRA; "
     "give it as the base, or choose a LoRA file.",
     foreign: "bad.safetensors: this is an SDXL LoRA; the checkpoint is Flux.1 dev. "
@@ -135,7 +134,7 @@ BAD_BASES: dict[str, str] = {
     "truncated": "base.safetensors: truncated: has ",
     "lora": "base.safetensors: is a LoRA, not a checkpoint; give it with the LoRAs, and a checkpoint as the base.",
     "vae": "base.safetensors: none of the known architectures fits its ",
-    "quantised": "base.safetensors: is quantised with scales (",
+    "quantised": "base.safetensors: is quantised by bitsandbytes NF4 ('model.diffusion_model.double_blocks.0.img_attn",
 }
 
 
@@ -150,7 +149,8 @@ def test_bad_base(good: Path, tmp_path: Path, kind: str) -> None:
     elif kind == "vae":
         tiny.make_tiny("tae16", base)
     elif kind == "quantised":
-        scale = {"model.diffusion_model.double_blocks.0.img_attn.qkv.scale_weight": torch.ones(1)}
+        key = "model.diffusion_model.double_blocks.0.img_attn.qkv.weight.quant_state.bitsandbytes__nf4"
+        scale = {key: torch.ones(1)}
         changed(good / "flux.safetensors", base, lambda tensors: tensors.update(scale))
     with pytest.raises(lora_core.LoraError) as error:
         lora_core.merge(base, [good / "lora.safetensors"], out)

@@ -459,8 +459,9 @@ def test_a_quantised_model(pairs: dict[str, tuple[Path, Path]], tmp_path: Path) 
     tensors = samples.load(pairs["wan21"][0]) | {"blocks.0.self_attn.q.scale_weight": torch.ones(1)}
     tuned = samples.save(tmp_path / "tuned.safetensors", tensors)
     assert refused(UnknownArchError, pairs["wan21"][0], tuned, tmp_path) == (
-        "tuned.safetensors: is quantised with scales ('blocks.0.self_attn.q.scale_weight'), which this version can't "
-        "change; use the fp16, bf16 or plain fp8 version of the model."
+        "tuned.safetensors: 'blocks.0.self_attn.q.scale_weight' is the scale of a quantised weight, but "
+        "'blocks.0.self_attn.q.weight' holds F32, which is no format that this version can read; "
+        "use the fp16, bf16 or fp8 version of the model."
     )
 
 

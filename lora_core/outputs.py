@@ -1,0 +1,144 @@
+"""How bytes get onto the disk: checks beforehand, temporary names, whole writes, copies in the kernel, flushes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+
+from .errors import OutputError
+from .openfile import read_exactly
+
+COPY_BYTES = 64 * 2**20  # how much is copied between two looks at the cancel callback
+
+
+def check_target(path: Path, overwrite: bool, inputs: Iterable[Path], size: int = 0) -> None:
+    """Raise OutputError if a file of `size` bytes can't be written to `path`, or must not."""
+    if path.suffix != ".safetensors":
+        raise OutputError(f"{path.name}: the output's name must end in .safetensors.")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path.name}: the folder {folder} does not exist; create it first.")
+    if path.exists() or path.is_symlink():
+        for source in inputs:
+            if source.exists() and path.exists() and path.samefile(source):
+                raise OutputError(f"{path.name}: is also an input; choose another name for the output.")
+        if not overwrite:
+            raise OutputError(f"{path.name}: already exists; choose another name or allow overwriting.")
+        if not path.is_file() or path.is_symlink():
+            raise OutputError(f"{path.name}: is not a regular file and won't be replaced.")
+    needs_space(path, size)
+
+
+def needs_space(path: Path, size: int) -> None:
+    """Raise OutputError unless the disk has room for `size` bytes at `path`, and some to spare."""
+    free = shutil.disk_usage(path.parent).free
+    needed = size + size // 20 + 64 * 2**20
+    if free < needed:
+        raise OutputError(f"{path.name}: not enough disk space: needs {needed} bytes with reserve, {free} are free.")
+
+
+def temporary_name(name: str) -> str:
+    start = name.encode("utf-8", "replace")[:180].decode("utf-8", "ignore")  # a name has at most 255 bytes
+    return f".{start}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
+
+
+class as_output_error:  # noqa: N801  (reads as a phrase: `with as_output_error(path)`)
+    """Turns an OSError of writing into an OutputError that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if isinstance(error, FileExistsError):
+            raise OutputError(f"{self._path.name}: already exists; another job wrote it meanwhile.") from error
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise OutputError(f"{self._path.name}: can't be written: {reason}; nothing was kept.") from error
+
+
+def write_all(fd: int, data: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(data):
+        part = data[done : done + COPY_BYTES]
+        if hasattr(os, "pwrite"):
+            done += os.pwrite(fd, part, offset + done)
+        else:  # Windows has no positional write
+            os.lseek(fd, offset + done, os.SEEK_SET)
+            done += os.write(fd, part)
+
+
+def copy_bytes(
+    source: Path,
+    source_fd: int,
+    start: int,
+    fd: int,
+    offset: int,
+    length: int,
+    on_bytes: Callable[[int], None] | None,
+) -> None:
+    """Copy bytes file to file: inside the kernel where it can, through a bounded buffer otherwise."""
+    done, in_kernel = 0, hasattr(os, "copy_file_range")
+    while done < length:
+        count = min(COPY_BYTES, length - done)
+        if in_kernel:
+            try:
+                copied = os.copy_file_range(source_fd, fd, count, start + done, offset + done)
+            except OSError:  # another file system, or one that can't: the buffer always works
+                copied = 0
+            in_kernel = copied > 0
+        else:
+            copied = min(count, 8 * 2**20)
+            buffer = memoryview(bytearray(copied))
+            read_exactly(source, source_fd, buffer, start + done)
+            write_all(fd, buffer, offset + done)
+        done += copied
+        if on_bytes and copied:
+            on_bytes(copied)
+
+
+def reserve(fd: int, size: int) -> None:
+    """Take the space now where the file system can, so that a full disk is known before the work."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+
+
+def give_name(temporary: Path, path: Path, overwrite: bool) -> None:
+    if overwrite:
+        temporary.replace(path)
+        return
+    try:
+        path.hardlink_to(temporary)  # fails if the name was taken meanwhile, where replace would overwrite
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(path) from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
+def sync_directory(folder: Path) -> None:
+    if sys.platform == "win32":  # Windows can't open a folder to flush it
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError:  # some network file systems refuse; the rename itself has happened
+        pass
+    finally:
+        os.close(fd)
