@@ -1,0 +1,62 @@
+"""ACE-Step and ACE-Step 1.5: music."""
+
+from __future__ import annotations
+
+from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+
+_LAYER = "layers.{i}."
+
+ACE_STEP = Arch(
+    id="ace_step",
+    title="ACE-Step",
+    signatures=(Signature(has=("genre_embedder.weight", "transformer_blocks.0.cross_attn.add_k_proj.weight")),),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=(
+        # what fuse_qkv_projections makes of its attention, which is diffusers'
+        Rename(
+            tuple(f"transformer_blocks.{{i}}.attn.to_{part}" for part in "qkv"), "transformer_blocks.{i}.attn.to_qkv"
+        ),
+    ),
+    marks=(
+        Mark(r"transformer_blocks_\d+_attn_to_", frozenset({2560})),
+        Mark(r"transformer_blocks_\d+_cross_attn_(to|add)_", frozenset({2560})),
+        Mark(r"transformer_blocks_\d+_ff_(inverted|depth|point)_conv"),
+        Mark(r"lyric_(encoder|proj|embs)|(speaker|genre)_embedder"),
+    ),
+)
+
+_PARTS = (
+    ("q_proj", "to_q"),
+    ("k_proj", "to_k"),
+    ("v_proj", "to_v"),
+    ("o_proj", "to_out.0"),
+    ("q_norm", "norm_q"),
+    ("k_norm", "norm_k"),
+)
+_SUBTREES = ("layers", "time_embed", "time_embed_r", "proj_in", "proj_out")
+
+ACE_STEP_15 = Arch(
+    id="ace_step_1.5",
+    title="ACE-Step 1.5",
+    signatures=(Signature(has=("decoder.layers.0.cross_attn.q_proj.weight", "decoder.time_embed_r.time_proj.weight")),),
+    others=(Signature(has=("layers.0.cross_attn.to_q.weight", "time_embed_r.time_proj.weight")),),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=(
+        # trainers and diffusers hold the decoder alone
+        *(Rename(f"decoder.{subtree}.{{rest}}", f"{subtree}.{{rest}}") for subtree in _SUBTREES),
+        *(Rename(f"decoder.{name}", name) for name in ("condition_embedder", "norm_out", "scale_shift_table")),
+        *(
+            Rename(f"{_LAYER}{attention}.{here}", f"{_LAYER}{attention}.{there}")
+            for attention in ("self_attn", "cross_attn")
+            for here, there in _PARTS
+        ),
+        Rename("proj_in.1", "proj_in_conv"),
+        Rename("proj_out.1", "proj_out_conv"),
+    ),
+    marks=(
+        Mark(r"(decoder_)?layers_\d+_(self|cross)_attn_([qkvo]_proj|to_)"),
+        Mark(r"(decoder_)?layers_\d+_mlp_(gate|up|down)_proj", frozenset({2048, 6144})),
+    ),
+)
+
+ACE_STEPS = (ACE_STEP, ACE_STEP_15)

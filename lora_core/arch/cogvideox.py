@@ -1,0 +1,61 @@
+"""CogVideoX: ComfyUI's names and diffusers' name the same modules one for one."""
+
+from __future__ import annotations
+
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+
+_HERE, _THERE = "blocks.{i}.", "transformer_blocks.{i}."
+_PARTS = (
+    ("q", "attn1.to_q"),
+    ("k", "attn1.to_k"),
+    ("v", "attn1.to_v"),
+    ("attn_out", "attn1.to_out.0"),
+    ("norm_q", "attn1.norm_q"),
+    ("norm_k", "attn1.norm_k"),
+    ("norm1.{rest}", "norm1.{rest}"),
+    ("norm2.{rest}", "norm2.{rest}"),
+    ("ff_proj", "ff.net.0.proj"),
+    ("ff_out", "ff.net.2"),
+)
+
+RENAMES = (
+    *(Rename(f"{_HERE}{here}", f"{_THERE}{there}") for here, there in _PARTS),
+    # diffusers after fuse_qkv_projections
+    Rename((f"{_HERE}q", f"{_HERE}k", f"{_HERE}v"), f"{_THERE}attn1.to_qkv"),
+    Rename("time_embedding_linear_1", "time_embedding.linear_1"),
+    Rename("time_embedding_linear_2", "time_embedding.linear_2"),
+    Rename("ofs_embedding_linear_1", "ofs_embedding.linear_1"),
+    Rename("ofs_embedding_linear_2", "ofs_embedding.linear_2"),
+)
+
+_WIDTHS = (1920, 3072)
+
+COGVIDEOX = Arch(
+    id="cogvideox",
+    title="CogVideoX",
+    signatures=(
+        Signature(has=("blocks.0.norm1.linear.weight", "blocks.0.attn_out.weight", "patch_embed.text_proj.weight")),
+    ),
+    others=(
+        Signature(
+            has=(
+                "transformer_blocks.0.norm1.linear.weight",
+                "transformer_blocks.0.attn1.to_q.weight",
+                "patch_embed.text_proj.weight",
+            )
+        ),
+    ),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=RENAMES,
+    editions=(
+        Edition("cogvideox_2b", "CogVideoX 2B", Signature(shapes={"norm_final.weight": (1920,)})),
+        Edition("cogvideox_5b", "CogVideoX 5B", Signature(shapes={"norm_final.weight": (3072,)})),
+    ),
+    marks=(
+        Mark(r"blocks_\d+_(q|k|v|attn_out|ff_proj|ff_out)$", frozenset((*_WIDTHS, 7680, 12288))),
+        # Mochi has the same names and widths in diffusers, and six blocks more
+        Mark(r"transformer_blocks_(\d|[123]\d|4[01])_attn1_to_", frozenset(_WIDTHS)),
+        Mark(r"transformer_blocks_(\d|[123]\d|4[01])_ff_net_", frozenset((*_WIDTHS, 7680, 12288))),
+        Mark(r"(transformer_)?blocks_\d+_norm[12]_linear", frozenset({512})),
+    ),
+)

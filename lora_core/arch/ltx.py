@@ -1,0 +1,88 @@
+"""LTX-Video and LTX-2, which adds sound: the makers' names and diffusers' differ outside of the attention."""
+
+from __future__ import annotations
+
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+
+_BLOCK = "transformer_blocks.{i}."
+
+
+def _attention(name: str, cross: bool) -> tuple[Rename, ...]:
+    here = f"{_BLOCK}{name}."
+    fused = ("to_k", "to_v") if cross else ("to_q", "to_k", "to_v")
+    return (
+        Rename(f"{here}q_norm", f"{here}norm_q"),
+        Rename(f"{here}k_norm", f"{here}norm_k"),
+        # diffusers after fuse_qkv_projections
+        Rename(tuple(here + part for part in fused), here + ("to_kv" if cross else "to_qkv")),
+    )
+
+
+_VIDEO = (
+    *_attention("attn1", cross=False),
+    *_attention("attn2", cross=True),
+    Rename("patchify_proj", "proj_in"),
+    Rename("adaln_single.{rest}", "time_embed.{rest}"),
+)
+_SOUND = (
+    *_attention("audio_attn1", cross=False),
+    *(
+        row
+        for name in ("audio_attn2", "audio_to_video_attn", "video_to_audio_attn")
+        for row in _attention(name, cross=True)
+    ),
+    Rename(f"{_BLOCK}scale_shift_table_a2v_ca_audio", f"{_BLOCK}audio_a2v_cross_attn_scale_shift_table"),
+    Rename(f"{_BLOCK}scale_shift_table_a2v_ca_video", f"{_BLOCK}video_a2v_cross_attn_scale_shift_table"),
+    Rename("audio_patchify_proj", "audio_proj_in"),
+    Rename("audio_adaln_single.{rest}", "audio_time_embed.{rest}"),
+    Rename("av_ca_video_scale_shift_adaln_single.{rest}", "av_cross_attn_video_scale_shift.{rest}"),
+    Rename("av_ca_audio_scale_shift_adaln_single.{rest}", "av_cross_attn_audio_scale_shift.{rest}"),
+    Rename("av_ca_a2v_gate_adaln_single.{rest}", "av_cross_attn_video_a2v_gate.{rest}"),
+    Rename("av_ca_v2a_gate_adaln_single.{rest}", "av_cross_attn_audio_v2a_gate.{rest}"),
+    Rename("prompt_adaln_single.{rest}", "prompt_adaln.{rest}"),
+    Rename("audio_prompt_adaln_single.{rest}", "audio_prompt_adaln.{rest}"),
+)
+
+_SOUND_HERE, _SOUND_THERE = "audio_adaln_single.linear.weight", "audio_time_embed.linear.weight"
+_HERE = ("patchify_proj.weight", "adaln_single.linear.weight", "transformer_blocks.0.attn1.q_norm.weight")
+_THERE = ("proj_in.weight", "time_embed.linear.weight", "transformer_blocks.0.attn1.norm_q.weight")
+
+
+def _video_marks(*widths: int) -> tuple[Mark, ...]:
+    return (
+        Mark(r"transformer_blocks_\d+_attn[12]_to_", frozenset(widths)),
+        Mark(r"transformer_blocks_\d+_ff_net_", frozenset((*widths, *(4 * width for width in widths)))),
+    )
+
+
+LTXV = Arch(
+    id="ltxv",
+    title="LTX-Video",
+    signatures=(Signature(has=_HERE, lacks=(_SOUND_HERE,)),),
+    others=(Signature(has=_THERE, lacks=(_SOUND_THERE,)),),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=_VIDEO,
+    editions=(
+        Edition("ltxv_2b", "LTX-Video 2B", Signature(shapes={"patchify_proj.weight": (2048,)})),
+        Edition("ltxv_13b", "LTX-Video 13B", Signature(shapes={"patchify_proj.weight": (4096,)})),
+    ),
+    # a LoRA of the attention alone may be of either 4096 wide model
+    marks=(*_video_marks(2048, 4096), Mark(r"caption_projection_linear_1", frozenset({4096}))),
+)
+
+LTX2 = Arch(
+    id="ltx2",
+    title="LTX-2",
+    signatures=(Signature(has=(*_HERE, _SOUND_HERE)),),
+    others=(Signature(has=(*_THERE, _SOUND_THERE)),),
+    prefixes=DIFFUSION_PREFIXES,
+    renames=(*_VIDEO, *_SOUND),
+    editions=(Edition("ltx2_19b", "LTX-2 19B", Signature(lacks=("prompt_adaln_single.linear.weight",))),),
+    marks=(
+        *_video_marks(4096),
+        Mark(r"(audio_)?caption_projection_linear_1", frozenset({3840})),
+        Mark(r"transformer_blocks_\d+_audio_(attn[12]|ff|to_video_attn)_"),
+        Mark(r"transformer_blocks_\d+_video_to_audio_attn_"),
+        Mark(r"av_(ca|cross_attn)_"),
+    ),
+)
