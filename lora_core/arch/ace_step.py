@@ -17,6 +17,7 @@ ACE_STEP = Arch(
             tuple(f"transformer_blocks.{{i}}.attn.to_{part}" for part in "qkv"), "transformer_blocks.{i}.attn.to_qkv"
         ),
     ),
+    text_encoders={"umt5base": ("te", "te1")},
     marks=(
         Mark(r"transformer_blocks_\d+_attn_to_", frozenset({2560})),
         Mark(r"transformer_blocks_\d+_cross_attn_(to|add)_", frozenset({2560})),
@@ -53,6 +54,7 @@ ACE_STEP_15 = Arch(
         Rename("proj_in.1", "proj_in_conv"),
         Rename("proj_out.1", "proj_out_conv"),
     ),
+    text_encoders={"qwen3_06b_ace_step_1.5_2b": ("te", "te1"), "qwen3_2b": ()},
     marks=(
         Mark(r"(decoder_)?layers_\d+_(self|cross)_attn_([qkvo]_proj|to_)"),
         Mark(r"(decoder_)?layers_\d+_mlp_(gate|up|down)_proj", frozenset({2048, 6144})),

@@ -47,6 +47,7 @@ AURAFLOW = Arch(
     others=(Signature(has=("joint_transformer_blocks.0.attn.add_q_proj.weight", "time_step_proj.linear_1.weight")),),
     prefixes=("model.", *DIFFUSION_PREFIXES),
     renames=RENAMES,
+    text_encoders={"pile_t5xl": ("te1", "te")},
     marks=(
         Mark(r"double_layers_\d+_(attn_w[12][qkvo]|mlp[XC]_c_|mod[XC]_1)"),
         Mark(r"single_layers_\d+_(attn_w1[qkvo]|mlp_c_|modCX_1)"),

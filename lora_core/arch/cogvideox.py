@@ -51,6 +51,7 @@ COGVIDEOX = Arch(
         Edition("cogvideox_2b", "CogVideoX 2B", Signature(shapes={"norm_final.weight": (1920,)})),
         Edition("cogvideox_5b", "CogVideoX 5B", Signature(shapes={"norm_final.weight": (3072,)})),
     ),
+    text_encoders={"t5xxl": ("te1", "te")},
     marks=(
         Mark(r"blocks_\d+_(q|k|v|attn_out|ff_proj|ff_out)$", frozenset((*_WIDTHS, 7680, 12288))),
         # Mochi has the same names and widths in diffusers, and six blocks more

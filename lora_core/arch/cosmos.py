@@ -73,6 +73,7 @@ COSMOS_PREDICT2 = Arch(
             for size, title, width in _SIZES
         ),
     ),
+    text_encoders={"t5xxl_cosmos_predict2": ("te1", "te"), "qwen3_06b": ("te", "te1")},
     marks=(
         Mark(r"blocks_\d+_(self|cross)_attn_(q|k|v|output)_proj$"),
         Mark(r"blocks_\d+_mlp_layer[12]$"),

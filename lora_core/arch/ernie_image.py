@@ -14,6 +14,7 @@ ERNIE_IMAGE = Arch(
     renames=(  # diffusers after fuse_qkv_projections
         Rename(tuple(f"{_ATTENTION}to_{part}" for part in "qkv"), f"{_ATTENTION}to_qkv", read_only=True),
     ),
+    text_encoders={"ministral3_3b": ("te", "te1")},
     marks=(
         Mark(r"layers_\d+_self_attention_to_([qkv]|qkv|out_0)$", frozenset({4096})),
         Mark(r"layers_\d+_mlp_(gate_proj|up_proj|linear_fc2)$", frozenset({4096, 12288})),

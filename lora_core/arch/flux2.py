@@ -49,6 +49,7 @@ FLUX2 = Arch(
         _size("flux2_klein_9b", "Flux.2 Klein 9B", 4096),
         _size("flux2_klein_4b", "Flux.2 Klein 4B", 3072),
     ),
+    text_encoders={"mistral3_24b": ("te", "te1"), "qwen3_4b": ("te", "te1"), "qwen3_8b": ("te", "te1")},
     marks=(
         Mark(r"double_blocks_[0-7]_(img|txt)_(attn_(qkv|proj)|mlp_0)$", _WIDTHS),
         Mark(r"double_blocks_[0-7]_(img|txt)_mlp_2$", frozenset({9216, 12288, 18432})),

@@ -22,6 +22,7 @@ CHROMA = Arch(
         Rename("distilled_guidance_layer.layers.{i}.in_layer", "distilled_guidance_layer.layers.{i}.linear_1"),
         Rename("distilled_guidance_layer.layers.{i}.out_layer", "distilled_guidance_layer.layers.{i}.linear_2"),
     ),
+    text_encoders={"t5xxl": ("te1", "te", "te3")},
     marks=(  # apart from the last, Flux.1 has these too: of some LoRAs nobody can tell which of the two they are for
         *marks(DOUBLE, SINGLE),
         Mark(r"context_embedder$", frozenset({4096})),
@@ -54,6 +55,7 @@ LONGCAT_IMAGE = Arch(
         *embedder("time_in", "time_embed.timestep_embedder"),
         *embedder("time_in", "time_text_embed.timestep_embedder", read_only=True),  # as Flux.1 has it
     ),
+    text_encoders={"qwen25_7b": ("te", "te1")},
     marks=(  # Flux.1 has all but the last two
         *marks("\\d", "1?\\d"),
         Mark(r"double_blocks_\d_(img|txt)_mod_lin", frozenset({3072})),

@@ -24,5 +24,6 @@ HIDREAM_I1 = Arch(
     ),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
+    text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",), "t5xxl": ("te3",), "llama_hidream_i1": ("te4",)},
     marks=(Mark(r"(double|single)_stream_blocks_\d+_block_"),),
 )

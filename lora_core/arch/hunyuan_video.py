@@ -155,6 +155,7 @@ HUNYUAN_VIDEO = Arch(
         Edition("hunyuan_video_i2v", "HunyuanVideo I2V", Signature(shapes={"img_in.proj.weight": (None, 33)})),
         Edition("hunyuan_video", "HunyuanVideo", Signature()),
     ),
+    text_encoders={"clip_l": ("te1", "te", "te2"), "llama": ("te1", "te")},
     marks=_marks(3072),
 )
 
@@ -165,6 +166,7 @@ HUNYUAN_VIDEO_15 = Arch(
     others=(*_makers(_KIND), _diffusers("cond_type_embed.weight")),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
+    text_encoders={"qwen25_7b": ("te1", "te"), "byt5_small": ("te2",)},
     marks=_marks(2048),
 )
 
@@ -175,6 +177,7 @@ HUNYUAN_IMAGE_21 = Arch(
     others=(*_makers(lacks=(_VECTOR, _KIND)), _diffusers("time_guidance_embed.timestep_embedder.linear_1.weight")),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
+    text_encoders={"qwen25_7b": ("te1", "te"), "byt5_small": ("te2",)},
     marks=_marks(3584),
 )
 

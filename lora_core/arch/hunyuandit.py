@@ -54,6 +54,7 @@ HUNYUANDIT = Arch(
         Edition("hunyuandit_1.0", "HunyuanDiT 1.0", Signature(shapes={"extra_embedder.0.weight": (None, 3968)})),
         Edition("hunyuandit_1.2", "HunyuanDiT 1.2", Signature()),
     ),
+    text_encoders={"hydit_clip": ("te1", "te"), "mt5xl": ("te2",)},
     marks=(
         Mark(r"blocks_\d+_attn1_(Wqkv|out_proj)$"),
         Mark(r"blocks_\d+_attn2_(q_proj|kv_proj|out_proj)$"),

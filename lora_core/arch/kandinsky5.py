@@ -26,6 +26,7 @@ KANDINSKY5 = Arch(
         _edition("kandinsky5_lite_image", "Kandinsky 5 Image Lite", 2560),
         _edition("kandinsky5_pro_video", "Kandinsky 5 Video Pro", 4096),
     ),
+    text_encoders={"clip_l": ("te1", "te", "te2"), "qwen25_7b": ("te1", "te")},
     marks=(
         Mark(r"(visual|text)_transformer_blocks_\d+_(self_attention|cross_attention|feed_forward|\w+_modulation)_"),
     ),

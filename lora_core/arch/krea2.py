@@ -66,6 +66,7 @@ KREA2 = Arch(
     others=(Signature(has=("text_fusion.projector.weight", "transformer_blocks.0.attn.to_gate.weight")),),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
+    text_encoders={"qwen3vl_4b": ("te", "te1")},
     marks=(
         Mark(r"blocks_[12]?\d_(attn_(w[qkvo]|gate)|mlp_(gate|up))$", frozenset({6144})),
         Mark(r"blocks_[12]?\d_mlp_down$", frozenset({16384})),

@@ -67,6 +67,7 @@ LTXV = Arch(
         Edition("ltxv_13b", "LTX-Video 13B", Signature(shapes={"patchify_proj.weight": (4096,)})),
     ),
     # a LoRA of the attention alone may be of either 4096 wide model
+    text_encoders={"t5xxl": ("te1", "te")},
     marks=(*_video_marks(2048, 4096), Mark(r"caption_projection_linear_1", frozenset({4096}))),
 )
 
@@ -78,6 +79,7 @@ LTX2 = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=(*_VIDEO, *_SOUND),
     editions=(Edition("ltx2_19b", "LTX-2 19B", Signature(lacks=("prompt_adaln_single.linear.weight",))),),
+    text_encoders={"gemma3_12b": ("te", "te1")},
     marks=(
         *_video_marks(4096),
         Mark(r"(audio_)?caption_projection_linear_1", frozenset({3840})),

@@ -70,6 +70,7 @@ LUMINA2 = Arch(
     ),
     prefixes=DIFFUSION_PREFIXES,
     renames=LUMINA2_RENAMES,
+    text_encoders={"gemma2_2b": ("te", "te1")},
     marks=(
         Mark(_BLOCK + r"attention_(qkv|out)$", frozenset({2304})),
         Mark(_BLOCK + r"attn_to_(q|k|v|qkv|out_0)$", frozenset({2304})),
@@ -92,6 +93,7 @@ Z_IMAGE = Arch(
     ),
     prefixes=DIFFUSION_PREFIXES,
     renames=Z_IMAGE_RENAMES,
+    text_encoders={"qwen3_4b": ("te", "te1")},
     marks=(
         Mark(_BLOCK + r"attention_(qkv|out|to_q|to_k|to_v|to_qkv|to_out_0)$", frozenset({3840})),
         Mark(_BLOCK + r"feed_forward_w[123]$", frozenset({3840, 10240})),

@@ -42,6 +42,7 @@ MOCHI = Arch(
     others=(Signature(has=("time_embed.caption_proj.weight", "transformer_blocks.0.attn1.add_q_proj.weight")),),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
+    text_encoders={"t5xxl": ("te1", "te")},
     marks=(
         Mark(r"blocks_\d+_(attn_(qkv|proj)|mlp|mod)_[xy]"),
         Mark(r"transformer_blocks_\d+_attn1_(to|add)_", frozenset({1536, 3072})),

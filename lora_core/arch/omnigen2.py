@@ -28,6 +28,7 @@ OMNIGEN2 = Arch(
     ),
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
+    text_encoders={"qwen25_3b": ("te", "te1")},
     marks=(
         Mark(r"ref_image_(refiner_\d+|patch_embedder)"),
         Mark(_BLOCK + r"attn_to_(q|k|v|qkv|out_0)$", frozenset({2520})),

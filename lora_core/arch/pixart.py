@@ -47,6 +47,7 @@ PIXART = Arch(
         Edition("pixart_alpha", "PixArt Alpha", Signature(has=("ar_embedder.mlp.0.weight",))),
         Edition("pixart_sigma", "PixArt Sigma", Signature()),
     ),
+    text_encoders={"t5xxl": ("te1", "te")},
     marks=(
         Mark(r"blocks_\d+_attn_(qkv|proj)$", frozenset({1152})),
         Mark(r"blocks_\d+_cross_attn_(q_linear|kv_linear|proj)$", frozenset({1152})),

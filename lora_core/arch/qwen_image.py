@@ -20,6 +20,7 @@ QWEN_IMAGE = Arch(
         Rename(tuple(f"{_ATTENTION}to_{part}" for part in "qkv"), f"{_ATTENTION}to_qkv", read_only=True),
         Rename(tuple(f"{_ATTENTION}add_{part}_proj" for part in "qkv"), f"{_ATTENTION}to_added_qkv", read_only=True),
     ),
+    text_encoders={"qwen25_7b": ("te", "te1")},
     marks=(
         Mark(
             r"transformer_blocks_[0-5]?\d_attn_(to_([qkv]|qkv|added_qkv|out_0|add_out)|add_[qkv]_proj)$",

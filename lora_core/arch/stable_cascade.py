@@ -38,6 +38,7 @@ STABLE_CASCADE_C = Arch(
     others=_C_SPLIT,
     prefixes=DIFFUSION_PREFIXES,
     renames=_ATTENTION,
+    text_encoders={"clip_g": ("prior_te", "te", "te1")},
     marks=(
         Mark(f"{_BLOCK}(attention|kv_mapper|channelwise)_", frozenset({1536, 2048, 3072, 4096, 6144, 8192})),
         Mark(f"{_BLOCK}mapper_crp"),
@@ -53,6 +54,7 @@ STABLE_CASCADE_B = Arch(
     others=_B_SPLIT,
     prefixes=DIFFUSION_PREFIXES,
     renames=(*_ATTENTION, Rename("clip_mapper", "clip_txt_pooled_mapper", read_only=True)),
+    text_encoders={"clip_g": ("prior_te", "te", "te1")},
     marks=(
         Mark(
             f"{_BLOCK}(attention|kv_mapper|channelwise)_",
