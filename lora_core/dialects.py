@@ -75,6 +75,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("simpletuner", "lycoris_", (DIFFUSION,), flat=True),
     Dialect("wan-fun", "lora_unet__", (DIFFUSION,), flat=True),
     Dialect("stable-cascade", "lora_prior_unet_", (DIFFUSION,), flat=True),
+    Dialect("diffusers", "prior_unet.", (DIFFUSION,)),  # Stable Cascade
     Dialect("bare", "", (DIFFUSION, BASE)),
 )
 

@@ -80,12 +80,23 @@ class Component:
         self._add_names()
 
     def find(self, name: str, flat: bool, param: str) -> tuple[Target, ...]:
-        """Return the targets of `name`, dialect prefix removed; none if there is no such module or parameter."""
+        """Return the targets of `name`, dialect prefix removed; none if there is no such module or parameter.
+
+        What is a parameter of a module in one layout may be a bare parameter of another name in the other.
+        """
+        found = self._find(name, flat, param)
+        if not found and param != "weight":
+            return self._find(f"{name}{'_' if flat else '.'}{param}", flat, "weight")
+        if not found and not flat:
+            module, _, last = name.rpartition(".")
+            return self._find(module, flat, last)
+        return found
+
+    def _find(self, name: str, flat: bool, param: str) -> tuple[Target, ...]:
         places = (self._flat if flat else self._dotted).get(name, ())
         pieces = [self._on(place, param) for place in places]
         if not pieces or not all(pieces):
-            # what is a parameter of a module in one layout may have another name in this one
-            return () if param == "weight" else self.find(f"{name}{'_' if flat else '.'}{param}", flat, "weight")
+            return ()
         if len(pieces) == 1:
             return pieces[0]
         heights = [targets[0].adapter_shape[0] for targets in pieces]

@@ -42,8 +42,19 @@ FAULTS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # A table of text encoders -> the model that it goes with, where its name does not say it
 MODEL_OF = {
+    "te_ace_step_1.5_2b": "ace_step_1.5",
+    "te_cogvideox": "cogvideox_5b",
+    "te_cosmos_predict2": "cosmos_predict2_2b",
     "te_flux1": "flux1_dev",
+    "te_hunyuandit": "hunyuandit_1.2",
+    "te_kandinsky5": "kandinsky5_pro_video",
+    "te_ltx2": "ltx2_19b",
+    "te_ltx2_gemma3_only": "ltx2_19b",
+    "te_ltxv": "ltxv_2b",
+    "te_pixart": "pixart_sigma",
     "te_sd3": "sd35_large",
+    "te_sd3_no_t5": "sd3_medium",
+    "te_stable_cascade": "stable_cascade_c",
     "te_wan": "wan21_t2v_14b",
 }
 
@@ -55,6 +66,9 @@ ONLY_IN_OWN_LAYOUT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("sd15", "sd21", *SDXL), _UPSAMPLER_BIAS),
     # the empty prompt, which diffusers encodes anew
     **dict.fromkeys(("pixart_alpha", "pixart_sigma"), (r"diffusion_model\.y_embedder\.y_embedding",)),
+    # diffusers keeps these in models of their own
+    "ltx2_19b": (r"(diffusion_model\.|lora_unet_)?(audio|video)_embeddings_connector[._].*",),
+    "ace_step_1.5": (r"(diffusion_model\.|lora_unet_)(null_condition_emb|(encoder|(de)?tokenizer)[._].*)",),
     "krea2": (r"diffusion_model\.blocks\.\d+\.mod\.lin",),  # a vector here, a table of six rows there
     "wan22_animate_14b": (r"diffusion_model\.motion_encoder\.enc\.net_app\.convs\..*\.(bias|kernel)",),
 }

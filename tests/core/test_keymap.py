@@ -248,6 +248,7 @@ MADE_UP = Arch(
         Rename("layers.{i}.mix", ("blocks.{i}.attn.q", "blocks.{i}.attn.kv"), sizes=(1, 2)),
         Rename("blocks.{i}.attn.kv", ("blocks.{i}.attn.k", "blocks.{i}.attn.v")),  # a piece of a piece
         Rename("layers.{i}.out", "blocks.{i}.attn.out.0"),
+        Rename("layers.{i}.bend", "blocks.{i}.bend_table"),
         Rename("head", "proj_out", swap_halves=True),
         Rename("side", "proj_side", transposed=True),
         Rename(("layers.{i}.gate", "layers.{i}.up"), "layers.{i}.gate_up"),  # the other way round: fused there
@@ -257,6 +258,7 @@ MADE_UP_SHAPES = {
     "net.layers.0.mix.weight": (12, 4),
     "net.layers.0.mix.bias": (12,),
     "net.layers.0.out.weight": (4, 4),
+    "net.layers.0.bend": (2, 4),
     "net.layers.13.mix.weight": (12, 4),
     "net.head.weight": (6, 4),
     "net.side.weight": (3, 5),
@@ -272,6 +274,7 @@ MADE_UP_SPLIT = {  # the same model in the other layout
     "blocks.0.attn.k.bias": (4,),
     "blocks.0.attn.v.bias": (4,),
     "blocks.0.attn.out.0.weight": (4, 4),
+    "blocks.0.bend_table": (2, 4),
     "proj_out.weight": (6, 4),
     "proj_side.weight": (5, 3),
     "table": (2, 4),
@@ -293,6 +296,8 @@ def keymap() -> KeyMap:
         ("transformer.blocks.0.attn.kv", "bias", Target("net.layers.0.mix.bias", (8,), start=4)),
         ("transformer.blocks.0.attn.k", "weight", Target("net.layers.0.mix.weight", (4, 4), start=4)),
         ("transformer.blocks.0.attn.v", "bias", Target("net.layers.0.mix.bias", (4,), start=8)),
+        ("transformer.blocks.0.attn.v.bias", "weight", Target("net.layers.0.mix.bias", (4,), start=8)),
+        ("diffusion_model.layers.0", "bend", Target("net.layers.0.bend", (2, 4))),
         ("lycoris_blocks_13_attn_q", "weight", Target("net.layers.13.mix.weight", (4, 4), start=0)),
         ("blocks.0.attn.out.0", "weight", Target("net.layers.0.out.weight", (4, 4))),
         ("transformer.proj_out", "weight", Target("net.head.weight", (6, 4), swap_halves=True)),
@@ -347,6 +352,12 @@ def test_a_name_that_fuses_modules_addresses_each_of_them(keymap: KeyMap) -> Non
 def test_a_file_in_the_other_layout_takes_names_of_both(name: str, expected: list[Target]) -> None:
     keymap = KeyMap((MADE_UP_SPLIT, [Found(MADE_UP, None, "", renamed=True)]))
     assert keymap.find(name) == tuple(expected)
+
+
+def test_a_parameter_of_a_module_may_have_another_name_there() -> None:
+    keymap = KeyMap((MADE_UP_SPLIT, [Found(MADE_UP, None, "", renamed=True)]))
+    for name, param in (("layers.0", "bend"), ("lora_unet_layers_0", "bend"), ("blocks.0.bend_table", "weight")):
+        assert keymap.find(name, param) == (Target("blocks.0.bend_table", (2, 4)),)
 
 
 def test_a_module_of_which_a_piece_is_missing_has_no_place() -> None:
