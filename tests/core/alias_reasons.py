@@ -17,11 +17,15 @@ LACKS: dict[str, tuple[str, tuple[str, ...]]] = {
         r"(.*[._])?transformer_blocks[._]\d+[._](proj_out|ff(_context)?[._]net[._](0[._]proj|2))",
         FLUX2,
     ),
-    "a name of Stable Cascade's text encoder": (r"lora_prior_te_.*", ("te_sd3", "te_sdxl")),
-    "the same, and the number that SDXL's second text encoder has": (
-        r"lora_prior_te_.*|lora_te2_text_projection",
-        ("te_sdxl_refiner",),
+    "a name of Stable Cascade's text encoder": (
+        r"lora_prior_te_.*",
+        ("te_hidream_i1", "te_sd3", "te_sd3_no_t5", "te_sdxl", "te_sdxl_refiner"),
     ),
+    "the number of SDXL's second text encoder, for one that stands alone": (
+        r"lora_te2_text_projection",
+        ("te_sdxl_refiner", "te_stable_cascade"),
+    ),
+    "a projection of ComfyUI's, beside the text encoder": (r"text_encoders\.text_embedding_projection", ("te_ltx2",)),
     "a name of SD 2.1-unclip, generated for every U-Net; these call it add_embedding": (
         r"(.*[._])?class_embedding[._]linear_[12]",
         SDXL,
