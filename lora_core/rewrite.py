@@ -118,6 +118,8 @@ class _Planner:
 
     def _layer(self, layer: CodedLayer, file: TensorFile | None) -> Step:
         changed = layer.weight in self._changed
+        if changed and self._changed[layer.weight] != self._tensors[layer.weight].shape:
+            return self._values(self._tensors[layer.weight], layer.format)
         if self._dtype == SCALED and layer.format == SCALED_FORMAT:
             return renamed(self._raw, layer, self._config, changed=changed)
         if self._dtype == "keep" and file and not changed:

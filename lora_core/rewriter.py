@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .apply import apply_stack
+from .arch.base import Shape
 from .checkpoint import Checkpoint, OpenPart
 from .errors import OptionError
 from .folderwriter import FolderWriter, other_files
@@ -50,7 +51,11 @@ class Rewriter:
             )
         matrices = self._matrices()
         for part in self.checkpoint.parts:
-            shapes = {name: info.shape for name, info in part.tensors.items() if part.key(name) in self.changes}
+            shapes = {
+                name: _shape_after(info.shape, self.changes[part.key(name)])
+                for name, info in part.tensors.items()
+                if part.key(name) in self.changes
+            }
             self.plans += [(part, plan) for plan in plan_files(part.tensors, self.dtype, shapes, matrices)]
         self._total = sum(plan.nbytes for _, plan in self.plans)
 
@@ -182,6 +187,11 @@ class Rewriter:
         self._done += nbytes
         if self.on_step:
             self.on_step(self._done, self._total)
+
+
+def _shape_after(shape: Shape, placed: list[PlacedSpec]) -> Shape:
+    """Return a weight's shape after its adapters: a control LoRA pads its first layer."""
+    return next((item.spec.new_shape for item in reversed(placed) if item.spec.new_shape), shape)
 
 
 def _below(part: OpenPart) -> tuple[str, ...]:
