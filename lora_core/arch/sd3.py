@@ -15,6 +15,10 @@ RENAMES = (
     _qkv("x_block.attn", "attn.to_q", "attn.to_k", "attn.to_v"),
     _qkv("x_block.attn2", "attn2.to_q", "attn2.to_k", "attn2.to_v"),
     _qkv("context_block.attn", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
+    # diffusers after fuse_qkv_projections
+    Rename(f"{_HERE}x_block.attn.qkv", f"{_THERE}attn.to_qkv", read_only=True),
+    Rename(f"{_HERE}x_block.attn2.qkv", f"{_THERE}attn2.to_qkv", read_only=True),
+    Rename(f"{_HERE}context_block.attn.qkv", f"{_THERE}attn.to_added_qkv", read_only=True),
     Rename(f"{_HERE}x_block.attn.proj", f"{_THERE}attn.to_out.0"),
     Rename(f"{_HERE}x_block.attn2.proj", f"{_THERE}attn2.to_out.0"),
     Rename(f"{_HERE}context_block.attn.proj", f"{_THERE}attn.to_add_out"),
@@ -65,6 +69,9 @@ SD3 = Arch(
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",), "t5xxl": ("te3",)},
     marks=(
         Mark(r"joint_blocks_\d+_(x|context)_block_"),
-        Mark(r"transformer_blocks_\d+_(attn|attn2|norm1|norm1_context|ff|ff_context)_", frozenset({1536, 2432})),
+        Mark(
+            r"transformer_blocks_([12]?\d|3[0-7])_(attn|attn2|norm1|norm1_context|ff|ff_context)_",
+            frozenset({1536, 2432}),
+        ),
     ),
 )

@@ -23,15 +23,18 @@ def _resnet(here: str, there: str) -> tuple[Rename, ...]:
 
 
 def _transformer(here: str, there: str) -> tuple[Rename, ...]:
-    return tuple(Rename(f"{here}.{part}", f"{there}.{part}") for part in _TRANSFORMER) + tuple(
+    own, other = f"{here}.transformer_blocks.{{i}}.", f"{there}.transformer_blocks.{{i}}."
+    return (
+        *(Rename(f"{here}.{part}", f"{there}.{part}") for part in _TRANSFORMER),
         # the attention processors of diffusers 0.12 to 0.20
-        Rename(
-            f"{here}.transformer_blocks.{{i}}.attn{n}.{part}",
-            f"{there}.transformer_blocks.{{i}}.attn{n}.processor.{other}",
-            read_only=True,
-        )
-        for n in (1, 2)
-        for part, other in (("to_q", "to_q"), ("to_k", "to_k"), ("to_v", "to_v"), ("to_out.0", "to_out"))
+        *(
+            Rename(f"{own}attn{n}.{part}", f"{other}attn{n}.processor.{processor}", read_only=True)
+            for n in (1, 2)
+            for part, processor in (("to_q", "to_q"), ("to_k", "to_k"), ("to_v", "to_v"), ("to_out.0", "to_out"))
+        ),
+        # diffusers after fuse_qkv_projections
+        Rename(tuple(f"{own}attn1.to_{part}" for part in "qkv"), f"{other}attn1.to_qkv", read_only=True),
+        Rename(tuple(f"{own}attn2.to_{part}" for part in "kv"), f"{other}attn2.to_kv", read_only=True),
     )
 
 
@@ -69,7 +72,22 @@ ENDS = (
 RENAMES = (*unet_renames(levels=4), *ENDS)
 
 _ONE_CLIP = ("te", "te1")
-_ATTENTION = r"(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)_.*attn2_(processor_)?to_[kv]$"
+# where cross attention is, in both naming styles
+_SD_PLACES = (
+    r"(down_blocks_[012]|up_blocks_[123])_attentions_\d|mid_block_attentions_0"
+    r"|(input_blocks_[124578]|output_blocks_([3-9]|1[01])|middle_block)_1"
+)
+_REFINER_PLACES = (
+    r"(down_blocks|up_blocks)_[12]_attentions_\d|mid_block_attentions_0"
+    r"|(input_blocks_[4578]|output_blocks_[3-8]|middle_block)_1"
+)
+_SDXL_PLACES = (  # those that KOALA lacks; a file of SDXL has more of them than KOALA's marks count
+    r"down_blocks_\d_attentions_1|up_blocks_\d_attentions_2|(input_blocks_[478]|output_blocks_[45])_1"
+)
+
+
+def _cross_attention(places: str, blocks: str, width: int) -> Mark:
+    return Mark(rf"({places})_transformer_blocks_{blocks}_attn2_(processor_)?to_[kv]$", frozenset({width}))
 
 
 def _deepest(number: int) -> str:
@@ -94,7 +112,7 @@ SD15 = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     text_encoders={"clip_l": _ONE_CLIP},
-    marks=(Mark(_ATTENTION, frozenset({768})),),
+    marks=(_cross_attention(_SD_PLACES, "0", 768),),
     kohya_names="there",
 )
 
@@ -112,7 +130,7 @@ SD21 = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     text_encoders={"clip_h": _ONE_CLIP},
-    marks=(Mark(_ATTENTION, frozenset({1024})),),
+    marks=(_cross_attention(_SD_PLACES, "0", 1024),),
     kohya_names="there",
 )
 
@@ -141,13 +159,7 @@ SDXL = Arch(
         Edition("ssd1b", "SSD-1B", Signature(has=(_deepest(3),), lacks=(_deepest(4),))),
     ),
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",)},
-    marks=(
-        # modules that KOALA lacks; more of them than KOALA's marks count in a file of SDXL
-        Mark(
-            r"(down_blocks_\d_attentions_1|up_blocks_\d_attentions_2)_.*attn2_(processor_)?to_[kv]$", frozenset({2048})
-        ),
-        Mark(r"(input_blocks_[478]|output_blocks_[45])_1_.*attn2_to_[kv]$", frozenset({2048})),
-    ),
+    marks=(_cross_attention(_SDXL_PLACES, r"\d", 2048), _cross_attention(r"\w+?", "[6-9]", 2048)),
     kohya_names="here",
 )
 
@@ -167,7 +179,7 @@ SDXL_REFINER = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     text_encoders={"clip_g": _ONE_CLIP},
-    marks=(Mark(_ATTENTION, frozenset({1280})),),
+    marks=(_cross_attention(_REFINER_PLACES, "[0-3]", 1280),),
     kohya_names="here",
 )
 
