@@ -46,7 +46,8 @@ MOCHI = Arch(
     marks=(
         Mark(r"blocks_\d+_(attn_(qkv|proj)|mlp|mod)_[xy]"),
         Mark(r"transformer_blocks_\d+_attn1_(to|add)_", frozenset({1536, 3072})),
-        Mark(r"transformer_blocks_\d+_(ff|ff_context)_net_", frozenset({1536, 3072, 4096, 8192})),
+        Mark(r"transformer_blocks_\d+_ff_net_", frozenset({3072, 8192})),
+        Mark(r"transformer_blocks_\d+_ff_context_net_", frozenset({1536, 4096})),
         Mark(r"transformer_blocks_\d+_norm1(_context)?_linear", frozenset({3072})),
     ),
 )

@@ -12,6 +12,7 @@ def _attention(blocks: str) -> tuple[Rename, ...]:
     return (
         Rename(f"{here}attn.in_proj", tuple(f"{here}attn.{part}" for part in _SPLIT)),
         Rename(f"{here}attn.in_proj", tuple(here + part for part in _SPLIT), read_only=True),
+        Rename(f"{here}attn.in_proj", f"{here}to_qkv", read_only=True),  # diffusers after fuse_qkv_projections
         Rename(f"{here}attn.out_proj", f"{here}to_out.0", read_only=True),
     )
 
