@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .arch import ARCHES, DIFFUSION_ARCHES
@@ -28,6 +28,11 @@ class Found:
     @property
     def title(self) -> str:
         return self.edition.title if self.edition else self.arch.title
+
+    @property
+    def text_encoders(self) -> Mapping[str, tuple[str, ...]]:
+        own = self.edition.text_encoders if self.edition else None
+        return self.arch.text_encoders if own is None else own
 
 
 def detect(shapes: Shapes) -> list[Found]:
@@ -64,7 +69,7 @@ def _fit(arch: Arch, shapes: Shapes, prefix: str) -> Found | None:
     if any(signature.fits(shapes, prefix) for signature in arch.signatures):
         return Found(arch, _edition(arch, shapes, prefix), prefix)
     if any(signature.fits(shapes, prefix) for signature in arch.others):
-        own = _own_shapes(arch, shapes, prefix) if arch.editions else {}
+        own = own_shapes(arch, shapes, prefix) if arch.editions else {}
         return Found(arch, _edition(arch, own, ""), prefix, renamed=True)
     return None
 
@@ -73,7 +78,7 @@ def _edition(arch: Arch, shapes: Shapes, prefix: str) -> Edition | None:
     return next((edition for edition in arch.editions if edition.where.fits(shapes, prefix)), None)
 
 
-def _own_shapes(arch: Arch, shapes: Shapes, prefix: str) -> dict[str, Shape]:
+def own_shapes(arch: Arch, shapes: Shapes, prefix: str) -> dict[str, Shape]:
     """Return {key: shape} as the architecture's own layout would have them."""
     engine = renames_of(arch)
     own: dict[str, Shape] = {}

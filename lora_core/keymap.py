@@ -19,6 +19,9 @@ from .lazytorch import torch
 from .params import params_of
 from .renames import Place, renames_of
 
+# Which text encoders go with which model, of all that are known
+_FAMILIES = [one.text_encoders for family in ARCHES for one in (family, *family.editions) if one.text_encoders]
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -220,7 +223,7 @@ class KeyMap:
         `more` has names that somebody else vouches for (the host of a loaded model), used where none of ours fits.
         """
         self._more = more or {}
-        models = [item.arch for _, found in files for item in found]
+        models = [item for _, found in files for item in found]
         self.components = [
             Component(item, shapes, _roles(item.arch, models)) for shapes, found in files for item in found
         ]
@@ -268,13 +271,13 @@ def split_dialect(name: str) -> tuple[Dialect, str]:
     return dialect, name[len(dialect.prefix) :]
 
 
-def _roles(arch: Arch, models: Sequence[Arch]) -> tuple[str, ...]:
+def _roles(arch: Arch, models: Sequence[Found]) -> tuple[str, ...]:
     """Return what dialects may call `arch`, its usual number first: it depends on the models beside it."""
     if arch.role == "diffusion":
         return (DIFFUSION,)
-    families = [model for model in models if model.role == "diffusion"] or ARCHES
-    numbers = (number for family in families for number in family.text_encoders.get(arch.id, ()))
-    return (*dict.fromkeys(numbers), arch.id, *((BASE,) if len(models) == 1 else ()))
+    families = [item.text_encoders for item in models if item.arch.role == "diffusion"] or _FAMILIES
+    numbers = (number for encoders in families for number in encoders.get(arch.id, ()))
+    return (*dict.fromkeys(numbers), *((BASE,) if len(models) == 1 else ()), arch.id)
 
 
 def _as_model(targets: tuple[Target, ...]) -> tuple[Target, ...]:

@@ -14,7 +14,7 @@ from .arch.base import Arch, NameStyle
 from .arch.koala import KOALA
 from .arch.stable_cascade import STABLE_CASCADE
 from .arch.unet import UNETS
-from .dialects import DIALECTS, DIFFUSION, Dialect
+from .dialects import BASE, DIALECTS, DIFFUSION, Dialect
 from .keymap import Component, WrittenName
 from .parts import PARTS
 
@@ -55,6 +55,7 @@ WRITINGS: dict[WrittenDialect, Writing] = {
 }
 
 _UNET_IDS = frozenset(arch.id for arch in (*UNETS, KOALA))  # diffusers calls the diffusion model of others transformer
+_ALONE = next(row.prefix for row in DIALECTS if BASE in row.roles and row.prefix)
 _SPLIT_IDS = frozenset(arch.id for arch in STABLE_CASCADE)  # ComfyUI splits their fused attention when it loads them
 
 
@@ -90,7 +91,8 @@ def prefix_of(component: Component, writing: Writing) -> str:
     if component.arch.role == "diffusion":
         wanted = ("unet." if component.arch.id in _UNET_IDS else "transformer.") if writing.id == "diffusers" else ""
         return next(row.prefix for row in rows if DIFFUSION in row.roles and row.prefix.startswith(wanted))
-    return next((row.prefix for row in _encoder_rows(component, writing, rows)), f"{component.arch.id}.")
+    own = (row.prefix for row in _encoder_rows(component, writing, rows))
+    return next(own, _ALONE)  # no trainer counts it, and ComfyUI does not name it: it is a language model of its own
 
 
 def _encoder_rows(component: Component, writing: Writing, rows: Iterable[Dialect]) -> list[Dialect]:
@@ -130,7 +132,7 @@ def _named(component: Component, writing: Writing, names: Iterable[WrittenName])
 
 def _has_flat_name(component: Component, name: WrittenName) -> bool:
     """Tell whether trainers that write flat names, and ComfyUI, have one for this module."""
-    if not name.module.startswith(component.arch.kohya_modules):
+    if BASE in component.roles[:1] or not name.module.startswith(component.arch.kohya_modules):
         return False
     module, _, param = name.target.key.rpartition(".")
     weight = component.shapes.get(f"{module}.weight")

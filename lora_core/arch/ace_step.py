@@ -54,7 +54,7 @@ ACE_STEP_15 = Arch(
         Rename("proj_in.1", "proj_in_conv"),
         Rename("proj_out.1", "proj_out_conv"),
     ),
-    text_encoders={"qwen3_06b_ace_step_1.5_2b": ("te", "te1"), "qwen3_2b": ()},
+    text_encoders={"qwen3_06b_ace_step_1.5_2b": ("te", "te1"), "qwen3_2b": ("te2",)},
     marks=(
         Mark(r"(decoder_)?layers_\d+_(self|cross)_attn_([qkvo]_proj|to_)"),
         Mark(r"(decoder_)?layers_\d+_mlp_(gate|up|down)_proj", frozenset({2048, 6144})),

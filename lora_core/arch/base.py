@@ -56,6 +56,7 @@ class Edition:
     id: str
     title: str
     where: Signature
+    text_encoders: Mapping[str, tuple[str, ...]] | None = None  # where they are others than the architecture's
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,12 @@ COSMOS_PREDICT2 = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     editions=(
-        Edition("anima", "Anima", Signature(has=("llm_adapter.blocks.0.cross_attn.q_proj.weight",))),
+        Edition(
+            "anima",
+            "Anima",
+            Signature(has=("llm_adapter.blocks.0.cross_attn.q_proj.weight",)),
+            text_encoders={"qwen3_06b": ("te", "te1")},
+        ),
         *(
             Edition(
                 f"cosmos_predict2_{size}",
@@ -73,7 +78,7 @@ COSMOS_PREDICT2 = Arch(
             for size, title, width in _SIZES
         ),
     ),
-    text_encoders={"t5xxl_cosmos_predict2": ("te1", "te"), "qwen3_06b": ("te", "te1")},
+    text_encoders={"t5xxl_cosmos_predict2": ("te1", "te")},
     marks=(
         Mark(r"blocks_\d+_(self|cross)_attn_(q|k|v|output)_proj$"),
         Mark(r"blocks_\d+_mlp_layer[12]$"),

@@ -33,8 +33,8 @@ RENAMES = (
 )
 
 
-def _size(name: str, title: str, width: int) -> Edition:
-    return Edition(name, title, Signature(shapes={"img_in.weight": (width,)}))
+def _size(name: str, title: str, width: int, encoder: str) -> Edition:
+    return Edition(name, title, Signature(shapes={"img_in.weight": (width,)}), {encoder: ("te", "te1")})
 
 
 FLUX2 = Arch(
@@ -45,11 +45,10 @@ FLUX2 = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     editions=(
-        _size("flux2_dev", "Flux.2 dev", 6144),
-        _size("flux2_klein_9b", "Flux.2 Klein 9B", 4096),
-        _size("flux2_klein_4b", "Flux.2 Klein 4B", 3072),
+        _size("flux2_dev", "Flux.2 dev", 6144, "mistral3_24b"),
+        _size("flux2_klein_9b", "Flux.2 Klein 9B", 4096, "qwen3_8b"),
+        _size("flux2_klein_4b", "Flux.2 Klein 4B", 3072, "qwen3_4b"),
     ),
-    text_encoders={"mistral3_24b": ("te", "te1"), "qwen3_4b": ("te", "te1"), "qwen3_8b": ("te", "te1")},
     marks=(
         Mark(r"double_blocks_[0-7]_(img|txt)_(attn_(qkv|proj)|mlp_0)$", _WIDTHS),
         Mark(r"double_blocks_[0-7]_(img|txt)_mlp_2$", frozenset({9216, 12288, 18432})),

@@ -75,7 +75,7 @@ def layouts(arch: str) -> dict[str, tuple[KeyMap, list[Found]]]:
 def _with_encoders(shapes: Shapes) -> tuple[KeyMap, list[Found]]:
     files = [(shapes, detect(shapes))]
     held = {item.arch.id for item in files[0][1]}
-    wanted = {encoder for item in files[0][1] for encoder in item.arch.text_encoders} - held
+    wanted = {encoder for item in files[0][1] for encoder in item.text_encoders} - held
     for encoder in sorted(wanted):
         keys = manifests.checkpoint(f"te_{encoder}").keys
         files.append((keys, detect(keys)))

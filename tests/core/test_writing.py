@@ -19,7 +19,7 @@ MODELS = {found.id: found for arch in DIFFUSION_ARCHES for found in outlines_of(
 def keymap(name: str) -> KeyMap:
     """Return the names of a model with the text encoders that belong to it."""
     model = MODELS[name]
-    found = [model, *(encoder for name in model.arch.text_encoders for encoder in outlined(name)[:1])]
+    found = [model, *(encoder for name in model.text_encoders for encoder in outlined(name)[:1])]
     return KeyMap(*((read_outline(item.id).shapes, [item]) for item in found))
 
 
