@@ -63,8 +63,8 @@ class LoHa(ScaledAdapter):
         return replace(self, w1_a=rows[0], w2_a=rows[1])
 
     def comfyui_fails(self) -> bool:
-        """ComfyUI multiplies with torch.mm, which takes no convolution's factors."""
-        return self.t1 is None and self.w1_a.dim() > 2
+        """ComfyUI multiplies matrices, no convolution's factors, and takes cores of two-dimensional kernels alone."""
+        return self.w1_a.dim() > 2 if self.t1 is None else self.t1.dim() != 4
 
 
 def product(a: torch.Tensor, b: torch.Tensor, core: torch.Tensor | None) -> torch.Tensor:

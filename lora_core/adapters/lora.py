@@ -66,6 +66,10 @@ class LoRA(ScaledAdapter):
     def cut(self, start: int, length: int, total: int) -> LoRA:
         return replace(self, up=self.up[start : start + length])
 
+    def comfyui_fails(self) -> bool:
+        """ComfyUI takes a core of two-dimensional kernels alone."""
+        return self.mid is not None and self.mid.dim() != 4
+
     def _flat_down(self) -> torch.Tensor:
         """Return down as (r, in·kernel), a Tucker core folded in: Σⱼ mid[r, j, k] · down[j, in]."""
         down = self.down.float().flatten(1)

@@ -81,7 +81,7 @@ def nan_alpha(good: Path, bad: Path) -> None:
 
 
 def unknown_kind(good: Path, bad: Path) -> None:
-    save(bad, {f"{MODULE}.lokr_w1": torch.ones(2, 2), f"{MODULE}.lokr_w2": torch.ones(192, 64)})
+    save(bad, {f"{MODULE}.lambda_layer": torch.ones(1, 4), f"{MODULE}.q_layer.weight": torch.ones(4, 64)})
 
 
 def only_alphas(good: Path, bad: Path) -> None:
@@ -109,7 +109,7 @@ BAD_LORAS: dict[Callable[[Path, Path], None], str] = {
     nan: f"bad.safetensors: {MODULE}: holds NaN or infinity; the file is damaged or its training failed.",
     infinite: f"bad.safetensors: {MODULE}: holds NaN or infinity; the file is damaged or its training failed.",
     nan_alpha: f"bad.safetensors: {MODULE}: alpha is nan; the file is damaged.",
-    unknown_kind: "bad.safetensors: nothing was applied: its modules are LoKr, which this version can't apply.",
+    unknown_kind: "bad.safetensors: nothing was applied: its modules are T-LoRA, which this version can't apply.",
     only_alphas: "bad.safetensors: is not a LoRA: it holds alphas and nothing that they scale.",
     embedding: "bad.safetensors: is not a LoRA: none of its 1 tensors is an adapter's; it holds 'emb_params'.",
 }
