@@ -104,27 +104,20 @@ RENAMES = (
 )
 
 
-def _marks(width: int) -> tuple[Mark, ...]:
-    """Return the marks of a model of this width.
+# Flux.1 is as wide as HunyuanVideo, and has most of its names in one block fewer (two single ones). So that the files
+# of both fit their own best, these marks go without some names of the first blocks.
+_BLOCK = r"blocks_(?!0_(img_attn_qkv|img_mlp_0|linear1|attn_to_k|ff_net_2|proj_mlp)$)\d+_"
 
-    Flux.1 is as wide as HunyuanVideo, and has most of its names in one block fewer: each goes without a name of the
-    other's, so that the files of both fit their own best.
-    """
+
+def _marks(width: int) -> tuple[Mark, ...]:
     inner, joined = frozenset({width, 4 * width}), frozenset({width, 5 * width})
     return (
         Mark(r"txt_in_individual_token_refiner_blocks_\d+_", inner),
         Mark(r"context_embedder_token_refiner_refiner_blocks_\d+_", inner),
-        Mark(
-            r"double_blocks_(?!0_(img_attn_qkv|img_mlp_0)$)\d+_(img|txt)_"
-            r"(mod_lin(ear)?|attn_(qkv|q|k|v|proj)|mlp_(0|2|fc1|fc2))$",
-            inner,
-        ),
-        Mark(r"single_blocks_(?!0_linear1$)\d+_(linear[12](_(qkv|q|k|v|mlp|fc))?|modulation_lin(ear)?)$", joined),
-        Mark(
-            r"transformer_blocks_(?!0_(attn_to_k|ff_net_2)$)\d+_(attn_(to|add)_|norm1_|norm1_context_|ff_|ff_context_)",
-            inner,
-        ),
-        Mark(r"single_transformer_blocks_(?!0_(attn_to_k|proj_mlp)$)\d+_(attn_to_|norm_|proj_)", joined),
+        Mark(rf"double_{_BLOCK}(img|txt)_(mod_lin(ear)?|attn_(qkv|q|k|v|proj)|mlp_(0|2|fc1|fc2))$", inner),
+        Mark(rf"single_{_BLOCK}(linear[12](_(qkv|q|k|v|mlp|fc))?|modulation_lin(ear)?)$", joined),
+        Mark(rf"transformer_{_BLOCK}(attn_(to|add)_|norm1_|norm1_context_|ff_|ff_context_)", inner),
+        Mark(rf"single_transformer_{_BLOCK}(attn_to_|norm_|proj_)", joined),
     )
 
 
