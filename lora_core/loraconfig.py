@@ -57,7 +57,7 @@ class LoraConfigs:
             try:
                 configs.beside = json_object(_read_text(config))
             except (OSError, UnicodeDecodeError) as error:
-                configs.warnings.append(f"{path.name}: {CONFIG_NAME} beside it can't be read: {error}.")
+                configs.warnings.append(f"{CONFIG_NAME} beside it can't be read: {error}.")
         configs._check(path.name)
         return configs
 
@@ -136,7 +136,7 @@ class LoraConfigs:
                     raise AdapterError(f"{name}: fan_in_fan_out: its weights are transposed (GPT-2's), not supported.")
                 if key.endswith("init_lora_weights") and _CHANGED_BASE.match(str(value)):
                     self.warnings.append(
-                        f"{name}: was trained on a base that {value} had changed; on the original base it is wrong."
+                        f"was trained on a base that {value} had changed; on the original base it is wrong."
                     )
 
 

@@ -155,10 +155,8 @@ class LoraFile:
             self.warnings.append(f"{self.name}: alpha is ignored in {modules}, as LyCORIS does.")
         unscaled = [spec for spec in self.adapters if spec.rank and spec.scale.source == "none"]
         if unscaled and self.dialect == "peft":
-            self.warnings.append(f"{self.name}: has no alpha and no adapter_config.json beside it; scale 1 is assumed.")
-        self.warnings.extend(
-            warning if warning.startswith(self.name) else f"{self.name}: {warning}" for warning in configs.warnings
-        )
+            self.warnings.append(f"{self.name}: has no alpha, in the file or beside it; scale 1 is assumed.")
+        self.warnings.extend(f"{self.name}: {warning}" for warning in configs.warnings)
 
 
 def trigger_words(path: str | os.PathLike[str]) -> list[str]:

@@ -112,6 +112,10 @@ def test_a_strength_scales_the_change_of_a_weight(case: str, weight_dtype: torch
     before = weight.clone()
     for semantics in ("paper", "comfyui"):
         changed = apply_stack(weight, [Placed(adapter, Target("k", shape), strength)], semantics)
+        if semantics == "comfyui" and adapter.comfyui_fails():
+            assert case == "Tucker 3x3x3"  # a core of a three-dimensional kernel
+            assert samples.same_bytes(changed, before.float())
+            continue
         expected = before.double() + strength * dense(adapter, shape)
         most = abs(strength) * bound(adapter, shape) * 2 + 2 * U * (expected.abs() + before.double().abs())
         assert_within(changed, expected, most)
