@@ -66,7 +66,7 @@ def written(
 
     `diffusers` are its modules' names there, for the architectures whose rename rows give several.
     """
-    names = _once(component.written_names(_style(component.arch, writing)), diffusers)
+    names = _names(component, writing, diffusers)
     if not writing.flat:
         yield from _named(component, writing, names)
         return
@@ -105,9 +105,16 @@ def _encoder_rows(component: Component, writing: Writing, rows: Iterable[Dialect
 
 def _style(arch: Arch, writing: Writing) -> NameStyle:
     """Return which names a model's modules have: a text encoder has one layout in all dialects."""
-    if arch.id in _SPLIT_IDS:
-        return "there"
     return writing.names if writing.names and arch.role == "diffusion" else arch.kohya_names
+
+
+def _names(component: Component, writing: Writing, diffusers: frozenset[str]) -> Iterator[WrittenName]:
+    if component.arch.id not in _SPLIT_IDS or writing.names == "there":
+        yield from _once(component.written_names(_style(component.arch, writing)), diffusers)
+        return
+    whole = {name.target.key: name for name in component.written_names("here")}
+    for name in _once(component.written_names("there"), frozenset()):
+        yield name if name.target.start is not None else whole[name.target.key]
 
 
 def _once(names: Iterable[WrittenName], chosen: frozenset[str]) -> Iterator[WrittenName]:

@@ -11,9 +11,9 @@ def _attention(blocks: str) -> tuple[Rename, ...]:
     here = f"{blocks}.{{i}}.{{j}}.attention."
     return (
         Rename(f"{here}attn.in_proj", tuple(f"{here}attn.{part}" for part in _SPLIT)),
-        Rename(f"{here}attn.in_proj", tuple(here + part for part in _SPLIT), read_only=True),
+        Rename(f"{here}attn.in_proj", tuple(here + part for part in _SPLIT)),
         Rename(f"{here}attn.in_proj", f"{here}to_qkv", read_only=True),  # diffusers after fuse_qkv_projections
-        Rename(f"{here}attn.out_proj", f"{here}to_out.0", read_only=True),
+        Rename(f"{here}attn.out_proj", f"{here}to_out.0"),
     )
 
 
@@ -54,7 +54,7 @@ STABLE_CASCADE_B = Arch(
     signatures=(_B,),
     others=_B_SPLIT,
     prefixes=DIFFUSION_PREFIXES,
-    renames=(*_ATTENTION, Rename("clip_mapper", "clip_txt_pooled_mapper", read_only=True)),
+    renames=(*_ATTENTION, Rename("clip_mapper", "clip_txt_pooled_mapper")),
     text_encoders={"clip_g": ("prior_te", "te", "te1")},
     marks=(
         Mark(
