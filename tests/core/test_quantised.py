@@ -90,7 +90,7 @@ def test_mxfp8_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(), (48, 1), (48,)])
 def test_int8_values(tmp_path: Path, rotated: bool, shape: tuple[int, ...]) -> None:
     codes = torch.randint(-128, 128, (48, 32), generator=torch.Generator().manual_seed(0)).to(torch.int8)
-    scale = torch.rand(shape) + 0.5
+    scale = torch.rand(shape, generator=torch.Generator().manual_seed(1)) + 0.5
     expected = codes.double() * (scale.double().reshape(-1, 1) if shape else scale.double())
     if rotated:
         four = torch.tensor([[1, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]]).double() / 2
@@ -98,7 +98,7 @@ def test_int8_values(tmp_path: Path, rotated: bool, shape: tuple[int, ...]) -> N
     config = {"convrot": True, "convrot_groupsize": 16} if rotated else {}
     tensors = {"a.weight": codes, "a.weight_scale": scale, "a.comfy_quant": note(format="int8_tensorwise", **config)}
     torch.testing.assert_close(
-        read(tmp_path / "x.safetensors", tensors).double(), expected, rtol=1e-6, atol=1e-5 if rotated else 0
+        read(tmp_path / "x.safetensors", tensors).double(), expected, rtol=1e-6, atol=1e-4 if rotated else 0
     )
 
 
