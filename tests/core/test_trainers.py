@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lora_core import dialects
-from lora_core.arch.base import Shapes
+from lora_core.arch.base import Shape, Shapes
 from lora_core.detection import Found, detect
 from lora_core.keymap import KeyMap
 from lora_core.lorafile import LoraFile
@@ -31,11 +31,12 @@ MODEL_OF = {"framepack": "hunyuan_video"}
 # The start of a trainer's name, and the dialect that its names are; the first that fits counts
 DIALECTS = (
     ("kohya|lycoris|musubi|onetrainer_(dora|loha|lora|oft)", "kohya"),
-    ("onetrainer_legacy", "onetrainer"),
     ("simpletuner_lycoris|aitoolkit_lokr_old", "simpletuner"),
     ("peft", "peft"),
     ("wan_fun", "wan-fun"),
 )
+# Models that share all the modules that some trainers train, and their shapes
+TWINS = {"Flux.1", "Chroma"}
 # A word in a trainer's name, and the kind that all its modules are; the first that fits counts
 KINDS = (
     ("dora", "DoRA"),
@@ -112,11 +113,15 @@ def test_every_module_has_its_place_in_every_layout(name: str, path: Path) -> No
 def test_every_target_is_there_with_the_right_shape(name: str, path: Path) -> None:
     with LoraFile(write_lora(path, name)) as lora:
         for keymap, _ in layouts(model_of(name)).values():
-            shapes = {key: shape for component in keymap.components for key, shape in component.shapes.items()}
+            sizes: dict[str, set[Shape]] = {}  # two text encoders may have the same key
+            for component in keymap.components:
+                for key, shape in component.shapes.items():
+                    sizes.setdefault(key, set()).add(shape)
             for spec in lora.adapters:
                 for target in keymap.find(spec.module, spec.param):
-                    rows = target.shape[0] if target.shape else 0
-                    assert (target.start or 0) + rows <= (shapes[target.key] or (0,))[1 if target.transposed else 0]
+                    last = (target.start or 0) + (target.shape[0] if target.shape else 0)
+                    axis = 1 if target.transposed else 0
+                    assert any(last <= (shape or (0,))[axis] for shape in sizes[target.key])
                     assert spec.fits(target.adapter_shape)
 
 
@@ -144,7 +149,7 @@ def test_the_file_alone_tells_what_it_is_for(name: str, path: Path) -> None:
         if not any(target.role == "diffusion" for target in targets):
             assert titles == []
         elif all(0 not in spec.delta_shape() and len(spec.delta_shape()) > 1 for spec in lora.adapters):
-            assert titles == [title]
+            assert titles == [title] or ({title} < set(titles) and TWINS.issuperset(titles))
         else:  # the parts tell one side of the weight at most, and architectures share names
             assert title in titles
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests import tiny
-from tests.host.families import FAMILIES, Family, builtin_chain, our_stack, render
+from tests.host.families import FAMILIES, Family, builtin_chain, our_stack, pixels, render
 from tests.host_server import Server
 
 FAMILY = {family.name: family for family in FAMILIES}
@@ -206,3 +206,17 @@ def compare(server: Server, family: Family, lora_name: str, name: str) -> None:
 
 def mean(image: np.ndarray, other: np.ndarray) -> float:
     return float(abs(image - other).mean())
+
+
+def test_a_name_that_only_comfyui_knows_is_used_and_said(server: Server) -> None:
+    """ComfyUI takes Flux.2's name of the feed-forward for Flux.1 too."""
+    family = FAMILY["flux"]
+    family.write(server)
+    name = "transformer.transformer_blocks.0.ff.linear_in"
+    tiny.make_lora(server.models / "loras" / "host_name.safetensors", {name: (512, 128)}, style="peft")
+    prompt = family.prompt(our_stack(("host_name.safetensors", 1.0, 1.0)))
+    run = server.run(prompt)
+    assert f"1 module placed by ComfyUI's names: {name}" in run.text("load")
+    theirs = render(server, family.prompt(builtin_chain(("host_name.safetensors", 1.0, 1.0))))
+    assert int(abs(pixels(server, run) - theirs).max()) <= 1
+    assert mean(theirs, render(server, family.prompt())) > 0.1
