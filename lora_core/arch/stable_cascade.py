@@ -45,7 +45,6 @@ STABLE_CASCADE_C = Arch(
         Mark(f"{_BLOCK}mapper_crp"),
         Mark(r"clip_(txt|img)_mapper|clip_txt_pooled_mapper"),
     ),
-    kohya_names="there",
 )
 
 STABLE_CASCADE_B = Arch(
@@ -63,7 +62,6 @@ STABLE_CASCADE_B = Arch(
         ),
         Mark(r"(effnet|pixels)_mapper|clip_mapper"),
     ),
-    kohya_names="there",
 )
 
 STABLE_CASCADE = (STABLE_CASCADE_C, STABLE_CASCADE_B)
