@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .convert import convert
 from .errors import LoraError
 from .extract import extract
 from .inspect import inspect
@@ -12,4 +13,4 @@ from .workflow import run
 
 __version__ = "0.1.0"
 
-__all__ = ["LoraError", "Report", "__version__", "extract", "inspect", "merge", "run", "trigger_words"]
+__all__ = ["LoraError", "Report", "__version__", "convert", "extract", "inspect", "merge", "run", "trigger_words"]

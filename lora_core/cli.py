@@ -11,12 +11,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from .convert import convert
 from .demo import demo
 from .errors import LoraError, OptionError
 from .extract import extract
 from .inspect import inspect
 from .merge import merge
-from .options import EXTRACT, MERGE, Node, Option
+from .options import CONVERT, EXTRACT, MERGE, Node, Option
 from .report import Report
 from .stack import check_strength
 from .tensorfile import OnStep
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("lora-core", description="Inspect, merge and extract LoRA files.")
+    parser = argparse.ArgumentParser("lora-core", description="Inspect, merge, extract and convert LoRA files.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = _command(commands, "inspect", _inspect, "say what a LoRA or a checkpoint is, and whether they fit")
@@ -71,6 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(choice, EXTRACT, ("rank", "energy"))
     _add_options(command, EXTRACT, ("max_rank", "conv_rank", "dialect", "dtype"))
 
+    command = _command(commands, "convert", _convert, CONVERT.description)
+    command.add_argument("file", metavar="FILE", type=Path)
+    _add_output(command)
+    _add_options(command, CONVERT, ("dialect",), required=True)
+    command.add_argument("--arch", metavar="ARCH", default="", help="the model's id, if the file does not tell")
+    command.add_argument("--base", metavar="CHECKPOINT", type=Path, help=CONVERT.option("base").help)
+    _add_options(command, CONVERT, ("kind", "rank", "dtype", "on_unmatched"))
+
     command = _command(commands, "run", _run, "run a workflow file's LoRA Core nodes without ComfyUI")
     command.add_argument("workflow", metavar="WORKFLOW.json", type=Path)
     command.add_argument("--models", metavar="DIR", type=Path, default=Path("models"), help="ComfyUI's models folder")
@@ -94,7 +103,7 @@ def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
 
 
-def _add_options(command: Any, node: Node, names: Sequence[str]) -> None:
+def _add_options(command: Any, node: Node, names: Sequence[str], *, required: bool = False) -> None:
     """Add a flag for each option; one that is not given is left to the function's own default."""
     for name in names:
         option = node.option(name)
@@ -108,7 +117,8 @@ def _add_options(command: Any, node: Node, names: Sequence[str]) -> None:
                 choices=option.choices or None,
                 metavar=None if option.choices else name.upper(),
                 default=argparse.SUPPRESS,
-                help=f"{option.help} Default: {option.default}.",
+                help=option.help if required else f"{option.help} Default: {option.default}.",
+                required=required,
             )
 
 
@@ -149,6 +159,11 @@ def _lora(values: Sequence[str]) -> tuple[Any, ...]:
 def _extract(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
     given = _given(options, "rank", "energy", "max_rank", "conv_rank", "dialect", "dtype", "overwrite")
     return [extract(options.base, options.tuned, options.out, **given, on_step=on_step)]
+
+
+def _convert(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
+    given = _given(options, "dialect", "arch", "base", "kind", "rank", "dtype", "on_unmatched", "overwrite")
+    return [convert(options.file, options.out, **given, on_step=on_step)]
 
 
 def _run(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:

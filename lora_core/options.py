@@ -231,4 +231,60 @@ EXTRACT = Node(
     search_aliases=("extract lora", "lora from checkpoint", "svd"),
 )
 
-NODES: dict[str, Node] = {node.id: node for node in (LOAD, STACK, MERGE, EXTRACT)}
+CONVERT = Node(
+    "LoraCoreConvert",
+    "Convert LoRA",
+    "Writes a LoRA under another dialect's key names, with the same change.",
+    (
+        Option("lora_name", "LORA_FILE", "The LoRA file to convert.", default="None"),
+        Option(
+            "dialect",
+            "COMBO",
+            "Whose key names to write: ComfyUI's, kohya's, diffusers' or PEFT's.",
+            "comfy",
+            choices=("comfy", "kohya", "diffusers", "peft"),
+        ),
+        Option(
+            "kind",
+            "COMBO",
+            "keep leaves LoHa, LoKr, DoRA and the others what they are; lora makes them plain LoRA.",
+            "keep",
+            choices=("keep", "lora"),
+        ),
+        Option(
+            "rank",
+            "INT",
+            "Highest rank of what becomes plain LoRA; the report says how exact it is. 0: as high as it takes.",
+            0,
+            low=0,
+            high=32768,
+            step=1,
+        ),
+        Option(
+            "dtype",
+            "COMBO",
+            "The number format of the file; keep rounds nothing.",
+            "keep",
+            choices=("keep", "fp16", "bf16", "fp32"),
+        ),
+        Option(
+            "filename_prefix",
+            "STRING",
+            "Folder and name of the file to write; a number is added.",
+            "loracore/converted",
+        ),
+        Option(
+            "base",
+            "MODEL_FILE",
+            "The model that the LoRA is for: needed if its names do not tell, and to make DoRA or OFT plain LoRA.",
+            "None",
+            advanced=True,
+        ),
+        ON_UNMATCHED,
+    ),
+    (Socket("lora_name", "STRING", "The written file's name, as ComfyUI's loaders list it."), REPORT),
+    is_output=True,
+    search_aliases=("convert lora", "lora to diffusers", "lora to kohya", "lora key names", "lokr to lora"),
+)
+
+NODES: dict[str, Node] = {node.id: node for node in (LOAD, STACK, MERGE, EXTRACT, CONVERT)}

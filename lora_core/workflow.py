@@ -1,4 +1,4 @@
-"""Run a workflow file's LoRA Core nodes without ComfyUI: Stack LoRAs, Merge to Checkpoint, Extract LoRA."""
+"""Run a workflow file's LoRA Core nodes without ComfyUI: all but Load LoRA, which needs a loaded model."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .convert import convert
 from .errors import LoraError, OptionError, WorkflowError
 from .extract import extract
 from .graph import GraphNode, Link, read_graph
 from .lorafile import trigger_words
 from .merge import merge
 from .naming import new_path
-from .options import EXTRACT, LOAD, MERGE, NODES, STACK, Node
+from .options import CONVERT, EXTRACT, LOAD, MERGE, NODES, STACK, Node
 from .report import Report
 from .resolve import resolve
 from .stack import StackEntry, join_stacks, lora_text, parse_rows, stack_of
@@ -36,7 +37,7 @@ def run(
     or where the nodes would put them inside `models`. Raises WorkflowError naming a node that needs ComfyUI.
     """
     graph = read_graph(workflow)
-    outputs = [node for node in graph.values() if node.type in (MERGE.id, EXTRACT.id) and not node.bypassed]
+    outputs = [node for node in graph.values() if node.type in (MERGE.id, EXTRACT.id, CONVERT.id) and not node.bypassed]
     live = [_named(node) for node in graph.values() if node.type == LOAD.id]
     if not outputs:
         needs = f"; {live[0]} needs a model loaded in ComfyUI, so run it there" if live else ""
@@ -71,6 +72,7 @@ class _Runner:
                 STACK.id: self._stack,
                 MERGE.id: self._merge,
                 EXTRACT.id: self._extract,
+                CONVERT.id: self._convert,
             }
             if node.type not in kinds:
                 raise WorkflowError(f"{_named(node)} needs ComfyUI: only LoRA Core's own nodes run without it.")
@@ -105,6 +107,14 @@ class _Runner:
         base, tuned = (self._model(options.pop(name))[0] for name in ("base", "tuned"))
         out = self._new_path(LORAS, options.pop("filename_prefix"))
         report = extract(base, tuned, out, **options, on_step=self._on_step)
+        return self._finished(report, out)
+
+    def _convert(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, CONVERT)
+        name, base = options.pop("lora_name"), options.pop("base")
+        out = self._new_path(LORAS, options.pop("filename_prefix"))
+        model = None if base == "None" else self._model(base)[0]
+        report = convert(self._lora(name), out, base=model, **options, on_step=self._on_step)
         return self._finished(report, out)
 
     def _finished(self, report: Report, out: Path) -> tuple[Any, ...]:

@@ -88,6 +88,6 @@ _WIDGETS = {
     "STRING": lambda option: _make(io.String, option.name, **_common(option)),
     "COMBO": lambda option: _combo(option, list(option.choices)),
     "LORA_FILE": lambda option: _combo(option, [NONE, *lora_names()]),
-    "MODEL_FILE": lambda option: _combo(option, model_names()),
+    "MODEL_FILE": lambda option: _combo(option, [*([NONE] if option.default == NONE else []), *model_names()]),
     "ROWS": _rows,
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lora_core.arch.base import Shape, Shapes
-from lora_core.detection import Found, _own_shapes, detect
+from lora_core.detection import Found, own_shapes, detect
 from lora_core.keymap import KeyMap
 from lora_core.outlines import FOLDER, Outline, compact
 from tests import manifests
@@ -24,7 +24,7 @@ def sources() -> Iterator[tuple[Found, Outline]]:
 
 def own_layout(found: Found, keys: dict[str, Shape]) -> dict[str, Shape]:
     if found.renamed:
-        return _own_shapes(found.arch, keys, found.prefix)
+        return own_shapes(found.arch, keys, found.prefix)
     others = [item.prefix for item in detect(keys) if item != found and item.prefix]
     mine = {key: shape for key, shape in keys.items() if not key.startswith((*others, "first_stage_model.", "vae."))}
     return {key[len(found.prefix) :]: shape for key, shape in mine.items() if key.startswith(found.prefix)}

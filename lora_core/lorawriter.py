@@ -1,0 +1,169 @@
+"""LoRA files as they are written: in the reference writer's order, with the metadata that other tools look for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import OutputError
+from .lazytorch import torch
+from .loraconfig import CONFIG_NAME, PEFT_METADATA
+from .outputs import as_output_error, temporary_name
+from .report import Report, described_file
+from .tensorfile import byte_view, dtype_name
+from .tensorheader import DTYPES
+from .tensorwriter import PlannedTensor, TensorWriter
+
+# Metadata that describes the input's bytes or scales, and would be false for the output
+_STALE = frozenset(("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash", "ss_network_alpha", PEFT_METADATA))
+_PEFT_KEYS = frozenset((
+    *("r", "lora_alpha", "network_alpha", "alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora"),
+    *("peft_type", "target_modules", "exclude_modules", "lora_bias", "bias", "init_lora_weights"),
+))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PeftModule:
+    """A LoRA that a PEFT configuration must tell of."""
+
+    component: str  # `transformer`, `text_encoder`, …; empty in PEFT's own files
+    module: str
+    rank: int
+    has_magnitude: bool
+    has_bias: bool
+
+
+def write_lora(
+    out: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    inputs: Iterable[Path],
+    report: Report,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write a LoRA file and add it to the report's outputs."""
+    plan = [PlannedTensor(name, dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()]
+    plan.sort(key=lambda tensor: (-DTYPES[tensor.dtype][0], tensor.name))  # aligned, as the reference writer orders
+    metadata = {**metadata, "sshs_model_hash": _hash(plan, tensors)}
+    with TensorWriter(out, plan, metadata, overwrite=overwrite, inputs=inputs) as writer:
+        for tensor in plan:
+            writer.put(tensor.name, tensors[tensor.name])
+        writer.commit()
+    report.outputs.append(described_file(out))
+
+
+def write_config(beside: Path, text: str, report: Report) -> None:
+    """Write PEFT's configuration beside the file that it is for, and add it to the report's outputs."""
+    path = beside.with_name(CONFIG_NAME)
+    temporary = path.with_name(temporary_name(path.name))
+    with as_output_error(path):
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    report.outputs.append(described_file(path))
+
+
+def check_config(beside: Path, overwrite: bool) -> None:
+    """Raise OutputError if the configuration must not be written."""
+    path = beside.with_name(CONFIG_NAME)
+    if path.exists() and not (overwrite and path.is_file()):
+        raise OutputError(f"{path.name}: already exists beside {beside.name}; choose another folder or overwrite both.")
+
+
+def rank_metadata(ranks: Iterable[int], alphas: Iterable[float] | None) -> dict[str, str]:
+    """Return kohya's minimum set for adapters of these ranks and alphas; None: the file has no alphas."""
+    alpha = {} if alphas is None else {"ss_network_alpha": _one(alphas)}
+    return {
+        "format": "pt",
+        "ss_v2": "False",
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": _one(ranks),
+        **alpha,
+        "ss_network_args": "{}",
+        "modelspec.sai_model_spec": "1.0.1",
+    }
+
+
+def kept_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what is still true of a file whose names and scales were changed."""
+    return {
+        key: value for key, value in metadata.items() if key not in _STALE and key.rpartition(".")[2] not in _PEFT_KEYS
+    }
+
+
+def peft_metadata(modules: Sequence[PeftModule]) -> dict[str, str]:
+    """Return the header's entry for diffusers: the configuration of every component."""
+    components = dict.fromkeys(module.component for module in modules)
+    packed = {
+        f"{component}.{key}" if component else key: value
+        for component in components
+        for key, value in peft_config([item for item in modules if item.component == component]).items()
+    }
+    return {PEFT_METADATA: json.dumps(packed, indent=2, sort_keys=True)}
+
+
+def peft_config(modules: Sequence[PeftModule]) -> dict[str, Any]:
+    """Return the LoraConfig of one model: alpha is the rank everywhere, as scales are folded into the factors."""
+    rank = Counter(module.rank for module in modules).most_common(1)[0][0]
+    pattern = {_pattern(item): item.rank for item in modules if item.rank != rank}
+    return {
+        "r": rank,
+        "lora_alpha": rank,
+        "rank_pattern": pattern,
+        "alpha_pattern": dict(pattern),
+        "target_modules": sorted(_target(item) for item in modules),
+        "use_dora": any(item.has_magnitude for item in modules),
+        "lora_bias": any(item.has_bias for item in modules),
+    }
+
+
+def peft_file_config(modules: Sequence[PeftModule], all_modules: Iterable[str]) -> str:
+    """Return the text of PEFT's adapter_config.json; `all_modules` are the model's."""
+    targets = {item.module for item in modules}
+    others = {name for name in all_modules if name not in targets and _ends_in(name, targets)}
+    config = {
+        **peft_config(modules),
+        **({"exclude_modules": sorted(others)} if others else {}),
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "bias": "none",
+        "use_rslora": False,
+    }
+    return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+
+def _one(values: Iterable[float]) -> str:
+    several = sorted(set(values)) or [1]
+    return f"{several[0]:g}" if len(several) == 1 else "Dynamic"
+
+
+def _target(item: PeftModule) -> str:
+    """Return a module's name; PEFT compares ends, and transformers 5 has no `text_model.` level in some encoders."""
+    return item.module.removeprefix("text_model.")
+
+
+def _pattern(item: PeftModule) -> str:
+    """Return a pattern for exactly this module: PEFT compares the ends of names otherwise."""
+    return _target(item) if item.component.startswith("text_encoder") else f"^{item.module}"
+
+
+def _ends_in(name: str, targets: set[str]) -> bool:
+    tokens = name.split(".")
+    return any(".".join(tokens[place:]) in targets for place in range(1, len(tokens)))
+
+
+def _hash(plan: Sequence[PlannedTensor], tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in plan:
+        digest.update(byte_view(tensors[tensor.name]))
+    return digest.hexdigest()
