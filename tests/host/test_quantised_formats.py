@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
+import lora_core
 from lora_core.containers import open_tensors
 from lora_core.decoded import Decoded
 from lora_core.quantised import fp8_codes
+from tests import tiny
 from tests.core import samples
 from tests.tiers import find_host
 
@@ -23,12 +26,17 @@ FORMATS = {
 
 @pytest.fixture(scope="module")
 def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("quantised") / "quantised.safetensors"
+    comfyui("quantise.py", out)
+    return out
+
+
+def comfyui(script: str, *paths: Path) -> str:
+    """Return what a script prints that ComfyUI's Python runs."""
     host = find_host()
     assert host is not None
-    out = tmp_path_factory.mktemp("quantised") / "quantised.safetensors"
-    script = Path(__file__).with_name("quantise.py")
-    subprocess.run([str(host.python), str(script), str(host.path), str(out)], check=True, timeout=300)
-    return out
+    command = [str(host.python), str(Path(__file__).with_name(script)), str(host.path), *map(str, paths)]
+    return subprocess.run(command, check=True, timeout=300, capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize("layer", FORMATS)
@@ -53,3 +61,20 @@ def test_new_fp8_codes_are_comfyuis_own(quantised: Path) -> None:
         assert float(scale) == pytest.approx(float(tensors[f"{layer}.weight_scale"]), rel=1e-7)
         same = found.view(torch.uint8) == codes.view(torch.uint8)
         assert float(same.float().mean()) > 0.999  # ComfyUI multiplies by the reciprocal
+
+
+def test_what_a_merge_writes_loads_as_quantised_and_as_plain(tmp_path: Path) -> None:
+    """A plain base written as scaled fp8, that merged again with `keep`, and that again decoded."""
+    base = tiny.make_tiny("flux", tmp_path / "base.safetensors", dtype=torch.bfloat16)
+    lora = tiny.make_lora(tmp_path / "lora.safetensors", tiny.flat("lora_unet_", tiny.modules("flux")), 2)
+    paths = [base]
+    for dtype in ("fp8_e4m3fn_scaled", "keep", "bf16"):
+        paths.append(tmp_path / f"{dtype}.safetensors")
+        lora_core.merge(paths[-2], [(lora, 0.2)], paths[-1], dtype=dtype)
+    plain, scaled, kept, decoded = json.loads(comfyui("load.py", *paths).splitlines()[-1])
+    assert len(plain) > 20
+    for name, (no_format, norm) in plain.items():
+        assert no_format is None and decoded[name][0] is None
+        assert scaled[name][0] == kept[name][0] == "float8_e4m3fn"
+        for layers in (scaled, kept, decoded):
+            assert layers[name][1] == pytest.approx(norm, rel=0.1)
