@@ -99,7 +99,10 @@ def _command(commands: Any, name: str, function: Callable[..., list[Report]], te
 
 
 def _add_output(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", metavar="FILE", type=Path, required=True, help="the .safetensors file to write")
+    command.add_argument(
+        "--out", metavar="FILE", type=Path, required=True,
+        help="the .safetensors file to write; a folder if a LoRA is merged into a folder",
+    )  # fmt: skip
     command.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
 
 
