@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Signature
-from .unet import ENDS, unet_renames
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Signature
+from .unet import ENDS, cross_attention, unet_renames
 
-_PLACES = r"(down_blocks_\d_attentions_0|up_blocks_\d_attentions_[01]|mid_block_attentions_0)"
-_OWN_PLACES = r"(input_blocks_[35]_1|output_blocks_[0-3]_1|middle_block_1)"
+# where cross attention is, in both naming styles
+_PLACES = (
+    r"down_blocks_[12]_attentions_0|up_blocks_[01]_attentions_[01]|mid_block_attentions_0"
+    r"|(input_blocks_[35]|output_blocks_[0-3]|middle_block)_1"
+)
 
 KOALA = Arch(
     id="koala",
@@ -36,9 +39,7 @@ KOALA = Arch(
         Edition("koala_700m", "KOALA 700M", Signature()),
     ),
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",)},
-    marks=(  # SDXL has these modules too, and further ones, which its own marks count
-        Mark(_PLACES + r"_transformer_blocks_[0-5]_attn2_(processor_)?to_k$", frozenset({2048})),
-        Mark(_OWN_PLACES + r"_transformer_blocks_[0-5]_attn2_to_k$", frozenset({2048})),
-    ),
+    # SDXL has most of these modules too, and further ones; a file with nothing else may be of either
+    marks=(cross_attention(_PLACES, "[0-5]", 2048),),
     kohya_names="here",
 )

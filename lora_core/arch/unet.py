@@ -81,12 +81,14 @@ _REFINER_PLACES = (
     r"(down_blocks|up_blocks)_[12]_attentions_\d|mid_block_attentions_0"
     r"|(input_blocks_[4578]|output_blocks_[3-8]|middle_block)_1"
 )
-_SDXL_PLACES = (  # those that KOALA lacks; a file of SDXL has more of them than KOALA's marks count
-    r"down_blocks_\d_attentions_1|up_blocks_\d_attentions_2|(input_blocks_[478]|output_blocks_[45])_1"
+_SDXL_PLACES = (
+    r"down_blocks_[12]_attentions_[01]|up_blocks_[01]_attentions_\d|mid_block_attentions_0"
+    r"|(input_blocks_[4578]|output_blocks_[0-5]|middle_block)_1"
 )
 
 
-def _cross_attention(places: str, blocks: str, width: int) -> Mark:
+def cross_attention(places: str, blocks: str, width: int) -> Mark:
+    """Return the mark of a U-Net whose cross attention sees text of this width."""
     return Mark(rf"({places})_transformer_blocks_{blocks}_attn2_(processor_)?to_[kv]$", frozenset({width}))
 
 
@@ -112,7 +114,7 @@ SD15 = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     text_encoders={"clip_l": _ONE_CLIP},
-    marks=(_cross_attention(_SD_PLACES, "0", 768),),
+    marks=(cross_attention(_SD_PLACES, "0", 768),),
     kohya_names="there",
 )
 
@@ -130,7 +132,7 @@ SD21 = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     text_encoders={"clip_h": _ONE_CLIP},
-    marks=(_cross_attention(_SD_PLACES, "0", 1024),),
+    marks=(cross_attention(_SD_PLACES, "0", 1024),),
     kohya_names="there",
 )
 
@@ -159,7 +161,7 @@ SDXL = Arch(
         Edition("ssd1b", "SSD-1B", Signature(has=(_deepest(3),), lacks=(_deepest(4),))),
     ),
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",)},
-    marks=(_cross_attention(_SDXL_PLACES, r"\d", 2048), _cross_attention(r"\w+?", "[6-9]", 2048)),
+    marks=(cross_attention(_SDXL_PLACES, r"\d", 2048),),
     kohya_names="here",
 )
 
@@ -179,7 +181,7 @@ SDXL_REFINER = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=RENAMES,
     text_encoders={"clip_g": _ONE_CLIP},
-    marks=(_cross_attention(_REFINER_PLACES, "[0-3]", 1280),),
+    marks=(cross_attention(_REFINER_PLACES, "[0-3]", 1280),),
     kohya_names="here",
 )
 
