@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from .arch.base import NameStyle
 from .checkpoint import Checkpoint
+from .dialects import BASE
 from .errors import LoraError, OptionError
 from .keymap import Component, WrittenName
 from .lazytorch import torch
@@ -22,6 +23,7 @@ from .rounding import DTYPE_NAMES, round_to
 from .tensorfile import OnStep, byte_view, dtype_name
 from .tensorheader import DTYPES, element_count
 from .tensorwriter import PlannedTensor, TensorWriter
+from .writing import WRITINGS, prefix_of
 
 Dialect = Literal["kohya", "comfy"]
 
@@ -215,7 +217,7 @@ def _jobs(pair: _Pair, dialect: Dialect) -> Iterator[tuple[Component, WrittenNam
 
 def _style(component: Component, name: WrittenName, dialect: Dialect) -> Dialect:
     """Return whose name to write: kohya's trainers name matrices of some modules; ComfyUI can name everything."""
-    named = name.module.startswith(component.arch.kohya_modules)
+    named = component.roles[0] != BASE and name.module.startswith(component.arch.kohya_modules)
     return "kohya" if dialect == "kohya" and named and _is_matrix(name) else "comfy"
 
 
@@ -244,10 +246,8 @@ def _adapter(delta: torch.Tensor, limits: _Limits, name: WrittenName) -> tuple[d
 
 def _module_name(component: Component, name: WrittenName, dialect: Dialect) -> str:
     """Return the module's name with its dialect prefix."""
-    is_diffusion = component.arch.role == "diffusion"
-    if _style(component, name, dialect) == "kohya":
-        return f"lora_{'unet' if is_diffusion else component.roles[0]}_{name.module.replace('.', '_')}"
-    return ("diffusion_model." if is_diffusion else f"text_encoders.{component.arch.id}.transformer.") + name.module
+    writing = WRITINGS[_style(component, name, dialect)]
+    return prefix_of(component, writing) + (name.module.replace(".", "_") if writing.flat else name.module)
 
 
 def _block(component: Component, name: WrittenName) -> str:

@@ -72,6 +72,8 @@ class Component:
         self.found = found
         self.arch = found.arch
         self.roles = roles
+        # a language model that no diffusion model has is the base of its LoRAs, by whatever name
+        self.role: Literal["diffusion", "text_encoder"] = "diffusion" if roles[0] == BASE else found.arch.role
         self.shapes = shapes
         self._params = params_of(found.prefix, shapes)
         self._dotted: dict[str, tuple[Place, ...]] = {}
@@ -201,7 +203,7 @@ class Component:
         if place[1:4] == held[1:4]:
             if transposed and len(shape) != 2:
                 return None
-            return Target(key, shape[::-1] if transposed else shape, self.arch.role, None, swap, transposed)
+            return Target(key, shape[::-1] if transposed else shape, self.role, None, swap, transposed)
         wanted, there = _run(place, held, shape), _run(held, held, shape)
         if wanted is None or there is None:
             return None
@@ -211,7 +213,7 @@ class Component:
             return None
         rows = (begin - wanted[0], wanted[1] - wanted[0]) if is_part else None
         start = begin - there[0] if is_slice else None
-        return Target(key, (end - begin, *shape[1:]), self.arch.role, start, swap, False, rows)
+        return Target(key, (end - begin, *shape[1:]), self.role, start, swap, False, rows)
 
 
 class KeyMap:

@@ -56,7 +56,8 @@ ACE_STEP_15 = Arch(
     ),
     text_encoders={"qwen3_06b_ace_step_1.5_2b": ("te", "te1"), "qwen3_2b": ("te2",)},
     marks=(
-        Mark(r"(decoder_)?layers_\d+_(self|cross)_attn_([qkvo]_proj|to_)"),
+        Mark(r"(decoder_)?layers_\d+_(cross_attn_([qkvo]_proj|to_)|self_attn_to_)"),
+        Mark(r"(decoder_)?layers_\d+_self_attn_[qkvo]_proj", frozenset({2048})),  # language models have others
         Mark(r"(decoder_)?layers_\d+_mlp_(gate|up|down)_proj", frozenset({2048, 6144})),
     ),
 )
