@@ -184,7 +184,8 @@ def test_refusals(tmp_path: Path, models: Path, workflow: Any, message: str | No
     with pytest.raises(lora_core.LoraError) as error:
         run(tmp_path, models, workflow)
     expected_text = message or (
-        "node 2 (Merge to Checkpoint): dtype: expected one of keep, fp32, fp16, bf16, fp8_e4m3fn; found 'int3'."
+        "node 2 (Merge to Checkpoint): dtype: expected one of keep, fp32, fp16, bf16, fp8_e4m3fn, fp8_e4m3fn_scaled; "
+        "found 'int3'."
     )
     assert str(error.value) == expected_text
     assert list((tmp_path / "output").rglob("*.safetensors")) == []
