@@ -82,15 +82,20 @@ def own_shapes(arch: Arch, shapes: Shapes, prefix: str) -> dict[str, Shape]:
     """Return {key: shape} as the architecture's own layout would have them."""
     engine = renames_of(arch)
     own: dict[str, Shape] = {}
-    for module, params in params_of(prefix, shapes).items():
+    modules = params_of(prefix, shapes)
+    for module, params in modules.items():
         weight = params.get("weight")
         place = engine.origin(module, shapes[weight] if weight else ())
+        if place.module == module and weight == prefix + module and module.rpartition(".")[0] in modules:
+            continue  # a parameter by its full name: it moves with its module
         for param, key in params.items():
-            shape = shapes[key]
+            shape, local = shapes[key], key[len(prefix) :]
+            if local != module and engine.origin(local, shape).module not in (local, f"{place.module}.{param}"):
+                continue  # a parameter that a row of its own names
             if place.transposed:
                 shape = shape[::-1]
             if shape:
                 shape = (shape[0] * place.of // (place.end - place.begin), *shape[1:])
             # what was a parameter and a module of its own there may be a bare parameter here
-            own.setdefault(place.module if key == prefix + module else f"{place.module}.{param}", shape)
+            own.setdefault(place.module if local == module else f"{place.module}.{param}", shape)
     return own
