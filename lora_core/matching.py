@@ -37,9 +37,10 @@ class PlacedSpec:
     spec: AdapterSpec
     target: Target
     strength: float
+    report: LoraReport
 
     def read(self) -> Placed:
-        """Read the tensors; raises AdapterError if they hold NaN or infinity."""
+        """Read the tensors, and tell the report if they change nothing; raises AdapterError for NaN or infinity."""
         name, adapter = f"{self.lora.name}: {self.spec.module}", self.lora.adapter(self.spec)
         if self.target.rows:
             first, rows = self.target.rows
@@ -49,6 +50,8 @@ class PlacedSpec:
                 raise AdapterError(f"{name}: {error}.") from error
         placed = Placed(adapter, self.target, self.strength, name)
         check_finite(placed)
+        if adapter.is_zero() and self.spec.module not in self.report.without_effect:
+            self.report.without_effect.append(self.spec.module)
         return placed
 
 
@@ -134,7 +137,7 @@ def _match_one(item: StackedLora, keymap: KeyMap) -> tuple[list[PlacedSpec], Lor
             )
         else:
             strength = item.strength_model if targets[0].role == "diffusion" else item.strength_clip
-            placed.extend(PlacedSpec(lora, spec, target, strength) for target in targets)
+            placed.extend(PlacedSpec(lora, spec, target, strength, report) for target in targets)
     report.modules_matched = report.modules_total - len(failed)
     return placed, report
 

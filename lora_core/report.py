@@ -29,6 +29,7 @@ class LoraReport:
     unmatched: list[str] = field(default_factory=list)
     mismatched: list[dict[str, Any]] = field(default_factory=list)  # name, expected shape, found shape
     elsewhere: list[str] = field(default_factory=list)  # adapters for a model file that was not given
+    without_effect: list[str] = field(default_factory=list)  # modules that have a place, and whose change is zero
     host_names: list[str] = field(default_factory=list)  # modules placed by names that only ComfyUI's own maps know
     not_adapters: dict[str, str] = field(default_factory=dict)  # name -> what it is
     unsupported: dict[str, list[str]] = field(default_factory=dict)  # kind -> modules
@@ -127,6 +128,9 @@ def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:
         lines.append(f"  {counted(lora.unmatched, 'module')} without a place here: {some_names(lora.unmatched)}")
     for item in lora.mismatched[:_NAMES_SHOWN]:
         lines.append(f"  {item['name']}: expected shape {item['expected']}, found {item['found']}")
+    if lora.without_effect:
+        names = some_names(lora.without_effect)
+        lines.append(f"  {counted(lora.without_effect, 'module')} without effect, all zero: {names}")
     if lora.host_names:
         lines.append(f"  {counted(lora.host_names, 'module')} placed by ComfyUI's names: {some_names(lora.host_names)}")
     if lora.elsewhere:

@@ -13,6 +13,7 @@ from .arch.base import Shape
 from .checkpoint import Checkpoint, OpenPart
 from .errors import OptionError
 from .folderwriter import FolderWriter, other_files
+from .lazytorch import torch
 from .matching import PlacedSpec
 from .modelfolder import WEIGHT_SUFFIXES, read_index
 from .options import MergeDtype, Semantics
@@ -38,6 +39,7 @@ class Rewriter:
     on_step: OnStep | None = None
     plans: list[tuple[OpenPart, FilePlan]] = field(default_factory=list)
     clamped: int = 0
+    lost: list[str] = field(default_factory=list)  # keys whose change is too small for the number format
     realised: RealisedChange = field(default_factory=RealisedChange)
     warnings: list[str] = field(default_factory=list)
     _done: int = 0
@@ -98,6 +100,11 @@ class Rewriter:
             report.warnings.append(
                 f"{self.clamped} values were beyond the range of the written number format and were clamped."
             )
+        if self.lost:
+            report.warnings.append(
+                f"{counted(self.lost, 'weight')} not changed, because the change is below the steps of the "
+                f"number format: {some_names(self.lost)}; a dtype with more digits keeps it."
+            )
         if self.realised.layers:
             lost = self.realised.relative_error
             (report.warnings if lost > LOST else report.notes).append(
@@ -129,6 +136,8 @@ class Rewriter:
         for name, tensor in written.tensors.items():
             writer.put(name, tensor)
         self.clamped += written.clamped
+        if placed and _is_same(written.tensors.get(step.name), before) and not torch.equal(after, before.float()):
+            self.lost.append(part.key(step.name))
         if written.values is not None and not written.clamped and after.shape == before.shape:
             is_on_grid = part.tensors.coded_as(step.name) or part.tensors[step.name].dtype.startswith("F8_")
             rounded = before if is_on_grid else step.write(before).values
@@ -192,6 +201,10 @@ class Rewriter:
 def _shape_after(shape: Shape, placed: list[PlacedSpec]) -> Shape:
     """Return a weight's shape after its adapters: a control LoRA pads its first layer."""
     return next((item.spec.new_shape for item in reversed(placed) if item.spec.new_shape), shape)
+
+
+def _is_same(written: torch.Tensor | None, before: torch.Tensor) -> bool:
+    return written is not None and written.dtype == before.dtype and torch.equal(written, before)
 
 
 def _below(part: OpenPart) -> tuple[str, ...]:

@@ -61,6 +61,10 @@ class Adapter(ABC):
         """Return the same update of rows [start, start + length) of `total`, which fill a weight of their own."""
         raise AdapterError(f"{self.kind} mixes the rows of a fused weight, so it can't be applied to a part of them")
 
+    def is_zero(self) -> bool:
+        """Tell, from the tensors alone, whether the delta is zero on every weight; a cautious no where they don't."""
+        return False
+
     def comfyui_change(self, weight: torch.Tensor, strength: float) -> torch.Tensor:
         """Return the change that ComfyUI's own loader makes, for kinds that it reads; others change as published."""
         return strength * self.delta(weight)
@@ -72,7 +76,10 @@ class Adapter(ABC):
 
 @dataclass(frozen=True, slots=True)
 class ScaledAdapter(Adapter):
-    """A kind whose whole delta is multiplied by `scale`, its last field."""
+    """A kind whose whole delta is multiplied by `scale`, its last field, and by each of its tensors."""
+
+    def is_zero(self) -> bool:
+        return self.scale == 0 or any(map(holds_zeros, tensors_of(self)))  # pyright: ignore[reportAttributeAccessIssue]
 
     def comfyui_change(self, weight: torch.Tensor, strength: float) -> torch.Tensor:
         """Strength · scale is one number there, rounded once."""
@@ -135,6 +142,11 @@ def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         return change(value)
     return tuple(_mapped(item, change) for item in value) if isinstance(value, tuple) else value
+
+
+def holds_zeros(tensor: torch.Tensor) -> bool:
+    """Tell whether every entry is zero."""
+    return not bool(tensor.float().any())
 
 
 # Shapes

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import ScaledAdapter, Shape, Shapes, required
+from .base import ScaledAdapter, Shape, Shapes, holds_zeros, required
 
 _PARTS = ("a1", "a2", "b1", "b2")
 
@@ -45,6 +45,12 @@ class GLoRA(ScaledAdapter):
         names = _order({name: tuple(parts[name].shape) for name in _PARTS})
         a_up, a_down, b_up, b_down = (parts[name] for name in names)
         return cls(a_up, a_down, b_up, b_down, scale)
+
+    def is_zero(self) -> bool:
+        no_input, no_weight = (
+            any(map(holds_zeros, pair)) for pair in ((self.a_up, self.a_down), (self.b_up, self.b_down))
+        )
+        return self.scale == 0 or (no_input and no_weight)
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         a = self.a_up.float().flatten(1), self.a_down.float().flatten(1)

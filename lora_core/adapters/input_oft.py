@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, Shape, Shapes, required
+from .base import Adapter, Shape, Shapes, holds_zeros, required
 from .rotation import block_size_of, cayley, cayley_neumann, skew_from_vectors
 
 TERMS = 5  # of the Cayley-Neumann series, both programs' default
@@ -49,6 +49,9 @@ class InputOFT(Adapter):
         scaled = "scaled" in parts and bool(parts["scaled"].any())
         terms, limit = settings.get("terms", TERMS), settings.get("limit")
         return cls(parts["vectors"], scaled, terms, limit, settings.get("turned_back", False))
+
+    def is_zero(self) -> bool:
+        return holds_zeros(self.vectors)
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         rotations = self._rotations()

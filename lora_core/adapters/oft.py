@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, Shape, Shapes, required
+from .base import Adapter, Shape, Shapes, holds_zeros, required
 from .rotation import cayley, limited, rotate_rows, skew
 
 
@@ -37,6 +37,9 @@ class DiagOFT(Adapter):
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> DiagOFT:
         return cls(parts["blocks"], parts.get("rescale"), settings.get("constraint") or 0.0)
+
+    def is_zero(self) -> bool:
+        return self.rescale is None and holds_zeros(self.blocks)
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         turned = rotate_rows(self._rotations(self.constraint * weight.shape[0]), weight.float())
@@ -75,6 +78,9 @@ class KohyaOFT(Adapter):
         if constraint is None:
             raise AdapterError("has no alpha, which kohya's OFT needs as its constraint")
         return cls(tuple(parts[name] for name in _piece_names(parts)), constraint)
+
+    def is_zero(self) -> bool:
+        return all(map(holds_zeros, self.blocks))
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         pieces = weight.float().split(self._sizes())

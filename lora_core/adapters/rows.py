@@ -41,6 +41,9 @@ class RowCut(Adapter):
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> RowCut:
         raise NotImplementedError("rows are cut from an adapter, never read from a file")
 
+    def is_zero(self) -> bool:
+        return self.inner.is_zero()
+
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         return self.inner.delta(self._whole(weight)).narrow(0, self.start, self.length)
 
