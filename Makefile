@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 READY := .venv/.lora-core-ready
 
-.PHONY: demo test check clean
+.PHONY: demo test check outlines clean
 
 demo: $(READY)
 	.venv/bin/python -m lora_core demo build/demo
@@ -16,6 +16,10 @@ test: $(READY)
 check: $(READY)
 	.venv/bin/ruff check
 	.venv/bin/pyright
+
+# after a change of tests/data/checkpoints
+outlines: $(READY)
+	.venv/bin/python -m tests.outlines
 
 # The second install names torch again, so that no other package can replace it.
 $(READY): requirements-dev.txt pyproject.toml
