@@ -136,7 +136,7 @@ def _keymap_of(model: Any, clip: Any) -> tuple[KeyMap, list[Found]]:
         files: list[tuple[dict[str, tuple[int, ...]], list[Found]]] = []
         for module in (diffusion, encoder):
             if module is not None:
-                shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+                shapes = _shapes(module)
                 files.append((shapes, detect(shapes)))
         if not files[0][1]:  # its own names and the host's still count
             files[0] = (files[0][0], [_unknown(type(diffusion).__name__)])
@@ -144,6 +144,12 @@ def _keymap_of(model: Any, clip: Any) -> tuple[KeyMap, list[Found]]:
         found = [item for _, items in files for item in items]
         _keymaps[diffusion] = (weakref.ref(encoder) if encoder is not None else None, keymap, found)
         return keymap, found
+
+
+def _shapes(module: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a loaded model's tensors, of quantised weights those that they stand for."""
+    shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}  # packed codes are narrower
+    return shapes | {key: tuple(value.shape) for key, value in module.named_parameters() if key in shapes}
 
 
 def _unknown(title: str) -> Found:

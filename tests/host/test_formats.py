@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import lora_core
 from tests import tiny
 from tests.host.families import FAMILIES, Family, builtin_chain, our_stack, pixels, render
 from tests.host_server import Server
@@ -220,3 +221,20 @@ def test_a_name_that_only_comfyui_knows_is_used_and_said(server: Server) -> None
     theirs = render(server, family.prompt(builtin_chain(("host_name.safetensors", 1.0, 1.0))))
     assert int(abs(pixels(server, run) - theirs).max()) <= 1
     assert mean(theirs, render(server, family.prompt())) > 0.1
+
+
+def test_a_quantised_model_takes_the_stack_as_the_builtin_loader_does(server: Server) -> None:
+    """ComfyUI holds scaled fp8 as codes, and rounds what a patch gives it with a seed of its own."""
+    family = FAMILY["flux"]
+    family.write(server)
+    lora = (family.lora("a"), 0.8, 0.6)
+    own = server.models / "checkpoints" / family.model
+    out = own.with_name("flux_scaled_fp8.safetensors")
+    lora_core.merge(own, [(server.models / "loras" / lora[0], 0.0)], out, dtype="fp8_e4m3fn_scaled", overwrite=True)
+    base = render(server, family.prompt(model=out.name))
+    theirs = render(server, family.prompt(builtin_chain(lora), model=out.name))
+    run = server.run(family.prompt(our_stack(lora, semantics="comfyui"), model=out.name))
+    assert int(abs(pixels(server, run) - theirs).max()) == 0
+    assert mean(theirs, base) > 1
+    (report,) = run.outputs["load"]["report"][0]["loras"]
+    assert report["modules_matched"] == report["modules_total"]
