@@ -41,7 +41,7 @@ def choose_model(lora: LoraFile, arch: str, base: Checkpoint | None, writing: Wr
         raise OptionError(f"arch: expected the id of a model, found {arch!r}; known are {', '.join(known)}.")
     if not candidates:
         candidates = _named_encoders(lora)
-        if candidates:
+        if candidates and writing.id in ("comfy", "peft"):  # the others count the encoders of a model
             return _model([_outline(found) for found in candidates], lora)
         raise UnknownArchError(
             f"{lora.name}: its names and shapes do not tell which model it is for, e.g. {lora.modules[0]!r}; "
@@ -112,7 +112,7 @@ def _names(lora: LoraFile, model: Model, writing: Writing) -> set[tuple[str, str
 
 def _fitting(lora: LoraFile, found: Found) -> int:
     """Return how many adapters have a place of their shape in this model."""
-    keymap = KeyMap(_outline(found))
+    keymap = _model([_outline(found)], lora).keymap
     places = ((spec, keymap.find(spec.module, spec.param)) for spec in lora.adapters)
     return sum(bool(targets) and spec.fits(targets[0].adapter_shape) for spec, targets in places)
 
