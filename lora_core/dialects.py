@@ -43,14 +43,6 @@ class Dialect:
     flat: bool = False
 
 
-def _encoder_rows() -> tuple[Dialect, ...]:
-    return tuple(
-        Dialect("comfy", f"{before}{name}.transformer.", encoders)
-        for name, encoders in _ENCODERS.items()
-        for before in ("text_encoders.", "")
-    )
-
-
 DIALECTS: tuple[Dialect, ...] = (
     Dialect("kohya", "lora_unet_", (DIFFUSION,), flat=True),
     Dialect("kohya", "oft_unet_", (DIFFUSION,), flat=True),
@@ -69,7 +61,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("peft", "base_model.model.", (DIFFUSION, BASE)),
     Dialect("peft", "unet.base_model.model.", (DIFFUSION,)),  # PixArt's own script
     Dialect("comfy", "diffusion_model.", (DIFFUSION,)),
-    *_encoder_rows(),
+    *(Dialect("comfy", f"text_encoders.{name}.transformer.", encoders) for name, encoders in _ENCODERS.items()),
     Dialect("comfy", "text_encoders.transformer.", _UNNAMED),
     Dialect("onetrainer", "lora_transformer_", (DIFFUSION,), flat=True),
     Dialect("simpletuner", "lycoris_", (DIFFUSION,), flat=True),

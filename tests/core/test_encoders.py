@@ -54,7 +54,7 @@ def test_every_style_of_name_finds_the_encoder_beside_its_model(model: str, enco
         shorter = {module.removeprefix(level) for level in LEVELS}
         names = [
             *(f"{prefix}{name}" for number in numbers for prefix in prefixes(number) for name in shorter),
-            *(f"{before}{wrapper}{module}" for before in ("text_encoders.", "")),
+            f"text_encoders.{wrapper}{module}",
         ]
         for name in names:
             flat = name.replace(".", "_") if name.startswith("lora_") else name

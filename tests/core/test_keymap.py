@@ -158,7 +158,7 @@ def test_names_without_the_text_model_level_are_the_same_modules() -> None:
         keymap = KeyMap((held, detect(held)))
         for key in shapes:
             module, _, param = key.rpartition(".")
-            targets = [keymap.find(f"{p}{n}", param) for p in ("text_encoder.", "clip_l.transformer.")
+            targets = [keymap.find(f"{p}{n}", param) for p in ("text_encoder.", "text_encoders.clip_l.transformer.")
                        for n in (module, module.removeprefix("text_model."))]  # fmt: skip
             expected = key if held is shapes else key.removeprefix("text_model.")
             assert {target.key for (target,) in targets} == {expected}
