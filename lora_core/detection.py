@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from .arch import ARCHES, DIFFUSION_ARCHES
 from .arch.base import Arch, Edition, Shape, Shapes
 from .params import params_of
 from .renames import renames_of
+
+_SAMPLE = 300  # modules; every mark of an architecture is on many more in a file of that size
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,15 @@ def detect(shapes: Shapes) -> list[Found]:
 def guess_arches(modules: Iterable[tuple[str, Shape | None]]) -> list[Arch]:
     """Return the diffusion architectures that a LoRA's modules fit best, judging by their marks.
 
-    `modules` are names without dialect prefix, dots written as `_`, each with the shape of its change if known.
+    `modules` are names without dialect prefix, dots written as `_`, each with the shape of its change if known. Of
+    many modules a sample is looked at, the same at every run.
     """
+    names = list(modules)
+    if len(names) > _SAMPLE:
+        names = random.Random(0).sample(names, _SAMPLE)
     hits: Counter[str] = Counter()
-    for name, shape in modules:
-        for arch in DIFFUSION_ARCHES:
-            hits[arch.id] += any(mark.fits(name, shape) for mark in arch.marks)
+    for name, shape in names:
+        hits.update(arch.id for arch in DIFFUSION_ARCHES if any(mark.fits(name, shape) for mark in arch.marks))
     best = max(hits.values(), default=0)
     return [arch for arch in DIFFUSION_ARCHES if best and hits[arch.id] == best]
 

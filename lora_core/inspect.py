@@ -11,7 +11,7 @@ from .checkpoint import Checkpoint, describe
 from .detection import Found
 from .errors import FileFormatError, WrongFileKindError
 from .keymap import KeyMap
-from .lorafile import LoraFile, trigger_words
+from .lorafile import LoraFile, words_in
 from .matching import StackedLora, describe_lora, match_stack
 from .report import Report, Stopwatch, described_file
 
@@ -32,7 +32,7 @@ def inspect(file: str | os.PathLike[str], against: Iterable[str | os.PathLike[st
         return watch.stop()
     with lora:
         report.inputs.append(described_file(path))
-        words = trigger_words(path)
+        words = words_in(lora.metadata)
         if words:
             report.notes.append("trigger words: " + ", ".join(words))
         checkpoints = list(against)

@@ -162,7 +162,11 @@ class LoraFile:
 def trigger_words(path: str | os.PathLike[str]) -> list[str]:
     """Return the trigger words that a LoRA's own metadata names; none if it names none."""
     with open_tensors(_file_of(Path(path))) as file:
-        metadata = file.metadata
+        return words_in(file.metadata)
+
+
+def words_in(metadata: Mapping[str, str]) -> list[str]:
+    """Return the trigger words in a LoRA's metadata."""
     words: list[str] = []
     for key in ("modelspec.trigger_phrase", "trained_words", "ss_trigger_words"):
         text = metadata.get(key, "").strip()

@@ -62,6 +62,8 @@ class _Index:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, ...], list[tuple[_Row, int]]] = {}
+        self._lasts: set[str] = set()  # last tokens of whole templates, to pass over most names at once
+        self._rests: set[int] = set()  # tokens before a {rest}
 
     def add(self, template: str, rename: Rename, piece: int = 0) -> None:
         tokens = template.split(".")
@@ -69,19 +71,29 @@ class _Index:
         tokens = tokens[:-1] if rest else tokens
         numbers = tuple(token for token in tokens if _is_number(token))
         row = _Row(rename, numbers, rest, _several(rename.here), _pieces(rename))
+        if rest:
+            self._rests.add(len(tokens))
+        else:
+            self._lasts.add(_skeleton(tokens[-1:], rest=False)[0])
         self._rows.setdefault(_skeleton(tokens, rest), []).append((row, piece))
 
     def matching(self, name: str) -> Iterator[tuple[_Row, int, dict[str, str]]]:
         """Yield (row, place of the matched template in it, what its placeholders stand for)."""
+        last = name[name.rfind(".") + 1 :]
+        is_known = ("#" if _is_number(last) else last) in self._lasts
+        if not is_known and not self._rests:
+            return
         tokens = name.split(".")
         skeleton = _skeleton(tokens, rest=False)
         numbers = [token for token in tokens if _is_number(token)]
-        for row, piece in self._rows.get(skeleton, ()):
-            values = _number_values(row.numbers, numbers)
-            if values is not None:
-                yield row, piece, values
-        for length in range(len(tokens)):
-            for row, piece in self._rows.get((*skeleton[:length], "{rest}"), ()):
+        if is_known:
+            for row, piece in self._rows.get(skeleton, ()):
+                values = _number_values(row.numbers, numbers)
+                if values is not None:
+                    yield row, piece, values
+        for length in self._rests:
+            rows = self._rows.get((*skeleton[:length], "{rest}"), ()) if length < len(tokens) else ()
+            for row, piece in rows:
                 values = _number_values(row.numbers, numbers[: len(row.numbers)])
                 if values is not None:
                     yield row, piece, {**values, "{rest}": ".".join(tokens[length:])}
@@ -98,7 +110,8 @@ class Renames:
                 continue
             self._forward.add(rename.here, rename)
             for number, there in enumerate(_several(rename.there)):
-                self._back.add(there, rename, number)
+                if there != "{rest}":  # any name at all, which tells nothing of where it comes from
+                    self._back.add(there, rename, number)
 
     def names(self, module: str, shape: Shape) -> Iterator[tuple[str, Place, bool]]:
         """Yield every (name, place, read only) of `module`, following rows upon rows."""
