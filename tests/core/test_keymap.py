@@ -19,6 +19,7 @@ from lora_core.detection import Found, detect
 from lora_core.dialects import DIALECTS
 from lora_core.errors import KeyCollisionError
 from lora_core.keymap import KeyMap, Target
+from lora_core.renames import Renames
 from tests import manifests
 from tests.core import samples
 
@@ -365,6 +366,16 @@ def test_a_module_of_which_a_piece_is_missing_has_no_place() -> None:
     keymap = KeyMap((shapes, [Found(MADE_UP, None, "", renamed=True)]))
     assert keymap.find("layers.0.mix") == ()
     assert len(keymap.find("layers.0.mix", "bias")) == 3
+
+
+def test_a_row_that_drops_a_level_leads_back_from_nothing() -> None:
+    rows = (Rename("model.{rest}", "{rest}"), Rename("model.layers.{i}.q", "blocks.{i}.to_q"))
+    engine = Renames(rows)
+    assert [name for name, _, _ in engine.names("model.layers.0.q", (4, 4))] == [
+        "model.layers.0.q", "blocks.0.to_q", "layers.0.q",
+    ]  # fmt: skip
+    assert engine.origin("blocks.0.to_q", (4, 4)).module == "model.layers.0.q"
+    assert engine.origin("layers.0.q", (4, 4)).module == "layers.0.q"
 
 
 def test_a_prefix_tells_whether_a_name_belongs_elsewhere(keymap: KeyMap) -> None:
