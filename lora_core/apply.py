@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from .adapters import Adapter, Reshape, moved, tensors_of
 from .errors import AdapterError
-from .keymap import Target
 from .lazytorch import torch
 from .options import Semantics
+from .targets import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from .arch.base import Shapes
 from .checkpoint import Checkpoint, describe
 from .convertplan import plan
 from .detection import Found, own_shapes
-from .dialects import DIFFUSION
+from .dialects import DIFFUSION, addressed_roles
 from .errors import OptionError, UnknownArchError
-from .keymap import KeyMap, addressed_roles
+from .keymap import KeyMap
 from .lorafile import LoraFile
-from .outlines import outlined, outlines_of, read_outline
+from .outlines import diffusers_names, outlined, outlines_of, read_outline
 from .report import some_names
 from .writing import Writing
 
@@ -59,7 +59,7 @@ def _model(files: list[File], lora: LoraFile) -> Model:
         families = [item for item in found if item.arch.role == "diffusion"]
         wanted = dict.fromkeys(name for family in families for name in family.text_encoders if name not in held)
         files = [*files, *(_outline(item) for name in wanted for item in outlined(name)[:1])]
-    names = {item.arch.id: _diffusers_names(item) for _, items in files for item in items}
+    names = {item.arch.id: diffusers_names(item) for _, items in files for item in items}
     return Model(*title, KeyMap(*files), names)
 
 
@@ -75,13 +75,6 @@ def _own_layout(base: Checkpoint, found: Found) -> File:
         start = len(found.prefix)
         shapes = {key[start:]: shape for key, shape in base.shapes.items() if key.startswith(found.prefix)}
     return shapes, [replace(found, prefix="", renamed=False)]
-
-
-def _diffusers_names(found: Found) -> frozenset[str]:
-    """Return what an outline says, of this edition or of the architecture's first that says anything."""
-    known = [item.id for item in outlines_of(found.arch)]
-    names = [read_outline(name).diffusers for name in sorted(known, key=lambda name: name != found.id)]
-    return next((item for item in names if item), frozenset())
 
 
 def _best(lora: LoraFile, candidates: Sequence[Found], writing: Writing) -> Model:

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .arch.base import Shape
-from .keymap import Component, KeyMap, Target
+from .component import Component
+from .keymap import KeyMap
 from .lorafile import AdapterSpec, LoraFile
+from .targets import Target
 from .writing import Writing, written
 
 

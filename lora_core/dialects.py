@@ -77,4 +77,15 @@ def dialects_of(name: str) -> list[Dialect]:
     return [dialect for dialect in _LONGEST_FIRST if name.startswith(dialect.prefix)]
 
 
+def addressed_roles(name: str) -> frozenset[str]:
+    """Return the roles that a module name's prefix addresses; empty for a bare name."""
+    return frozenset(role for dialect in dialects_of(name)[:1] if dialect.prefix for role in dialect.roles)
+
+
+def split_dialect(name: str) -> tuple[Dialect, str]:
+    """Return the dialect with the longest prefix of `name`, and the rest."""
+    dialect = dialects_of(name)[0]
+    return dialect, name[len(dialect.prefix) :]
+
+
 _LONGEST_FIRST = sorted(DIALECTS, key=lambda dialect: -len(dialect.prefix))

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .dialects import split_dialect
 from .errors import AdapterError
-from .keymap import split_dialect
 from .patterns import ModulePattern, PatternError
 
 # Keys that writers put into the safetensors header

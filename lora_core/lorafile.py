@@ -14,9 +14,8 @@ from .adapterspec import AdapterSpec
 from .arch.base import Arch
 from .containers import open_tensors
 from .detection import detect, guess_arches
-from .dialects import DIFFUSION
+from .dialects import DIFFUSION, split_dialect
 from .errors import FileFormatError, WrongFileKindError
-from .keymap import split_dialect
 from .lazytorch import torch
 from .loraconfig import LoraConfigs, Scale, json_list
 from .options import Semantics

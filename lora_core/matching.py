@@ -11,11 +11,12 @@ from .apply import Placed, check_finite
 from .arch.base import Arch
 from .checkpoint import describe
 from .detection import Found
-from .dialects import DIFFUSION
+from .dialects import DIFFUSION, addressed_roles
 from .errors import AdapterError, NothingMatchedError, UnmatchedError
-from .keymap import KeyMap, Target, addressed_roles
+from .keymap import KeyMap
 from .lorafile import AdapterSpec, LoraFile
 from .report import LoraReport, counted, some_names
+from .targets import Target
 
 OnUnmatched = Literal["warn", "error", "ignore"]
 

@@ -14,8 +14,8 @@ from .arch.base import Arch, NameStyle
 from .arch.koala import KOALA
 from .arch.stable_cascade import STABLE_CASCADE
 from .arch.unet import UNETS
+from .component import Component, WrittenName
 from .dialects import BASE, DIALECTS, DIFFUSION, Dialect
-from .keymap import Component, WrittenName
 from .parts import PARTS
 
 WrittenDialect = Literal["comfy", "kohya", "diffusers", "peft"]
@@ -141,11 +141,16 @@ def _has_flat_name(component: Component, name: WrittenName) -> bool:
     """Tell whether trainers that write flat names, and ComfyUI, have one for this module."""
     if BASE in component.roles[:1] or not name.module.startswith(component.arch.kohya_modules):
         return False
-    module, _, param = name.target.key.rpartition(".")
-    weight = component.shapes.get(f"{module}.weight")
-    if weight is None or param not in ("weight", "bias"):
+    head, _, last = name.target.key.rpartition(".")
+    weight = component.shapes.get(f"{head}.{_WEIGHTS[last]}") if last in _WEIGHTS else None
+    if weight is None:
         return False  # a bare parameter
     return component.arch.role == "diffusion" or len(weight) > 1  # ComfyUI has no flat name of an encoder's norms
 
 
+# How keys end that a layer has beside each other -> its weight
+_WEIGHTS = {
+    **{"weight": "weight", "bias": "weight", "scale": "scale"},
+    **{"in_proj_weight": "in_proj_weight", "in_proj_bias": "in_proj_weight"},
+}
 _FIRST = {(part.kind, part.field, part.param): part.suffix for part in reversed(PARTS)}

@@ -21,12 +21,13 @@ from ..lora_core.arch.base import Arch
 from ..lora_core.checkpoint import describe
 from ..lora_core.detection import Found, detect
 from ..lora_core.errors import UnknownArchError
-from ..lora_core.keymap import KeyMap, Target
+from ..lora_core.keymap import KeyMap
 from ..lora_core.lorafile import LoraFile
 from ..lora_core.matching import OnUnmatched, StackedLora, match_stack
 from ..lora_core.options import Semantics
 from ..lora_core.report import Report, Stopwatch, described_file
 from ..lora_core.stack import StackEntry
+from ..lora_core.targets import Target
 from .host import WeightAdapterBase, known_names
 
 CACHED_BYTES = 2 * 2**30  # tensors of LoRA files kept between runs; patches in use hold theirs anyway

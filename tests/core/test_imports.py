@@ -43,7 +43,7 @@ LEVELS = (
         "naming",
         "resolve",
     ),
-    ("params", "renames", "detection", "keymap", "outlines", "writing", "adapters", "linalg"),
+    ("params", "renames", "detection", "targets", "component", "keymap", "outlines", "writing", "adapters", "linalg"),
     ("loraconfig", "adapterspec", "specreader", "lorafile", "checkpoint", "apply"),
     ("matching", "steps", "rewrite", "rewriter"),
     (
@@ -157,7 +157,7 @@ def test_every_import_follows_the_direction() -> None:
         ("lora_core/merge.py", "from lora_core.errors import LoraError", "imports lora_core by its absolute name"),
         ("lora_core/merge.py", "from . import cli", "merge imports cli, which is of a higher level"),
         ("lora_core/merge.py", "from . import __version__", "merge imports __init__, which is of a higher level"),
-        ("lora_core/arch/flux.py", "from ..keymap import Target", "arch imports keymap, which is of a higher level"),
+        ("lora_core/arch/flux.py", "from ..keymap import KeyMap", "arch imports keymap, which is of a higher level"),
         ("lora_core/merge.py", "import gguf", "imports gguf; lora_core may import numpy, safetensors, torch"),
         ("lora_core/brandnew.py", "from .errors import LoraError", "lora_core/brandnew has no level; give it one"),
         ("lora_core/merge.py", "from .brandnew import x", "lora_core/brandnew has no level; give it one"),

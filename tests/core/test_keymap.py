@@ -18,8 +18,9 @@ from lora_core.checkpoint import Checkpoint
 from lora_core.detection import Found, detect
 from lora_core.dialects import DIALECTS
 from lora_core.errors import KeyCollisionError
-from lora_core.keymap import KeyMap, Target
+from lora_core.keymap import KeyMap
 from lora_core.renames import Renames
+from lora_core.targets import Target
 from tests import manifests
 from tests.core import samples
 

@@ -43,7 +43,7 @@ from lora_core.adapters import (
 )
 from lora_core.apply import Placed, apply_stack
 from lora_core.errors import AdapterError
-from lora_core.keymap import Target
+from lora_core.targets import Target
 
 OUT, IN, RANK = 12, 8, 3
 FP32 = 3e-6  # of the largest number in sight

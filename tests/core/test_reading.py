@@ -16,10 +16,10 @@ from torch import Tensor
 
 from lora_core.apply import Placed, apply_stack
 from lora_core.errors import AdapterError, FileFormatError
-from lora_core.keymap import Target
 from lora_core.lorafile import LoraFile, Scale
 from lora_core.parts import split_name, split_names
 from lora_core.patterns import ModulePattern, PatternError
+from lora_core.targets import Target
 from tests.core import samples
 
 M = "lora_unet_m"

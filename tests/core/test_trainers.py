@@ -36,7 +36,12 @@ DIALECTS = (
     ("wan_fun", "wan-fun"),
 )
 # Models that share all the modules that some trainers train, and their shapes
-TWINS = ({"Flux.1", "Chroma"}, {"SDXL", "KOALA"})
+TWINS = (
+    {"Flux.1", "Chroma"},
+    {"Flux.1", "Chroma", "Chroma1-Radiance"},
+    {"Chroma", "Chroma1-Radiance"},
+    {"SDXL", "KOALA"},
+)
 # A word in a trainer's name, and the kind that all its modules are; the first that fits counts
 KINDS = (
     ("dora", "DoRA"),

@@ -8,7 +8,8 @@ from functools import cache
 import pytest
 
 from lora_core.arch import DIFFUSION_ARCHES
-from lora_core.keymap import Component, KeyMap, WrittenName
+from lora_core.component import Component, WrittenName
+from lora_core.keymap import KeyMap
 from lora_core.outlines import outlined, outlines_of, read_outline
 from lora_core.writing import WRITINGS, WrittenDialect, written
 from tests import manifests

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lora_core.apply import Placed, apply_stack
-from lora_core.keymap import Target
 from lora_core.lorafile import LoraFile
+from lora_core.targets import Target
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: nn.Linear(12, 20, bias=False),

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lora_core.apply import Placed, apply_stack
-from lora_core.keymap import Target
 from lora_core.lorafile import LoraFile
+from lora_core.targets import Target
 from tests.peers.models import deviation, randomised
 from tests.tiny import random_normal
 

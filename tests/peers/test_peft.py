@@ -18,9 +18,10 @@ from torch import nn
 
 import lora_core
 from lora_core.apply import Placed, apply_stack
-from lora_core.keymap import Target, split_dialect
+from lora_core.dialects import split_dialect
 from lora_core.lorafile import LoraFile
 from lora_core.parts import split_name
+from lora_core.targets import Target
 from tests.peers.models import (
     FAMILIES,
     assert_same,
