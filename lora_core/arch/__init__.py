@@ -6,6 +6,7 @@ from .ace_step import ACE_STEPS
 from .auraflow import AURAFLOW
 from .base import Arch
 from .bert import HYDIT_CLIP
+from .chroma_radiance import CHROMA_RADIANCE
 from .cogvideox import COGVIDEOX
 from .cosmos import COSMOS_PREDICT2
 from .ernie_image import ERNIE_IMAGE
@@ -38,6 +39,7 @@ ARCHES: tuple[Arch, ...] = (
     FLUX1,
     FLUX2,
     *FLUX_KIN,
+    CHROMA_RADIANCE,
     QWEN_IMAGE,
     KREA2,
     ERNIE_IMAGE,

@@ -33,11 +33,15 @@ def _attention(stream: str, _: str, qkv: tuple[str, ...], fused: str, out: str, 
 
 
 # Rows that all models of the family share
-SHARED = (
+ATTENTION = (
     *(row for stream in _STREAMS for row in _attention(*stream)),
     Rename(f"{_SINGLE}norm.query_norm", f"{_SINGLE_THERE}attn.norm_q"),
     Rename(f"{_SINGLE}norm.key_norm", f"{_SINGLE_THERE}attn.norm_k"),
     Rename(f"{_SINGLE}linear1_qkv", f"{_SINGLE_THERE}attn.to_qkv", read_only=True),
+)
+# and those that work on latents
+SHARED = (
+    *ATTENTION,
     Rename("img_in", "x_embedder"),
     Rename("txt_in", "context_embedder"),
     Rename("final_layer.linear", "proj_out"),
@@ -103,18 +107,26 @@ DOUBLE, SINGLE = r"\d|1[0-8]", r"[12]?\d|3[0-7]"
 
 def marks(double: str, single: str) -> tuple[Mark, ...]:
     """Return the marks of the modules that Flux.1 shares with models made from it, in the blocks that these have."""
-    here, there = f"double_blocks_({double})_(img|txt)_", f"transformer_blocks_({double})_"
-    own, other = f"single_blocks_({single})_", f"single_transformer_blocks_({single})_"
+    there, other = f"transformer_blocks_({double})_", f"single_transformer_blocks_({single})_"
     return (
-        Mark(rf"{here}(attn_(qkv|proj)|mlp_0)$", WIDTH),
-        Mark(rf"{here}mlp_2$", frozenset({12288})),
+        *own_marks(double, single),
         Mark(
             rf"{there}(attn_(to_([qkv]|qkv|added_qkv|out_0|add_out)|add_[qkv]_proj)|ff(_context)?_net_0_proj)$", WIDTH
         ),
         Mark(rf"{there}ff(_context)?_net_2$", frozenset({12288})),
-        Mark(rf"{own}linear1(_qkv|_mlp)?$", WIDTH),
-        Mark(rf"({own}linear2|{other}proj_out)$", frozenset({15360})),
+        Mark(rf"{other}proj_out$", frozenset({15360})),
         Mark(rf"{other}(attn_to_([qkv]|qkv)|proj_mlp)$", WIDTH),
+    )
+
+
+def own_marks(double: str, single: str) -> tuple[Mark, ...]:
+    """Return those of `marks` that are in BFL's names."""
+    here, own = f"double_blocks_({double})_(img|txt)_", f"single_blocks_({single})_"
+    return (
+        Mark(rf"{here}(attn_(qkv|proj)|mlp_0)$", WIDTH),
+        Mark(rf"{here}mlp_2$", frozenset({12288})),
+        Mark(rf"{own}linear1(_qkv|_mlp)?$", WIDTH),
+        Mark(rf"{own}linear2$", frozenset({15360})),
         Mark(rf"({here}attn|{own[:-1]})_norm_(query|key)_norm"),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SDXL = ("sdxl", "sdxl_refiner", "ssd1b", "segmind_vega", "koala_700m", "koala_1b")
-FLUX = ("flux1_dev", "flux1_fill", "flux1_schnell", "chroma", "longcat_image")
+FLUX = ("flux1_dev", "flux1_fill", "flux1_schnell", "chroma", "chroma_radiance", "longcat_image")
 FLUX2 = ("flux2_dev", "flux2_klein_9b", "flux2_klein_4b")
 
 # reason -> the names, and the alias tables where that is so

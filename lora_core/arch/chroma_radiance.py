@@ -1,0 +1,26 @@
+"""Chroma1-Radiance: Chroma's blocks between pixels; NeRF blocks draw each patch, and there is no latent space."""
+
+from __future__ import annotations
+
+from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .flux import ATTENTION, DOUBLE, FEED_FORWARD, SINGLE, own_marks
+
+CHROMA_RADIANCE = Arch(
+    id="chroma_radiance",
+    title="Chroma1-Radiance",
+    signatures=tuple(
+        Signature(
+            has=(f"distilled_guidance_layer.norms.0.{scale}", "img_in_patch.weight", f"nerf_blocks.0.norm.{scale}")
+        )
+        for scale in ("scale", "weight")
+    ),
+    prefixes=DIFFUSION_PREFIXES,
+    # diffusers has no such model; ComfyUI takes Flux.1's names there for the modules that both have
+    renames=(*ATTENTION, *FEED_FORWARD, Rename("txt_in", "context_embedder")),
+    text_encoders={"t5xxl": ("te1", "te", "te3")},
+    marks=(  # Flux.1 and Chroma have the blocks, Chroma the guidance too: only the last belong to no other model
+        *own_marks(DOUBLE, SINGLE),
+        Mark(r"distilled_guidance_layer_(in_proj|out_proj|layers_\d_(in|out)_layer)$"),
+        Mark(r"(img_in_patch|nerf_(image_embedder|blocks|final_layer(_conv)?)_.*)$"),
+    ),
+)
