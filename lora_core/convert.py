@@ -20,6 +20,7 @@ from .lorafile import LoraFile
 from .lorawriter import (
     PeftModule,
     check_config,
+    component_of,
     kept_metadata,
     peft_file_config,
     peft_metadata,
@@ -189,7 +190,7 @@ def _peft_modules(made: Sequence[Made], writing: Writing) -> list[PeftModule]:
         return []  # diffusers finds the configuration of LoKr in the tensors
     return [
         PeftModule(
-            "" if writing.id == "peft" else item.job.slot.name.removesuffix(item.job.slot.module).removesuffix("."),
+            component_of(item.job.slot.name, item.job.slot.module, writing.id),
             item.job.slot.module,
             item.parts.rank or 1,
             item.parts.magnitude is not None and not item.parts.magnitude_of_input,

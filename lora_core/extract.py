@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .arch.base import NameStyle
 from .checkpoint import Checkpoint
+from .component import Component, WrittenName
 from .dialects import BASE
 from .errors import LoraError, OptionError
-from .keymap import Component, WrittenName
 from .lazytorch import torch
 from .linalg import low_rank
+from .lorawriter import PeftModule, component_of, peft_metadata, rank_metadata, write_lora
 from .options import EXTRACT
+from .outlines import diffusers_names
 from .outputs import check_target
-from .report import Report, Stopwatch, counted, described_file, some_names
+from .report import Report, Stopwatch, counted, some_names
 from .rounding import DTYPE_NAMES, round_to
-from .tensorfile import OnStep, byte_view, dtype_name
+from .tensorfile import OnStep
 from .tensorheader import DTYPES, element_count
-from .tensorwriter import PlannedTensor, TensorWriter
-from .writing import WRITINGS, prefix_of
-
-Dialect = Literal["kohya", "comfy"]
+from .writing import WRITINGS, Writing, WrittenDialect, suffix, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ def extract(
     energy: float = 0.0,
     max_rank: int = 128,
     conv_rank: int = 0,
-    dialect: Dialect = "kohya",
+    dialect: WrittenDialect = "kohya",
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16",
     overwrite: bool = False,
     on_step: OnStep | None = None,
@@ -78,8 +75,8 @@ def extract(
 
     Matrices and convolutions become LoRA and LoCon at `rank`, or, if `energy` is above 0, at the smallest rank up to
     `max_rank` that keeps that share of the layer's squared change; `conv_rank` above 0 is the limit for kernels above
-    1x1. Biases, norms and other vectors are stored whole. alpha = rank, √S on both factors. The checkpoints are read
-    tensor by tensor; memory holds the LoRA and one layer.
+    1x1. Biases, norms and other vectors are stored whole, or left out with a warning where the dialect has no way to.
+    alpha = rank, √S on both factors. The checkpoints are read tensor by tensor; memory holds the LoRA and one layer.
 
     Raises a LoraError that says what is wrong; then no file is left.
     """
@@ -98,8 +95,7 @@ def extract(
             raise LoraError(f"{after.name}: nothing to extract: every shared tensor equals the one in {before.name}.")
         before.check_unchanged()
         after.check_unchanged()
-        metadata = _metadata(before, report)
-        _write(Path(out), tensors, metadata, inputs, report, overwrite)
+        write_lora(Path(out), tensors, _metadata(before, report, dialect), inputs, report, overwrite=overwrite)
     return watch.stop()
 
 
@@ -164,19 +160,21 @@ def _partners(before: Checkpoint, after: Checkpoint) -> dict[str, str]:
 def _extracted(
     pair: _Pair,
     limits: _Limits,
-    dialect: Dialect,
+    dialect: WrittenDialect,
     dtype: torch.dtype,
     report: Report,
     on_step: OnStep | None,
 ) -> dict[str, torch.Tensor]:
     """Return the LoRA's tensors and fill in the report's layers."""
     jobs = list(_jobs(pair, dialect))
-    total = sum(element_count(name.target.shape) for _, name in jobs)
+    _refuse_several_models({component.arch.title for _, component, _ in jobs}, dialect)
+    total = sum(element_count(name.target.shape) for _, _, name in jobs)
     done = unchanged = clamped = 0
     outside = len(pair.before.shapes) - sum(len(one.keys()) for one in pair.before.keymap.components)
     tensors: dict[str, torch.Tensor] = {}
     key, difference = "", torch.empty(0)
-    for component, name in jobs:
+    left_out: list[str] = []
+    for full, component, name in jobs:
         if on_step:
             on_step(done, total)
         if name.target.key != key:  # the pieces of a fused weight follow one another
@@ -189,36 +187,38 @@ def _extracted(
         if not bool(delta.any()):
             unchanged += 1
             continue
-        parts, layer = _adapter(delta, limits, name)
-        prefix = _module_name(component, name, dialect)
-        for suffix, tensor in parts.items():
-            tensors[prefix + suffix], beyond = round_to(tensor, dtype)
+        if not _is_matrix(name) and not WRITINGS[dialect].has_alpha:
+            left_out.append(f"{full}.{name.param}")
+            continue
+        parts, layer = _adapter(delta, limits, name, WRITINGS[dialect])
+        for ending, tensor in parts.items():
+            tensors[full + ending], beyond = round_to(tensor, dtype)
             clamped += beyond
-        if layer["rank"]:
-            tensors[prefix + ".alpha"] = torch.tensor(float(layer["rank"]))
-        report.layers.append({"name": prefix, "block": _block(component, name), **layer})
+        if layer["rank"] and WRITINGS[dialect].has_alpha:
+            tensors[full + ".alpha"] = torch.tensor(float(layer["rank"]))
+        report.layers.append({"name": full, "block": _block(component, name), "module": name.module, **layer})
+    if left_out:
+        report.warnings.append(
+            f"{counted(left_out, 'bias or norm')} left out, as {dialect} reads matrices only: {some_names(left_out)}."
+        )
     if clamped:
         report.warnings.append(f"{clamped} values were beyond the range of the written number format and were clamped.")
     report.notes.append(f"{len(report.layers)} changed, {unchanged} unchanged, {outside} outside the known models")
     return tensors
 
 
-def _jobs(pair: _Pair, dialect: Dialect) -> Iterator[tuple[Component, WrittenName]]:
+def _jobs(pair: _Pair, dialect: WrittenDialect) -> Iterator[tuple[str, Component, WrittenName]]:
     """Yield every tensor that both files hold, each once, by the name that it gets in the LoRA."""
     for component in pair.before.keymap.components:
-        trainers = component.arch.kohya_names
-        own: NameStyle = trainers if component.arch.role == "text_encoder" else "here"
-        names_of: dict[Dialect, NameStyle] = {"kohya": trainers, "comfy": own}
-        for style, names in names_of.items():
-            for name in component.written_names(names):
-                if pair.is_comparable(name.target.key) and style == _style(component, name, dialect):
-                    yield component, name
-
-
-def _style(component: Component, name: WrittenName, dialect: Dialect) -> Dialect:
-    """Return whose name to write: kohya's trainers name matrices of some modules; ComfyUI can name everything."""
-    named = component.roles[0] != BASE and name.module.startswith(component.arch.kohya_modules)
-    return "kohya" if dialect == "kohya" and named and _is_matrix(name) else "comfy"
+        writing = WRITINGS[dialect]
+        if writing.flat and component.roles[0] == BASE:
+            writing = WRITINGS["comfy"]  # a text encoder that stands alone has no number
+        for name, written_name in written(component, writing, diffusers_names(component.found)):
+            if _is_matrix(written_name) and pair.is_comparable(written_name.target.key):
+                yield name, component, written_name
+        for name, written_name in written(component, WRITINGS["comfy"]):  # whatever has no low rank
+            if not _is_matrix(written_name) and pair.is_comparable(written_name.target.key):
+                yield name, component, written_name
 
 
 def _is_matrix(name: WrittenName) -> bool:
@@ -227,27 +227,24 @@ def _is_matrix(name: WrittenName) -> bool:
     return name.param == "weight" and len(shape) > 1 and min(shape[0], element_count(shape[1:])) > 1
 
 
-def _adapter(delta: torch.Tensor, limits: _Limits, name: WrittenName) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _adapter(
+    delta: torch.Tensor, limits: _Limits, name: WrittenName, writing: Writing
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return ({suffix: fp32 tensor}, what the report says of the layer)."""
     if not _is_matrix(name):
-        suffix = ".diff" if name.param == "weight" else ".diff_b"
+        ending = ".diff" if name.param == "weight" else ".diff_b"
         norm = float(delta.double().norm())
-        return {suffix: delta}, {"rank": None, "energy": 1.0, "norm": norm}
+        return {ending: delta}, {"rank": None, "energy": 1.0, "norm": norm}
     highest, energy = limits.of(is_conv=any(size > 1 for size in delta.shape[2:]))
     found = low_rank(delta.flatten(1), rank=highest, energy=energy)
     kept = found.up.shape[1]
     ones = (1,) * (delta.dim() - 2)
     parts = {
-        ".lora_down.weight": found.down.reshape(kept, *delta.shape[1:]),
-        ".lora_up.weight": found.up.reshape(delta.shape[0], kept, *ones),
+        "down": found.down.reshape(kept, *delta.shape[1:]),
+        "up": found.up.reshape(delta.shape[0], kept, *ones),
     }
+    parts = {suffix(writing, "lora", field) or "": tensor for field, tensor in parts.items()}
     return parts, {"rank": kept, "energy": found.energy, "norm": found.norm}
-
-
-def _module_name(component: Component, name: WrittenName, dialect: Dialect) -> str:
-    """Return the module's name with its dialect prefix."""
-    writing = WRITINGS[_style(component, name, dialect)]
-    return prefix_of(component, writing) + (name.module.replace(".", "_") if writing.flat else name.module)
 
 
 def _block(component: Component, name: WrittenName) -> str:
@@ -255,44 +252,25 @@ def _block(component: Component, name: WrittenName) -> str:
     return block if component.arch.role == "diffusion" else f"{component.arch.id} {block}"
 
 
-def _write(
-    out: Path,
-    tensors: Mapping[str, torch.Tensor],
-    metadata: Mapping[str, str],
-    inputs: Iterable[Path],
-    report: Report,
-    overwrite: bool,
-) -> None:
-    plan = [PlannedTensor(name, dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()]
-    plan.sort(key=lambda tensor: (-DTYPES[tensor.dtype][0], tensor.name))  # aligned, as the reference writer orders
-    metadata = {**metadata, "sshs_model_hash": _hash(plan, tensors)}
-    with TensorWriter(out, plan, metadata, overwrite=overwrite, inputs=inputs) as writer:
-        for tensor in plan:
-            writer.put(tensor.name, tensors[tensor.name])
-        writer.commit()
-    report.outputs.append(described_file(out))
+def _refuse_several_models(titles: set[str], dialect: WrittenDialect) -> None:
+    if dialect == "peft" and len(titles) > 1:
+        raise OptionError(
+            f"dialect: a PEFT file is for one model, but both checkpoints hold {' and '.join(sorted(titles))}; "
+            "choose diffusers."
+        )
 
 
-def _hash(plan: list[PlannedTensor], tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in plan:
-        digest.update(byte_view(tensors[tensor.name]))
-    return digest.hexdigest()
-
-
-def _metadata(before: Checkpoint, report: Report) -> dict[str, str]:
-    """Return the keys that other tools look for: kohya's minimum set and the model spec."""
-    ranks = [layer["rank"] for layer in report.layers if layer["rank"]]
-    low, high = min(ranks, default=1), max(ranks, default=1)
-    rank = str(high) if low == high else "Dynamic"
+def _metadata(before: Checkpoint, report: Report, dialect: WrittenDialect) -> dict[str, str]:
+    """Return the keys that other tools look for: kohya's minimum set, the model spec, PEFT's configuration."""
+    matrices = [layer for layer in report.layers if layer["rank"]]
+    ranks = [layer["rank"] for layer in matrices]
+    modules = [
+        PeftModule(component_of(layer["name"], layer["module"], dialect), layer["module"], layer["rank"], False, False)
+        for layer in matrices
+    ]
     return {
-        "format": "pt",
-        "ss_v2": "False",
+        **rank_metadata(ranks, ranks if WRITINGS[dialect].has_alpha else None),
         "ss_base_model_version": before.arch,
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": rank,
-        "ss_network_alpha": rank,
-        "ss_network_args": "{}",
-        "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{before.arch}/lora",
+        **({} if WRITINGS[dialect].has_alpha or not modules else peft_metadata(modules)),
     }

@@ -38,6 +38,11 @@ class PeftModule:
     has_bias: bool
 
 
+def component_of(name: str, module: str, dialect: str) -> str:
+    """Return what diffusers calls the model that a name belongs to; PEFT's files are for one model."""
+    return "" if dialect == "peft" else name.removesuffix(module).removesuffix(".")
+
+
 def write_lora(
     out: Path,
     tensors: Mapping[str, torch.Tensor],

@@ -146,9 +146,9 @@ CONV_RANK = Option(
 DIALECT = Option(
     "dialect",
     "COMBO",
-    "Whose key names to write; every choice loads in ComfyUI.",
+    "Whose key names to write: kohya's or ComfyUI's, which load in ComfyUI, or diffusers' or PEFT's.",
     "kohya",
-    choices=("kohya", "comfy"),
+    choices=("kohya", "comfy", "diffusers", "peft"),
 )
 EXTRACT_DTYPE = Option(
     "dtype", "COMBO", "The number format of the written factors.", "fp16", choices=("fp16", "bf16", "fp32")

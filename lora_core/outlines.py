@@ -50,6 +50,15 @@ def read_outline(name: str) -> Outline:
     return Outline(expanded(stored["keys"]), frozenset(expanded(dict.fromkeys(stored.get("diffusers", ()), ()))))
 
 
+def diffusers_names(found: Found) -> frozenset[str]:
+    """Return what diffusers calls the modules where the rename rows give several names; nothing if they tell.
+
+    An edition that diffusers does not have has the names of the architecture's first that it does.
+    """
+    known = sorted((item.id for item in outlines_of(found.arch)), key=lambda name: name != found.id)
+    return next((names for name in known if (names := read_outline(name).diffusers)), frozenset())
+
+
 def expanded(rows: Mapping[str, Iterable[int]]) -> dict[str, Shape]:
     """Return rows with every name written out."""
     return {key: tuple(shape) for row, shape in rows.items() for key in _keys(row)}

@@ -7,7 +7,7 @@ import { addReport } from "./widgets/report.js";
 import { addRows } from "./widgets/rows.js";
 
 const STACK = "LoraCoreStack";
-const NODES = new Set([STACK, "LoraCoreLoad", "LoraCoreMerge", "LoraCoreExtract"]);
+const NODES = new Set([STACK, "LoraCoreLoad", "LoraCoreMerge", "LoraCoreExtract", "LoraCoreConvert"]);
 
 /** What the widgets need of the page. */
 const page = {

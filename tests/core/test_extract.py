@@ -288,8 +288,7 @@ def test_every_weight_has_one_name_and_it_leads_back(tmp_path: Path, arch: str, 
         rows: dict[str, list[tuple[int, int]]] = {}
         names: set[tuple[str, str]] = set()
         itself = extraction._Pair(model, model, extraction._partners(model, model))
-        for component, name in extraction._jobs(itself, dialect):
-            module = extraction._module_name(component, name, dialect)
+        for module, _, name in extraction._jobs(itself, dialect):
             assert model.keymap.find(module, name.param) == (name.target,), module
             assert (module, name.param) not in names
             names.add((module, name.param))
@@ -475,7 +474,7 @@ def test_a_quantised_model(pairs: dict[str, tuple[Path, Path]], tmp_path: Path) 
         ({"energy": float("nan")}, "energy: expected 0 to 1; found nan."),
         ({"max_rank": -1}, "max_rank: expected 1 to 32768; found -1."),
         ({"conv_rank": 10**9}, "conv_rank: expected 0 to 32768; found 1000000000."),
-        ({"dialect": "peft"}, "dialect: expected one of kohya, comfy; found 'peft'."),
+        ({"dialect": "klingon"}, "dialect: expected one of kohya, comfy, diffusers, peft; found 'klingon'."),
         ({"dtype": "int8"}, "dtype: expected one of fp16, bf16, fp32; found 'int8'."),
     ],
 )

@@ -68,12 +68,14 @@ TRAINED: dict[str, Callable[[str], bool]] = {
     # one block of each kind, as these are the widest layers here
     "sd15": lambda key: key.startswith(("input_blocks.2.", "input_blocks.3.", "middle_block.", "output_blocks.2.")),
     "sdxl": lambda key: "blocks" in key or "middle_block" in key,
+    "sd3": lambda key: not key.startswith("pos_embed"),
 }
 
 
 @pytest.mark.parametrize(
     ("name", "dialect"),
-    [("flux", "kohya"), ("sd15", "kohya"), ("sdxl", "kohya"), ("wan", "kohya"), ("wan", "comfy"), ("wan_i2v", "kohya")],
+    [("flux", "kohya"), ("sd15", "kohya"), ("sdxl", "kohya"), ("wan", "kohya"), ("wan", "comfy"), ("wan_i2v", "kohya")]
+    + [(name, "diffusers") for name in ("flux", "sd15", "sdxl", "wan", "wan_i2v", "sd3")],
 )
 def test_an_extracted_lora_loads_in_diffusers(tmp_path: Path, name: str, dialect: str) -> None:
     family = FAMILIES[name]
