@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lora_core.arch.base import Shape, Shapes
-from lora_core.detection import Found, own_shapes, detect
+from lora_core.detection import Found, detect, own_shapes
 from lora_core.keymap import KeyMap
 from lora_core.outlines import FOLDER, Outline, compact
 from tests import manifests
