@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import lora_core
-from lora_core.options import EXTRACT, MERGE
+from lora_core.options import CONVERT, EXTRACT, MERGE
 from tests import tiny
 from tests.core.samples import REPO, listing, partials, python, sparse_checkpoint
 
@@ -98,12 +98,24 @@ def test_every_declared_option_has_its_flag() -> None:
     for command, node, apart in (
         ("merge", MERGE, {"checkpoint", "filename_prefix"}),
         ("extract", EXTRACT, {"filename_prefix"}),
+        ("convert", CONVERT, {"lora_name", "filename_prefix"}),
     ):
         text = cli(command, "--help").stdout
         for option in node.options:
             if option.name not in apart:
                 assert "--" + option.name.replace("_", "-") in text
                 assert " ".join(option.help.split())[:40] in " ".join(text.split())
+
+
+def test_convert_as_the_library(tmp_path: Path) -> None:
+    source = tiny.make_lora(tmp_path / "a.safetensors", {"lora_unet_double_blocks_0_img_attn_proj": (3072, 3072)})
+    out, again = tmp_path / "out.safetensors", tmp_path / "again.safetensors"
+    done = cli("convert", source, "--out", out, "--dialect", "diffusers", "--arch", "flux1_dev", "--json")
+    assert (done.returncode, json.loads(done.stdout)["arch"]) == (0, "flux1_dev")
+    lora_core.convert(source, again, dialect="diffusers", arch="flux1_dev")
+    assert out.read_bytes() == again.read_bytes()
+    assert cli("convert", source, "--out", out, "--dialect", "diffusers").returncode == 1, "it exists"
+    assert cli("convert", source, "--out", again).returncode == 2, "a dialect must be named"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

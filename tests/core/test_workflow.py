@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import lora_core
 from lora_core.errors import FileFormatError, WorkflowError
@@ -151,6 +152,24 @@ def test_merge_then_extract(tmp_path: Path, models: Path) -> None:
     change = load(merged)[key].double() - load(models / "checkpoints/wan.safetensors")[key].double()
     error = load(again)[key].double() - load(merged)[key].double()
     assert error.norm() < 0.01 * change.norm()
+
+
+def test_convert(tmp_path: Path, models: Path) -> None:
+    """The converted LoRA merges to the same bytes."""
+    workflow = {
+        "1": {
+            "class_type": "LoraCoreConvert",
+            "inputs": {"lora_name": "a.safetensors", "dialect": "comfy", "base": "wan.safetensors"},
+        }
+    }
+    (converted,) = run(tmp_path, models, workflow)
+    assert converted.parent.name == "loracore"
+    base = models / "checkpoints/wan.safetensors"
+    lora_core.merge(base, [models / "loras/a.safetensors"], tmp_path / "before.safetensors")
+    lora_core.merge(base, [converted], tmp_path / "after.safetensors")
+    before, after = load(tmp_path / "before.safetensors"), load(tmp_path / "after.safetensors")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert any(name.startswith("diffusion_model.") for name in load(converted))
 
 
 def test_muted_merge_does_not_run(tmp_path: Path, models: Path) -> None:

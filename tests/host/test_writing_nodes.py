@@ -133,6 +133,28 @@ def test_extract_finds_the_lora_that_was_merged(server: Server) -> None:
     assert shown.shape[1] == 960 and len(np.unique(shown.reshape(-1, 3), axis=0)) > 10
 
 
+def test_convert_writes_a_listed_lora_with_the_same_modules(server: Server) -> None:
+    inputs = {
+        "lora_name": LORA, "dialect": "comfy", "kind": "keep", "rank": 0, "dtype": "keep", "base": BASE,
+        "filename_prefix": "writing/converted", "on_unmatched": "error",
+    }  # fmt: skip
+    prompt = {
+        "convert": {"class_type": "LoraCoreConvert", "inputs": inputs},
+        "name": {"class_type": "PreviewAny", "inputs": {"source": ["convert", 0]}},
+    }
+    run = succeeded(server.run(prompt))
+    name = run.text("name")
+    path = server.models / "loras" / name
+    assert path.parent == server.models / "loras" / "writing"
+    assert name in server.node_info("LoraLoader")["input"]["required"]["lora_name"][0]
+    assert {key.partition(".")[0] for key in keys(path)} == {"diffusion_model"}
+    assert len(keys(path)) == len(keys(server.models / "loras" / LORA))
+    (report,) = run.outputs["convert"]["report"]
+    assert (report["operation"], report["warnings"]) == ("convert", [])
+    with pytest.raises(PromptRejectedError, match="choose the LoRA to convert"):
+        server.run({"convert": {"class_type": "LoraCoreConvert", "inputs": {**inputs, "lora_name": "None"}}})
+
+
 def picture(server: Server, run: Run, node: str) -> np.ndarray:
     (image,) = run.outputs[node]["images"]
     address = f"{server.url}/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
