@@ -2,8 +2,11 @@
 
     python -m tests.keylist checkpoint NAME FILE [--prefix model.diffusion_model.] [--diffusers FILE ...]
     python -m tests.keylist trainer TRAINER-NAME FILE --how "kohya's train_network.py, 48d368fa, --network_dim 4"
+    COMFYUI/.venv/bin/python -m tests.keylist aliases NAME COMFYUI
 
-NAME is the architecture's or edition's id. The diffusers files are the shards of the same model there.
+NAME is the architecture's or edition's id; TRAINER-NAME a word for the trainer, a hyphen and that id. Only the header
+of a file is read. The diffusers files are the shards of the same model there. The aliases are what ComfyUI, in the
+folder COMFYUI, accepts for the key list that `checkpoint` wrote.
 """
 
 from __future__ import annotations
@@ -11,24 +14,28 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from lora_core.tensorfile import TensorFile
+from tests import manifests
 from tests.manifests import DATA, SUFFIX
+
+FOLDERS = {"checkpoint": "checkpoints", "trainer": "trainers", "aliases": "lora_keys"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("checkpoint", "trainer"))
+    parser.add_argument("kind", choices=tuple(FOLDERS))
     parser.add_argument("name")
     parser.add_argument("file", type=Path)
     parser.add_argument("--prefix", default="")
     parser.add_argument("--diffusers", type=Path, nargs="*", default=[])
     parser.add_argument("--how", default="")
     options = parser.parse_args()
-    content = checkpoint(options) if options.kind == "checkpoint" else trainer(options)
-    write(f"{options.kind}s", options.name, content)
+    content = {"checkpoint": checkpoint, "trainer": trainer, "aliases": aliases}[options.kind](options)
+    write(FOLDERS[options.kind], options.name, content)
 
 
 def checkpoint(options: argparse.Namespace) -> dict[str, Any]:
@@ -42,6 +49,39 @@ def trainer(options: argparse.Namespace) -> dict[str, Any]:
     writer, _, arch = options.name.partition("-")
     tensors = {name: [info.dtype, list(info.shape)] for name, info in infos.items()}
     return {"trainer": writer, "arch": arch, "how": options.how, "metadata": metadata, "tensors": tensors}
+
+
+def aliases(options: argparse.Namespace) -> dict[str, Any]:
+    """ComfyUI's own table, of its model without weights."""
+    import torch
+
+    sys.path.insert(0, str(options.file))
+    sys.argv[1:] = ["--cpu"]  # ComfyUI reads them, and would look for a GPU
+    import comfy.options  # pyright: ignore[reportMissingImports]
+
+    comfy.options.enable_args_parsing()
+    import comfy.lora  # pyright: ignore[reportMissingImports]
+    import comfy.model_detection as detection  # pyright: ignore[reportMissingImports]
+
+    listed = manifests.checkpoint(options.name)
+    with torch.device("meta"):
+        keys = {key: torch.empty(shape) for key, shape in listed.keys.items()}
+        config = detection.model_config_from_unet(keys, listed.prefix)
+        if config is None:
+            sys.exit(f"ComfyUI does not recognise the keys of tests/data/checkpoints/{options.name}{SUFFIX}.")
+        model = config.get_model(keys, listed.prefix, device="meta")
+    found = {name: plain(target) for name, target in comfy.lora.model_lora_keys_unet(model, {}).items()}
+    shapes = {key: list(value.shape) for key, value in model.state_dict().items() if key.startswith("diffusion_model.")}
+    class_name = type(config).__name__
+    return {"arch": options.name, "comfy_class": class_name, "aliases": found, "target_shapes": shapes}
+
+
+def plain(target: Any) -> Any:
+    """A target as JSON has it: a key, or [key, [dim, start, length] or null, a function's name]."""
+    if isinstance(target, str):
+        return target
+    key, span, *functions = target
+    return [key, list(span) if span else None, *(function.__name__ for function in functions)]
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
