@@ -202,9 +202,10 @@ def test_ranks_that_differ_are_in_the_patterns(tmp_path: Path) -> None:
     assert config["transformer.rank_pattern"] == {"^blocks.2.ffn.net.2": 5} == config["transformer.alpha_pattern"]
 
 
-def test_an_alpha_that_only_the_header_told_becomes_a_tensor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pattern", [{}, {"to_v": 1.5}])  # pieces that are joined have one scale, or two
+def test_an_alpha_that_only_the_header_told_becomes_a_tensor(tmp_path: Path, pattern: dict[str, float]) -> None:
     source, out = tmp_path / "source.safetensors", tmp_path / "out.safetensors"
-    config = {"transformer.r": RANK, "transformer.lora_alpha": 6, "transformer.alpha_pattern": {"to_v": 1.5}}
+    config = {"transformer.r": RANK, "transformer.lora_alpha": 6, "transformer.alpha_pattern": pattern}
     save_file(lora(FLUX_DIFFUSERS, "peft"), source, {"lora_adapter_metadata": json.dumps(config)})
     lora_core.convert(source, out, dialect="comfy", arch="flux1_dev")
     with LoraFile(out, semantics="comfyui") as file:
