@@ -57,6 +57,7 @@ LEVELS = (
         "convertmodel",
         "convertplan",
         "converter",
+        "converted",
         "convert",
         "inspect",
         "graph",
