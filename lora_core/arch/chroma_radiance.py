@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
 from .flux import ATTENTION, DOUBLE, FEED_FORWARD, SINGLE, own_marks
+from .flux_kin import DISTILLED_GUIDANCE
 
 CHROMA_RADIANCE = Arch(
     id="chroma_radiance",
@@ -15,8 +16,8 @@ CHROMA_RADIANCE = Arch(
         for scale in ("scale", "weight")
     ),
     prefixes=DIFFUSION_PREFIXES,
-    # diffusers has no such model; ComfyUI takes Flux.1's names there for the modules that both have
-    renames=(*ATTENTION, *FEED_FORWARD, Rename("txt_in", "context_embedder")),
+    # diffusers has no such model; what it has in common with Flux.1 and Chroma goes by their names there
+    renames=(*ATTENTION, *FEED_FORWARD, *DISTILLED_GUIDANCE, Rename("txt_in", "context_embedder")),
     text_encoders={"t5xxl": ("te1", "te", "te3")},
     marks=(  # Flux.1 and Chroma have the blocks, Chroma the guidance too: only the last belong to no other model
         *own_marks(DOUBLE, SINGLE),

@@ -6,6 +6,10 @@ from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
 from .flux import DOUBLE, FEED_FORWARD, MODULATION, SHARED, SINGLE, embedder, marks
 
 _SINGLE = "single_transformer_blocks.0.proj_mlp.weight"
+DISTILLED_GUIDANCE = (
+    Rename("distilled_guidance_layer.layers.{i}.in_layer", "distilled_guidance_layer.layers.{i}.linear_1"),
+    Rename("distilled_guidance_layer.layers.{i}.out_layer", "distilled_guidance_layer.layers.{i}.linear_2"),
+)
 
 CHROMA = Arch(
     id="chroma",
@@ -16,12 +20,7 @@ CHROMA = Arch(
     ),
     others=(Signature(has=("distilled_guidance_layer.layers.0.linear_1.weight", "x_embedder.weight", _SINGLE)),),
     prefixes=DIFFUSION_PREFIXES,
-    renames=(
-        *SHARED,
-        *FEED_FORWARD,
-        Rename("distilled_guidance_layer.layers.{i}.in_layer", "distilled_guidance_layer.layers.{i}.linear_1"),
-        Rename("distilled_guidance_layer.layers.{i}.out_layer", "distilled_guidance_layer.layers.{i}.linear_2"),
-    ),
+    renames=(*SHARED, *FEED_FORWARD, *DISTILLED_GUIDANCE),
     text_encoders={"t5xxl": ("te1", "te", "te3")},
     marks=(  # apart from the last, Flux.1 has these too: of some LoRAs nobody can tell which of the two they are for
         *marks(DOUBLE, SINGLE),
