@@ -10,9 +10,9 @@ from .adapters import KINDS, Adapter, DoRA, Reshape, Shape
 from .adapters.dora import magnitude_fits
 from .adapters.reshape import can_grow
 from .errors import AdapterError
+from .files.tensorheader import TensorInfo
 from .lazytorch import torch
 from .loraconfig import Scale
-from .tensorheader import TensorInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .containers import open_model
-from .decoded import Decoded, decoded
 from .detection import Found, detect
 from .errors import UnknownArchError, WrongFileKindError
+from .files.containers import open_model
+from .files.decoded import Decoded, decoded
+from .files.tensorheader import TensorInfo
+from .files.tensors import Tensors
 from .keymap import KeyMap
 from .lazytorch import torch
 from .parts import split_name
-from .tensorheader import TensorInfo
-from .tensors import Tensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from .convert import convert
 from .demo import demo
 from .errors import LoraError, OptionError
 from .extract import extract
+from .files.tensorfile import OnStep
 from .inspect import inspect
 from .merge import merge
 from .options import CONVERT, EXTRACT, MERGE, Node, Option
 from .report import Report
 from .stack import check_strength
-from .tensorfile import OnStep
 from .workflow import run
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130

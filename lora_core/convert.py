@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from .checkpoint import Checkpoint
-from .converted import layer_of, metadata_of, peft_modules, warn
-from .converter import Converter, Made, kept_tensors, leftovers
-from .convertmodel import Model, choose_model
-from .convertplan import Plan, plan
+from .conversion.converted import layer_of, metadata_of, peft_modules, warn
+from .conversion.converter import Converter, Made, kept_tensors, leftovers
+from .conversion.model import Model, choose_model
+from .conversion.plan import Plan, plan
 from .errors import NothingMatchedError, OptionError, UnmatchedError
+from .files.outputs import check_target
+from .files.tensorfile import OnStep
+from .files.tensorheader import DTYPES
 from .lazytorch import torch
 from .lorafile import LoraFile
 from .lorawriter import (
@@ -25,11 +28,8 @@ from .lorawriter import (
 )
 from .matching import OnUnmatched, describe_lora
 from .options import CONVERT
-from .outputs import check_target
 from .report import Report, Stopwatch, counted, described_file, some_names
 from .rounding import DTYPE_NAMES, round_to
-from .tensorfile import OnStep
-from .tensorheader import DTYPES
 from .writing import WRITINGS, Writing, WrittenDialect, written
 
 PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from .errors import LoraError
 from .extract import extract
+from .files.tensorfile import TensorFile, dtype_name
+from .files.tensorwriter import PlannedTensor, TensorWriter
 from .inspect import inspect
 from .lazytorch import torch
 from .merge import merge
 from .report import Report
-from .tensorfile import TensorFile, dtype_name
-from .tensorwriter import PlannedTensor, TensorWriter
 
 WIDTH, RANK = 128, 4
 TOLERANCE = 0.02  # of the change; the fp16 rounding of the factors leaves far less

@@ -12,16 +12,16 @@ from .checkpoint import Checkpoint
 from .component import Component, WrittenName
 from .dialects import BASE
 from .errors import LoraError, OptionError
+from .files.outputs import check_target
+from .files.tensorfile import OnStep
+from .files.tensorheader import DTYPES, element_count
 from .lazytorch import torch
 from .linalg import low_rank
 from .lorawriter import PeftModule, component_of, peft_metadata, rank_metadata, write_lora
 from .options import EXTRACT
 from .outlines import diffusers_names
-from .outputs import check_target
 from .report import Report, Stopwatch, counted, some_names
 from .rounding import DTYPE_NAMES, round_to
-from .tensorfile import OnStep
-from .tensorheader import DTYPES, element_count
 from .writing import WRITINGS, Writing, WrittenDialect, suffix, written
 
 

@@ -12,17 +12,17 @@ from pathlib import Path
 from .adapters import KINDS, Adapter
 from .adapterspec import AdapterSpec
 from .arch.base import Arch
-from .containers import open_tensors
 from .detection import detect, guess_arches
 from .dialects import DIFFUSION, split_dialect
 from .errors import FileFormatError, WrongFileKindError
+from .files.containers import open_tensors
+from .files.tensorheader import TensorInfo
 from .lazytorch import torch
 from .loraconfig import LoraConfigs, Scale, json_list
 from .options import Semantics
 from .parts import SplitName, split_names
 from .report import counted, some_names
 from .specreader import SpecReader
-from .tensorheader import TensorInfo
 
 __all__ = ["AdapterSpec", "LoraFile", "Scale", "trigger_words"]
 

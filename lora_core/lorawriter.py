@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from .errors import OutputError
+from .files.outputs import as_output_error, temporary_name
+from .files.tensorfile import byte_view, dtype_name
+from .files.tensorheader import DTYPES
+from .files.tensorwriter import PlannedTensor, TensorWriter
 from .lazytorch import torch
 from .loraconfig import CONFIG_NAME, PEFT_METADATA
-from .outputs import as_output_error, temporary_name
 from .report import Report, described_file
-from .tensorfile import byte_view, dtype_name
-from .tensorheader import DTYPES
-from .tensorwriter import PlannedTensor, TensorWriter
 
 # Metadata that describes the input's bytes or scales, and would be false for the output
 _STALE = frozenset(("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash", "ss_network_alpha", PEFT_METADATA))

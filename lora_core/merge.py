@@ -11,13 +11,13 @@ from typing import Any
 
 from .checkpoint import Checkpoint
 from .errors import OptionError, UnknownArchError
+from .files.tensorfile import OnStep
 from .lorafile import LoraFile
 from .matching import Match, OnUnmatched, StackedLora, match_stack
 from .options import MERGE, MERGE_DTYPE, MergeDtype, Semantics
 from .report import Report, Stopwatch, described_file
 from .rewriter import Rewriter
 from .stack import check_strength
-from .tensorfile import OnStep
 
 # A LoRA as callers name it: a path, or a path with one or two strengths
 LoraItem = str | os.PathLike[str] | Sequence[Any]

@@ -10,16 +10,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .arch.base import Shape, Shapes
-from .decoded import QUANTISATION_METADATA, CodedLayer, Decoded
 from .errors import OptionError
+from .files.decoded import QUANTISATION_METADATA, CodedLayer, Decoded
+from .files.quantised import FP8_FORMATS
+from .files.tensorfile import TensorFile
+from .files.tensorheader import TensorInfo
+from .files.tensors import Tensors
+from .files.tensorwriter import PlannedTensor
 from .options import MergeDtype
-from .quantised import FP8_FORMATS
 from .rounding import DTYPE_NAMES
 from .steps import SCALED_FORMAT, Step, copied, passed_on, renamed, requantised, rounded, scaled
-from .tensorfile import TensorFile
-from .tensorheader import TensorInfo
-from .tensors import Tensors
-from .tensorwriter import PlannedTensor
 
 SCALED = "fp8_e4m3fn_scaled"
 _TABLES = ("embed", "shared", "relative_attention")  # in names of what is looked up and not multiplied

@@ -12,17 +12,17 @@ from .apply import apply_stack
 from .arch.base import Shape
 from .checkpoint import Checkpoint, OpenPart
 from .errors import OptionError
-from .folderwriter import FolderWriter, other_files
+from .files.folderwriter import FolderWriter, other_files
+from .files.modelfolder import WEIGHT_SUFFIXES, read_index
+from .files.tensorfile import OnStep
+from .files.tensorwriter import TensorWriter
 from .lazytorch import torch
 from .matching import PlacedSpec
-from .modelfolder import WEIGHT_SUFFIXES, read_index
 from .options import MergeDtype, Semantics
 from .report import Report, counted, some_names
 from .rewrite import SCALED, FilePlan, linear_weights, plan_files
 from .rounding import RealisedChange
 from .steps import Step
-from .tensorfile import OnStep
-from .tensorwriter import TensorWriter
 
 LOST = 0.5  # above this share of the change lost to rounding, the report warns
 

@@ -12,11 +12,11 @@ from .adapters.base import ScaledAdapter
 from .adapters.input_oft import TERMS
 from .adapterspec import AdapterSpec
 from .errors import AdapterError
+from .files.tensorheader import TensorInfo
+from .files.tensors import Tensors
 from .loraconfig import LoraConfigs, Scale
 from .options import Semantics
 from .parts import Part
-from .tensorheader import TensorInfo
-from .tensors import Tensors
 
 FoundParts = Sequence[tuple[Part, TensorInfo]]
 

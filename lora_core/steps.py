@@ -7,13 +7,13 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .decoded import CodedLayer
+from .files.decoded import CodedLayer
+from .files.quantised import FP8_FORMATS, fp8_codes
+from .files.tensorheader import DTYPES, TensorInfo
+from .files.tensors import Tensors
+from .files.tensorwriter import PlannedTensor
 from .lazytorch import torch
-from .quantised import FP8_FORMATS, fp8_codes
 from .rounding import round_stochastically, round_to
-from .tensorheader import DTYPES, TensorInfo
-from .tensors import Tensors
-from .tensorwriter import PlannedTensor
 
 SCALED_FORMAT = FP8_FORMATS["F8_E4M3"]
 

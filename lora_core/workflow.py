@@ -10,6 +10,7 @@ from typing import Any
 from .convert import convert
 from .errors import LoraError, OptionError, WorkflowError
 from .extract import extract
+from .files.tensorfile import OnStep
 from .graph import GraphNode, Link, read_graph
 from .lorafile import trigger_words
 from .merge import merge
@@ -18,7 +19,6 @@ from .options import CONVERT, EXTRACT, LOAD, MERGE, NODES, STACK, Node
 from .report import Report
 from .resolve import resolve
 from .stack import StackEntry, join_stacks, lora_text, parse_rows, stack_of
-from .tensorfile import OnStep
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
 LORAS = "loras"

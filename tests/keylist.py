@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lora_core.tensorfile import TensorFile
+from lora_core.files.tensorfile import TensorFile
 from tests import manifests
 from tests.manifests import DATA, SUFFIX
 

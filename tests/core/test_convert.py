@@ -13,11 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import lora_core
+from lora_core.conversion.recast import take_rows
 from lora_core.errors import LoraError
 from lora_core.keymap import KeyMap
 from lora_core.lorafile import LoraFile
 from lora_core.outlines import outlined, read_outline
-from lora_core.recast import take_rows
 from lora_core.writing import WRITINGS
 
 Tensors = dict[str, torch.Tensor]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_core.convertmodel import Model, choose_model
-from lora_core.convertplan import plan
+from lora_core.conversion.model import Model, choose_model
+from lora_core.conversion.plan import plan
 from lora_core.detection import detect
 from lora_core.errors import UnknownArchError
 from lora_core.lorafile import LoraFile

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 import lora_core
 from lora_core.checkpoint import Checkpoint
-from lora_core.containers import open_model
 from lora_core.errors import FileChangedError, FileFormatError, OptionError, OutputError, UnknownArchError
+from lora_core.files.containers import open_model
 from tests import tiny
 from tests.core import samples
 

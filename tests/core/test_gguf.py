@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import lora_core
-from lora_core import gguffile
-from lora_core.containers import open_tensors
 from lora_core.errors import FileFormatError, OptionError, UnknownArchError
-from lora_core.gguffile import GgufFile
+from lora_core.files import gguffile
+from lora_core.files.containers import open_tensors
+from lora_core.files.gguffile import GgufFile
 from tests import tiny
 from tests.core import samples
 

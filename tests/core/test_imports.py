@@ -23,21 +23,7 @@ LEVELS = (
         "patterns",
         "dialects",
         "arch",
-        "tensorheader",
-        "openfile",
-        "outputs",
-        "tensors",
-        "tensorfile",
-        "tensorwriter",
-        "shards",
-        "modelfolder",
-        "folderwriter",
-        "quantised",
-        "decoded",
-        "pickled",
-        "ggufheader",
-        "gguffile",
-        "containers",
+        "files",
         "rounding",
         "stack",
         "naming",
@@ -51,13 +37,8 @@ LEVELS = (
         "extract",
         "resize",
         "combine",
-        "recast",
-        "loraparts",
+        "conversion",
         "lorawriter",
-        "convertmodel",
-        "convertplan",
-        "converter",
-        "converted",
         "convert",
         "inspect",
         "graph",
@@ -69,7 +50,7 @@ LEVELS = (
 LEVEL_OF = {module: level for level, modules in enumerate(LEVELS) for module in modules}
 
 CORE_LIBRARIES = {"torch", "safetensors", "numpy", "tqdm"}  # tqdm only draws the command line's progress
-OPTIONAL = {"lora_core/gguffile.py": "gguf"}  # imported in one place, when such a file is read; without it, refused
+OPTIONAL = {"lora_core/files/gguffile.py": "gguf"}  # imported when such a file is read; without it, refused
 NODE_LIBRARIES = {"torch", "numpy", "PIL", "aiohttp"}  # ComfyUI itself brings them
 DYNAMIC_IMPORTS = "lora_core/lazytorch.py"  # imports torch when it is first used, so that importing the pack is quick
 

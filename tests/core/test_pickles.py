@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 import lora_core
-from lora_core.containers import open_tensors
 from lora_core.errors import FileFormatError
-from lora_core.pickled import PickledFile
+from lora_core.files.containers import open_tensors
+from lora_core.files.pickled import PickledFile
 from tests import tiny
 from tests.core import samples
 

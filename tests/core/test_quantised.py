@@ -13,9 +13,9 @@ from torch import Tensor
 
 import lora_core
 from lora_core.checkpoint import Checkpoint
-from lora_core.containers import open_tensors
-from lora_core.decoded import decoded
 from lora_core.errors import FileFormatError, LoraError, OptionError, UnknownArchError
+from lora_core.files.containers import open_tensors
+from lora_core.files.decoded import decoded
 from lora_core.rounding import round_stochastically
 from tests import tiny
 from tests.core import samples

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.torch import load, load_file
 
-from lora_core import tensorfile, tensorheader
 from lora_core.errors import FileChangedError, FileFormatError, OutputError
-from lora_core.tensorfile import TensorFile
-from lora_core.tensorwriter import PlannedTensor, TensorWriter
+from lora_core.files import tensorfile, tensorheader
+from lora_core.files.tensorfile import TensorFile
+from lora_core.files.tensorwriter import PlannedTensor, TensorWriter
 from tests.core import samples
 from tests.core.samples import F32, raw
 
@@ -755,7 +755,7 @@ import resource, signal, sys, time
 from pathlib import Path
 import torch
 from lora_core.errors import OutputError
-from lora_core.tensorwriter import PlannedTensor, TensorWriter, os
+from lora_core.files.tensorwriter import PlannedTensor, TensorWriter, os
 task, out = sys.argv[1], Path(sys.argv[2])
 plan = [PlannedTensor(f"x{i}", "F32", (2**18,)) for i in range(8)]
 if task.startswith("full"):

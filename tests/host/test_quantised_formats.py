@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import lora_core
-from lora_core.containers import open_tensors
-from lora_core.decoded import Decoded
-from lora_core.quantised import fp8_codes
+from lora_core.files.containers import open_tensors
+from lora_core.files.decoded import Decoded
+from lora_core.files.quantised import fp8_codes
 from tests import tiny
 from tests.core import samples
 from tests.tiers import find_host

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from .errors import FileFormatError, OutputError
+from ..errors import FileFormatError, OutputError
 from .modelfolder import parts_of
 from .outputs import as_output_error, copy_bytes, needs_space, sync_directory, temporary_name
 

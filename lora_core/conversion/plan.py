@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .arch.base import Shape
-from .component import Component
-from .keymap import KeyMap
-from .lorafile import AdapterSpec, LoraFile
-from .targets import Target
-from .writing import Writing, written
+from ..arch.base import Shape
+from ..component import Component
+from ..keymap import KeyMap
+from ..lorafile import AdapterSpec, LoraFile
+from ..targets import Target
+from ..writing import Writing, written
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .errors import FileFormatError, UnknownArchError
+from ..errors import FileFormatError, UnknownArchError
+from ..lazytorch import torch
 from .ggufheader import TYPES, read_gguf_header
-from .lazytorch import torch
 from .openfile import OpenFile
 from .tensorheader import DTYPES, TensorInfo
 from .tensors import Tensors

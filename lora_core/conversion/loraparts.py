@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from .adapters import DoRA, FullDifference, LoHa, LoRA, NormDifference, SetValue, Shape
-from .adapters.base import Adapter
-from .errors import AdapterError
-from .lazytorch import torch
-from .lorafile import AdapterSpec, LoraFile
+from ..adapters import DoRA, FullDifference, LoHa, LoRA, NormDifference, SetValue, Shape
+from ..adapters.base import Adapter
+from ..errors import AdapterError
+from ..lazytorch import torch
+from ..lorafile import AdapterSpec, LoraFile
+from ..writing import Writing, suffix
 from .recast import folded, without_core
-from .writing import Writing, suffix
 
 # The parts that may take the scale where a dialect has no alpha: one factor of every product, the usual one first
 _FOLDS = {

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import FileFormatError, UnknownArchError
-from .lazytorch import torch
+from ..errors import FileFormatError, UnknownArchError
+from ..lazytorch import torch
 from .quantised import FOREIGN, FORMATS, FP8_FORMATS, Config, Format, values_of
 from .tensorfile import TensorFile
 from .tensorheader import TensorInfo

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from .errors import FileFormatError
-from .lazytorch import torch
+from ..errors import FileFormatError
+from ..lazytorch import torch
+from ..report import counted, some_names
 from .modelfolder import Part
-from .report import counted, some_names
 from .tensorfile import TensorFile
 from .tensors import Tensors
 

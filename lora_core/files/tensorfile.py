@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import FileFormatError
-from .lazytorch import torch
+from ..errors import FileFormatError
+from ..lazytorch import torch
 from .openfile import OpenFile, hashed_range, read_exactly
 from .tensorheader import DTYPES, MAX_HEADER_BYTES, TensorInfo, parse_header, refuse_other_formats
 from .tensors import Tensors

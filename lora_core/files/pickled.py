@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import FileFormatError
-from .lazytorch import torch
+from ..errors import FileFormatError
+from ..lazytorch import torch
+from ..report import counted, some_names
 from .openfile import OpenFile
-from .report import counted, some_names
 from .tensorfile import dtype_name
 from .tensorheader import DTYPES, MAX_DIMENSIONS, MAX_NAME_BYTES, MAX_TENSORS, TensorInfo
 from .tensors import Tensors

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .adapters import DoRA, FullDifference, LoHa, LoKr, LoRA, RowCut, SetValue, Shape
-from .adapters.base import Adapter
-from .errors import AdapterError
-from .lazytorch import torch
-from .linalg import low_rank
+from ..adapters import DoRA, FullDifference, LoHa, LoKr, LoRA, RowCut, SetValue, Shape
+from ..adapters.base import Adapter
+from ..errors import AdapterError
+from ..lazytorch import torch
+from ..linalg import low_rank
 
 Rows = Sequence[tuple[int, int]]  # (first, number) of each run
 NEGLIGIBLE = 1e-12  # share of ‖delta‖² that an exact rank may leave out: fp32 does not hold more

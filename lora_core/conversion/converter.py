@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from .adapters import DoRA, FullDifference, LoRA, Reshape, SetValue, Shape
-from .adapters.base import Adapter
-from .checkpoint import Checkpoint
-from .convertplan import Job, Piece
-from .errors import AdapterError, OptionError
-from .lazytorch import torch
-from .lorafile import AdapterSpec, LoraFile
+from ..adapters import DoRA, FullDifference, LoRA, Reshape, SetValue, Shape
+from ..adapters.base import Adapter
+from ..checkpoint import Checkpoint
+from ..errors import AdapterError, OptionError
+from ..lazytorch import torch
+from ..lorafile import AdapterSpec, LoraFile
+from ..writing import Writing
 from .loraparts import Parts, parts_of, parts_of_file, spelled
+from .plan import Job, Piece
 from .recast import Placed, as_lora, join, take_rows
-from .writing import Writing
 
 _REMEMBERED = 4  # adapters: the pieces of a fused weight follow one another
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .arch import ARCHES, DIFFUSION_ARCHES
-from .arch.base import Shapes
-from .checkpoint import Checkpoint, describe
-from .convertplan import plan
-from .detection import Found, own_shapes
-from .dialects import DIFFUSION, addressed_roles
-from .errors import OptionError, UnknownArchError
-from .keymap import KeyMap
-from .lorafile import LoraFile
-from .outlines import diffusers_names, outlined, outlines_of, read_outline
-from .report import some_names
-from .writing import Writing
+from ..arch import ARCHES, DIFFUSION_ARCHES
+from ..arch.base import Shapes
+from ..checkpoint import Checkpoint, describe
+from ..detection import Found, own_shapes
+from ..dialects import DIFFUSION, addressed_roles
+from ..errors import OptionError, UnknownArchError
+from ..keymap import KeyMap
+from ..lorafile import LoraFile
+from ..outlines import diffusers_names, outlined, outlines_of, read_outline
+from ..report import some_names
+from ..writing import Writing
+from .plan import plan
 
 File = tuple[Shapes, Sequence[Found]]
 

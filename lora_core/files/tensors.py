@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import FileFormatError
-from .lazytorch import torch
+from ..errors import FileFormatError
+from ..lazytorch import torch
 from .tensorheader import TensorInfo
 
 if TYPE_CHECKING:

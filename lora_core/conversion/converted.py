@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from ..lorafile import LoraFile
+from ..lorawriter import PeftModule, component_of, kept_metadata, peft_metadata, rank_metadata
+from ..report import Report, counted, some_names
+from ..writing import Writing
 from .converter import Made
-from .convertmodel import Model
-from .lorafile import LoraFile
-from .lorawriter import PeftModule, component_of, kept_metadata, peft_metadata, rank_metadata
-from .report import Report, counted, some_names
-from .writing import Writing
+from .model import Model
 
 # Kinds that ComfyUI's own loader does not read
 _NOT_IN_COMFYUI = frozenset(("input_oft", "input_boft", "ia3", "peft_ia3"))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
-from .errors import OutputError
+from ..errors import OutputError
 from .openfile import read_exactly
 
 COPY_BYTES = 64 * 2**20  # how much is copied between two looks at the cancel callback

@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from .errors import FileChangedError, FileFormatError
+from ..errors import FileChangedError, FileFormatError
 
 READ_BYTES = 64 * 2**20  # at most so much in one system call
 

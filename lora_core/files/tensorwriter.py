@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .errors import OutputError
-from .lazytorch import torch
+from ..errors import OutputError
+from ..lazytorch import torch
 from .openfile import hashed_range
 from .outputs import (
     as_output_error,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from .errors import FileFormatError
+from ..errors import FileFormatError
 
 MAX_HEADER_BYTES = 32 * 2**20
 MAX_TENSORS = 100_000

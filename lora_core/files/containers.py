@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from .errors import FileFormatError
+from ..errors import FileFormatError
 from .gguffile import GgufFile
 from .modelfolder import Part, parts_of
 from .pickled import PickledFile

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import FileFormatError
+from ..errors import FileFormatError
 from .openfile import OpenFile
 from .tensorheader import MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_TENSORS, element_count
 
