@@ -24,10 +24,6 @@ def detected(arch: str) -> tuple[str, str]:
     return found.id, found.arch.id
 
 
-# LoRAs of text encoders alone: which ones, only the model's name tells
-UNTOLD = ("diffusers_te_", "comfy_generic_te")
-
-
 @pytest.mark.parametrize("name", TRAINERS)
 def test_no_module_is_without_a_name(tmp_path: Path, name: str) -> None:
     edition, arch = detected(manifests.trainer(name).arch)
@@ -41,12 +37,12 @@ def test_no_module_is_without_a_name(tmp_path: Path, name: str) -> None:
             assert {id(piece.spec) for job in todo.jobs for piece in job.pieces} == {
                 id(spec) for spec in lora.adapters if not spec.optional
             }
-        assert_guess(lora, model, name, edition, arch)
+        assert_guess(lora, model, edition, arch)
 
 
-def assert_guess(lora: LoraFile, model: Model, name: str, edition: str, arch: str) -> None:
+def assert_guess(lora: LoraFile, model: Model, edition: str, arch: str) -> None:
     """The model is found without being told, or it makes no difference, or the file does not tell."""
-    if name.startswith(UNTOLD):
+    if not lora.arches:  # text encoders alone: which ones, only the model's name tells
         with pytest.raises(UnknownArchError, match="--arch"):
             choose_model(lora, "", None, WRITINGS["kohya"])
         return

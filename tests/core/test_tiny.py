@@ -60,4 +60,3 @@ def test_every_fixture_is_readable() -> None:
         assert manifests.target_shapes(arch)
     for name in manifests.trainers():
         assert manifests.trainer(name).tensors
-        assert manifests.trainer(name).arch in manifests.archs()
