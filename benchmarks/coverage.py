@@ -67,13 +67,15 @@ def lines() -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: write_lora(Path(folder) / f"{name}.safetensors", name) for name in manifests.trainers()}
         theirs = comfyui_takes(host, paths) if host else {}
-        return [Line(name, _applied(path, name), theirs.get(name)) for name, path in paths.items()]
+        return [_line(name, path, theirs.get(name)) for name, path in paths.items()]
 
 
-def _applied(path: Path, name: str) -> tuple[int, int]:
+def _line(name: str, path: Path, theirs: tuple[int, int] | None) -> Line:
     with LoraFile(path) as lora:
         report = matched(lora, model_of(name))
-    return report.modules_matched, report.modules_total
+    if theirs:  # what is no adapter's is nothing that a loader could take
+        theirs = theirs[0], theirs[1] - len(report.not_adapters)
+    return Line(name, (report.modules_matched, report.modules_total), theirs)
 
 
 def comfyui_takes(host: tiers.Host, paths: dict[str, Path]) -> dict[str, tuple[int, int]]:

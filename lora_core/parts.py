@@ -49,7 +49,7 @@ PARTS: tuple[Part, ...] = (
         "up",
         ".lora_up.weight",  # kohya, LyCORIS, OneTrainer
         ".lora_B.weight",  # PEFT, diffusers
-        ".lora_B.default.weight",  # PEFT with its adapter name left in
+        ".lora_B.default.weight",  # PEFT with its adapter name left in; any other name is read too
         ".lora_B",  # Mochi
         ".lora.up.weight",  # diffusers 0.20
         "_lora.up.weight",  # diffusers attention processors
@@ -134,4 +134,11 @@ def _longest(name: str) -> SplitName | None:
         part = _BY_SUFFIX.get(name[-length:])
         if part is not None and len(name) > length:
             return SplitName(name[:-length] + part.keeps, part)
-    return None
+    return _with_adapter_name(name)
+
+
+def _with_adapter_name(name: str) -> SplitName | None:
+    """Return what PEFT's `module.lora_A.NAME.weight` spells, NAME being whatever the user called the adapter."""
+    module, field, *rest = name.rsplit(".", 3) if name.count(".") > 2 else (name, "")
+    part = _BY_SUFFIX.get(f".{field}.weight") if field in ("lora_A", "lora_B") and rest[-1:] == ["weight"] else None
+    return part and SplitName(module, part)

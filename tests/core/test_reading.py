@@ -104,6 +104,15 @@ def test_parts_that_are_not_whole_are_named(tmp_path: Path, parts: dict[str, Any
     )
 
 
+def test_an_adapters_name_that_peft_left_in_is_no_part_of_the_module() -> None:
+    for name in ("default", "default_0", "my style"):
+        split = split_name(f"blocks.0.q.lora_A.{name}.weight")
+        assert split
+        assert (split.module, split.part.field) == ("blocks.0.q", "down")
+    assert split_name("blocks.0.lora_C.default.weight") is None
+    assert split_name("lora_A.default.weight") is None
+
+
 def test_words_that_say_nothing_alone() -> None:
     assert split_name("m.weight") is None
     assert split_names(["m.weight", "m.bias"]) == {}
