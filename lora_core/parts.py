@@ -133,8 +133,9 @@ def _longest(name: str) -> SplitName | None:
     for length in _LENGTHS:
         part = _BY_SUFFIX.get(name[-length:])
         if part is not None and len(name) > length:
-            return SplitName(name[:-length] + part.keeps, part)
-    return _with_adapter_name(name)
+            split = SplitName(name[:-length] + part.keeps, part)
+            return (part.beside and _with_adapter_name(name)) or split  # a bare `.weight` is any name's end
+    return None
 
 
 def _with_adapter_name(name: str) -> SplitName | None:
