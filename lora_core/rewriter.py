@@ -130,13 +130,14 @@ class Rewriter:
     def _put(self, writer: TensorWriter, part: OpenPart, step: Step) -> None:
         assert step.write is not None
         before = part.tensors.tensor(step.name)
-        placed = self.changes.get(part.key(step.name))
-        after = apply_stack(before, [item.read() for item in placed], self.semantics) if placed else before
+        placed = self.changes.get(part.key(step.name), ())
+        stack = [item.read() for item in placed]
+        after = apply_stack(before, stack, self.semantics) if stack else before
         written = step.write(after)
         for name, tensor in written.tensors.items():
             writer.put(name, tensor)
         self.clamped += written.clamped
-        if placed and _is_same(written.tensors.get(step.name), before) and not torch.equal(after, before.float()):
+        if any(not item.adapter.is_zero() for item in stack) and _is_same(written.tensors.get(step.name), before):
             self.lost.append(part.key(step.name))
         if written.values is not None and not written.clamped and after.shape == before.shape:
             is_on_grid = part.tensors.coded_as(step.name) or part.tensors[step.name].dtype.startswith("F8_")

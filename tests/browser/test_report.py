@@ -47,7 +47,7 @@ def test_report_survives_an_undo(stage: Stage) -> None:
     expect(report).to_contain_text("<lora:styles/ink:0.5>")
 
 
-@pytest.mark.parametrize("node_type", ["LoraCoreLoad", "LoraCoreMerge", "LoraCoreExtract"])
+@pytest.mark.parametrize("node_type", ["LoraCoreLoad", "LoraCoreMerge", "LoraCoreExtract", "LoraCoreConvert"])
 def test_long_report_stays_inside_its_node(stage: Stage, node_type: str) -> None:
     stage.add(node_type)
     before = stage.node("node.serialize().widgets_values")
