@@ -137,7 +137,8 @@ class Rewriter:
         for name, tensor in written.tensors.items():
             writer.put(name, tensor)
         self.clamped += written.clamped
-        if any(not item.adapter.is_zero() for item in stack) and _is_same(written.tensors.get(step.name), before):
+        is_change = any(not item.adapter.is_zero() for item in stack)
+        if is_change and _is_same(written.tensors.get(step.name), before) and not torch.equal(after, before.float()):
             self.lost.append(part.key(step.name))
         if written.values is not None and not written.clamped and after.shape == before.shape:
             is_on_grid = part.tensors.coded_as(step.name) or part.tensors[step.name].dtype.startswith("F8_")
