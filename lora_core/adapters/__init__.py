@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from .base import Adapter, Shape, fits_shape, moved, packed, same_but_ones, tensors_of, unpacked, with_tensors
+from .base import (
+    Adapter,
+    Shape,
+    StoredAdapter,
+    fits_shape,
+    moved,
+    packed,
+    same_but_ones,
+    tensors_of,
+    unpacked,
+    with_tensors,
+)
 from .boft import BOFT, InputBOFT
 from .dora import DoRA
 from .full import BiasDifference, FullDifference, NormDifference, SetValue
@@ -17,7 +28,7 @@ from .reshape import Reshape
 from .rows import RowCut, rows_of
 
 # kind in the suffix table -> its class. DoRA and Reshape are not here: they wrap one of these.
-KINDS: dict[str, type[Adapter]] = {
+KINDS: dict[str, type[StoredAdapter]] = {
     "lora": LoRA,
     "loha": LoHa,
     "lokr": LoKr,

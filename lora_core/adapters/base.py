@@ -29,26 +29,6 @@ class Adapter(ABC):
     kind: ClassVar[str]
     additive: ClassVar[bool] = False  # the delta does not depend on the weight, so order does not matter
 
-    @classmethod
-    @abstractmethod
-    def delta_shape(cls, shapes: Shapes) -> Shape:
-        """Return the shape of the change from the parts' shapes; raises AdapterError if they contradict."""
-
-    @classmethod
-    def fits(cls, shapes: Shapes, weight: Shape, **settings: Any) -> bool:
-        """Tell whether an adapter of these parts can change a parameter of the shape `weight`."""
-        return fits_shape(cls.delta_shape(shapes), weight)
-
-    @classmethod
-    def rank_of(cls, shapes: Shapes) -> int | None:
-        """Return the rank that divides alpha, or None for kinds that alpha does not scale."""
-        return None
-
-    @classmethod
-    @abstractmethod
-    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> Adapter:
-        """Make the adapter; `settings` are what a kind needs to know beyond tensors, e.g. OFT its constraint."""
-
     @abstractmethod
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         """Return W' − W at strength 1 in fp32, in the shape of `weight`, which is left as it is."""
@@ -75,7 +55,32 @@ class Adapter(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class ScaledAdapter(Adapter):
+class StoredAdapter(Adapter):
+    """A kind that files hold, part by part; the other adapters wrap one."""
+
+    @classmethod
+    @abstractmethod
+    def delta_shape(cls, shapes: Shapes) -> Shape:
+        """Return the shape of the change from the parts' shapes; raises AdapterError if they contradict."""
+
+    @classmethod
+    def fits(cls, shapes: Shapes, weight: Shape, **settings: Any) -> bool:
+        """Tell whether an adapter of these parts can change a parameter of the shape `weight`."""
+        return fits_shape(cls.delta_shape(shapes), weight)
+
+    @classmethod
+    def rank_of(cls, shapes: Shapes) -> int | None:
+        """Return the rank that divides alpha, or None for kinds that alpha does not scale."""
+        return None
+
+    @classmethod
+    @abstractmethod
+    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> Adapter:
+        """Make the adapter; `settings` are what a kind needs to know beyond tensors, e.g. OFT its constraint."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledAdapter(StoredAdapter):
     """A kind whose whole delta is multiplied by `scale`, its last field, and by each of its tensors."""
 
     def is_zero(self) -> bool:

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, Shape, Shapes, required
+from .base import Shape, Shapes, StoredAdapter, required
 from .oft import blocks_rows, rescale_fits, rescaled
 from .rotation import cayley, limited, skew
 
 
 @dataclass(frozen=True, slots=True)
-class BOFT(Adapter):
+class BOFT(StoredAdapter):
     """LyCORIS' BOFT: W' = rescale ∘ (stages of rotations) · W."""
 
     blocks: torch.Tensor  # (stages, n, b, b), n · b = out
@@ -74,7 +74,7 @@ class BOFT(Adapter):
 
 
 @dataclass(frozen=True, slots=True)
-class InputBOFT(Adapter):
+class InputBOFT(StoredAdapter):
     """PEFT's BOFT, of the input, without a butterfly: PEFT has one stage unless its CUDA extension was compiled."""
 
     blocks: torch.Tensor  # (1, n, b, b), n · b = in · kernel

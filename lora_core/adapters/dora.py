@@ -7,13 +7,12 @@ input's column (older LyCORIS, OneTrainer by default), of the slice where a modu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, Shape, Shapes
+from .base import Adapter, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +30,6 @@ class DoRA(Adapter):
     def around(cls, inner: Adapter, magnitude: torch.Tensor, from_peft: bool) -> DoRA:
         of_input = magnitude_is_of_input(tuple(magnitude.shape), from_peft)
         return cls(inner, magnitude.flatten(), of_input, from_peft)
-
-    @classmethod
-    def delta_shape(cls, shapes: Shapes) -> Shape:
-        raise NotImplementedError("a magnitude has no shape without the adapter that it wraps")
-
-    @classmethod
-    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> DoRA:
-        raise NotImplementedError("DoRA is made around another adapter")
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         base = weight.float()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, ScaledAdapter, Shape, Shapes, required
+from .base import ScaledAdapter, Shape, Shapes, StoredAdapter, required
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class BiasDifference(FullDifference):
 
 
 @dataclass(frozen=True, slots=True)
-class SetValue(Adapter):
+class SetValue(StoredAdapter):
     """W' = value: ComfyUI's `set_weight`, and the norms of control LoRAs (Flux.1 Canny and Depth)."""
 
     value: torch.Tensor  # in the shape of the parameter

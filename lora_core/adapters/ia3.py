@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, Shape, Shapes, required
+from .base import Shape, Shapes, StoredAdapter, required
 
 
 @dataclass(frozen=True, slots=True)
-class IA3(Adapter):
+class IA3(StoredAdapter):
     """LyCORIS' (IA)³: `.weight` with `.on_input` beside it."""
 
     vector: torch.Tensor  # (out,) or (in,)

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, Shape, Shapes, holds_zeros, required
+from .base import Shape, Shapes, StoredAdapter, holds_zeros, required
 from .rotation import block_size_of, cayley, cayley_neumann, skew_from_vectors
 
 TERMS = 5  # of the Cayley-Neumann series, both programs' default
 
 
 @dataclass(frozen=True, slots=True)
-class InputOFT(Adapter):
+class InputOFT(StoredAdapter):
     """Rows do not mix, so rows of a fused weight can be taken as they are."""
 
     vectors: torch.Tensor  # (n, b(b − 1)/2), n · b = in · kernel; n = 1: one block for all

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, Shape, Shapes, holds_zeros, required
+from .base import Shape, Shapes, StoredAdapter, holds_zeros, required
 from .rotation import cayley, limited, rotate_rows, skew
 
 
 @dataclass(frozen=True, slots=True)
-class DiagOFT(Adapter):
+class DiagOFT(StoredAdapter):
     """W' = rescale ∘ RᵀW in blocks; without a constraint if it is 0, as LyCORIS has it."""
 
     blocks: torch.Tensor  # (n, b, b), n · b = out
@@ -56,7 +56,7 @@ class DiagOFT(Adapter):
 
 
 @dataclass(frozen=True, slots=True)
-class KohyaOFT(Adapter):
+class KohyaOFT(StoredAdapter):
     """Kohya's OFT: pieces of a fused weight have blocks and a constraint of their own, and 0 allows no rotation."""
 
     blocks: tuple[torch.Tensor, ...]  # of each piece (n, b, b)

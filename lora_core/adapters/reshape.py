@@ -5,13 +5,12 @@ ComfyUI's `reshape_weight`; control LoRAs (Flux.1 Canny and Depth) widen the inp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, Shape, Shapes
+from .base import Adapter, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +21,6 @@ class Reshape(Adapter):
     shape: Shape
 
     kind: ClassVar[str] = "reshape"
-
-    @classmethod
-    def delta_shape(cls, shapes: Shapes) -> Shape:
-        raise NotImplementedError("a reshape has no change without the adapter that it wraps")
-
-    @classmethod
-    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> Reshape:
-        raise NotImplementedError("a reshape is made around another adapter")
 
     def padded(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the weight in the new shape, zeros where it had nothing; raises AdapterError if it is larger."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, Shape, Shapes
+from .base import Adapter
 
 
 def rows_of(adapter: Adapter, start: int, length: int, total: int) -> Adapter:
@@ -32,14 +31,6 @@ class RowCut(Adapter):
 
     kind: ClassVar[str] = "rows"
     additive: ClassVar[bool] = True
-
-    @classmethod
-    def delta_shape(cls, shapes: Shapes) -> Shape:
-        raise NotImplementedError("rows are cut from an adapter, never read from a file")
-
-    @classmethod
-    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> RowCut:
-        raise NotImplementedError("rows are cut from an adapter, never read from a file")
 
     def is_zero(self) -> bool:
         return self.inner.is_zero()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -43,12 +44,13 @@ class Tensors(Mapping[str, TensorInfo]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
         """Release the files."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tensor(self, name: str) -> torch.Tensor:
-        raise NotImplementedError
+        """Return a tensor's values."""
 
     def scalar(self, name: str) -> float:
         """Return a one-element tensor's value."""
@@ -60,14 +62,14 @@ class Tensors(Mapping[str, TensorInfo]):
             )
         return float(value)
 
+    @abstractmethod
     def check_unchanged(self) -> None:
         """Raise FileChangedError if a file was replaced, truncated or written to since it was opened."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """The bytes of all files."""
-        raise NotImplementedError
 
     @property
     def paths(self) -> Sequence[Path]:
