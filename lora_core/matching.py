@@ -39,6 +39,7 @@ class PlacedSpec:
     target: Target
     strength: float
     report: LoraReport
+    changing: set[str]  # modules of the file of which an adapter read so far changes something
 
     def read(self) -> Placed:
         """Read the tensors, and tell the report if they change nothing; raises AdapterError for NaN or infinity."""
@@ -51,9 +52,18 @@ class PlacedSpec:
                 raise AdapterError(f"{name}: {error}.") from error
         placed = Placed(adapter, self.target, self.strength, name)
         check_finite(placed)
-        if adapter.is_zero() and self.spec.module not in self.report.without_effect:
-            self.report.without_effect.append(self.spec.module)
+        self._tell(changes=not adapter.is_zero())
         return placed
+
+    def _tell(self, *, changes: bool) -> None:
+        """Keep the report's list: a module is without effect if none of its adapters has one, a bias included."""
+        module, without = self.spec.module, self.report.without_effect
+        if changes:
+            self.changing.add(module)
+            if module in without:
+                without.remove(module)
+        elif module not in self.changing and module not in without:
+            without.append(module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +128,7 @@ def _match_one(item: StackedLora, keymap: KeyMap) -> tuple[list[PlacedSpec], Lor
     lora, report = item.lora, describe_lora(item.lora)
     report.strength_model, report.strength_clip = item.strength_model, item.strength_clip
     placed: list[PlacedSpec] = []
+    changing: set[str] = set()
     failed: dict[str, None] = dict.fromkeys(lora.unsupported)  # modules that are not applied, in order
     for spec in lora.adapters:
         targets = keymap.find(spec.module, spec.param)
@@ -138,7 +149,7 @@ def _match_one(item: StackedLora, keymap: KeyMap) -> tuple[list[PlacedSpec], Lor
             )
         else:
             strength = item.strength_model if targets[0].role == "diffusion" else item.strength_clip
-            placed.extend(PlacedSpec(lora, spec, target, strength, report) for target in targets)
+            placed.extend(PlacedSpec(lora, spec, target, strength, report, changing) for target in targets)
     report.modules_matched = report.modules_total - len(failed)
     return placed, report
 

@@ -272,13 +272,17 @@ def test_what_changes_no_weight_is_told(tmp_path: Path) -> None:
     """A module of zeros, and one whose change is smaller than half a step of bf16."""
     base = tiny.make_tiny("flux", tmp_path / "flux.safetensors", dtype=torch.bfloat16)
     dead, small = "lora_unet_double_blocks_0_img_attn_proj", "lora_unet_double_blocks_0_txt_attn_proj"
+    biased = "lora_unet_double_blocks_0_img_attn_qkv"
     tensors = {
         f"{dead}.lora_up.weight": torch.zeros(128, 2), f"{dead}.lora_down.weight": torch.ones(2, 128),
         f"{small}.lora_up.weight": torch.full((128, 1), 1e-12), f"{small}.lora_down.weight": torch.ones(1, 128),
+        # its weight stays, its bias does not
+        f"{biased}.lora_up.weight": torch.zeros(384, 1), f"{biased}.lora_down.weight": torch.ones(1, 128),
+        f"{biased}.diff_b": torch.ones(384),
     }  # fmt: skip
     lora = samples.save(tmp_path / "lora.safetensors", tensors)
     report = lora_core.merge(base, [lora], tmp_path / "out.safetensors")
-    assert (report.loras[0].modules_matched, report.loras[0].without_effect) == (2, [dead])
+    assert (report.loras[0].modules_matched, report.loras[0].without_effect) == (3, [dead])
     assert report.warnings == [
         "1 weight not changed, because the change is below the steps of the number format: "
         "model.diffusion_model.double_blocks.0.txt_attn.proj.weight; a dtype with more digits keeps it."
