@@ -1,4 +1,4 @@
-"""The command `lora-core`: one sub-command for each operation, its flags made from the declared options."""
+"""The command `lora-core`: progress, signals, exit codes, and reports as text or JSON."""
 
 from __future__ import annotations
 
@@ -6,29 +6,21 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from .convert import convert
-from .demo import demo
+from .commands import make_parser
 from .errors import LoraError, OptionError
-from .extract import extract
 from .files.tensorfile import OnStep
-from .inspect import inspect
-from .merge import merge
-from .options import CONVERT, EXTRACT, MERGE, Node, Option
 from .report import Report
-from .stack import check_strength
-from .workflow import run
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)  # exits with 2 on wrong usage
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: the temporary file is removed
     try:
@@ -42,139 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was kept", INTERRUPTED)
     return DONE
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("lora-core", description="Inspect, merge, extract and convert LoRA files.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    command = _command(commands, "inspect", _inspect, "say what a LoRA or a checkpoint is, and whether they fit")
-    command.add_argument("file", metavar="FILE", type=Path)
-    command.add_argument(
-        "--against", metavar="CHECKPOINT", type=Path, nargs="+", action="extend", default=[],
-        help="the model and text encoders to match the LoRA with",
-    )  # fmt: skip
-
-    command = _command(commands, "merge", _merge, MERGE.description)
-    command.add_argument("--base", metavar="CHECKPOINT", type=Path, required=True, help=MERGE.option("checkpoint").help)
-    command.add_argument(
-        "--lora", metavar=("FILE", "STRENGTH"), nargs="+", action="append", required=True,
-        help="a LoRA with its strength and, if it differs, its strength on the text encoder; repeat for a stack",
-    )  # fmt: skip
-    _add_output(command)
-    _add_options(command, MERGE, ("dtype", "semantics", "on_unmatched", "verify"))
-
-    command = _command(commands, "extract", _extract, EXTRACT.description)
-    command.add_argument("--base", metavar="CHECKPOINT", type=Path, required=True, help=EXTRACT.option("base").help)
-    command.add_argument("--tuned", metavar="CHECKPOINT", type=Path, required=True, help=EXTRACT.option("tuned").help)
-    _add_output(command)
-    choice = command.add_mutually_exclusive_group(required=True)
-    _add_options(choice, EXTRACT, ("rank", "energy"))
-    _add_options(command, EXTRACT, ("max_rank", "conv_rank", "dialect", "dtype"))
-
-    command = _command(commands, "convert", _convert, CONVERT.description)
-    command.add_argument("file", metavar="FILE", type=Path)
-    _add_output(command)
-    _add_options(command, CONVERT, ("dialect",), required=True)
-    command.add_argument("--arch", metavar="ARCH", default="", help="the model's id, if the file does not tell")
-    command.add_argument("--base", metavar="CHECKPOINT", type=Path, help=CONVERT.option("base").help)
-    _add_options(command, CONVERT, ("kind", "rank", "dtype", "on_unmatched"))
-
-    command = _command(commands, "run", _run, "run a workflow file's LoRA Core nodes without ComfyUI")
-    command.add_argument("workflow", metavar="WORKFLOW.json", type=Path)
-    command.add_argument("--models", metavar="DIR", type=Path, default=Path("models"), help="ComfyUI's models folder")
-    command.add_argument("--output", metavar="DIR", type=Path, help="where results go; default: as the nodes do")
-
-    command = _command(commands, "demo", _demo, "make a tiny model and LoRAs, then inspect, merge and extract")
-    command.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path("lora-core-demo"))
-    return parser
-
-
-def _command(commands: Any, name: str, function: Callable[..., list[Report]], text: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text)
-    command.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
-    command.add_argument("--quiet", action="store_true", help="show no progress")
-    command.set_defaults(command=function)
-    return command
-
-
-def _add_output(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--out", metavar="FILE", type=Path, required=True,
-        help="the .safetensors file to write; a folder if a LoRA is merged into a folder",
-    )  # fmt: skip
-    command.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
-
-
-def _add_options(command: Any, node: Node, names: Sequence[str], *, required: bool = False) -> None:
-    """Add a flag for each option; one that is not given is left to the function's own default."""
-    for name in names:
-        option = node.option(name)
-        flag = "--" + name.replace("_", "-")
-        if option.type == "BOOLEAN":
-            command.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=option.help)
-        else:
-            command.add_argument(
-                flag,
-                type=_converter(option),
-                choices=option.choices or None,
-                metavar=None if option.choices else name.upper(),
-                default=argparse.SUPPRESS,
-                help=option.help if required else f"{option.help} Default: {option.default}.",
-                required=required,
-            )
-
-
-def _converter(option: Option) -> Callable[[str], Any]:
-    convert = {"INT": int, "FLOAT": float}.get(option.type, str)
-
-    def parse(text: str) -> Any:
-        try:
-            value = convert(text)
-            option.check(value)
-        except (ValueError, OptionError) as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-        return value
-
-    return parse
-
-
-def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in names if hasattr(options, name)}
-
-
-def _inspect(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
-    return [inspect(options.file, options.against)]
-
-
-def _merge(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
-    loras = [_lora(values) for values in options.lora]
-    given = _given(options, "dtype", "semantics", "on_unmatched", "verify", "overwrite")
-    return [merge(options.base, loras, options.out, **given, on_step=on_step)]
-
-
-def _lora(values: Sequence[str]) -> tuple[Any, ...]:
-    if len(values) > 3:
-        raise OptionError(f"--lora: expected FILE [STRENGTH [CLIP_STRENGTH]], found {' '.join(values)}.")
-    return (values[0], *(check_strength(value, f"--lora {values[0]}") for value in values[1:]))
-
-
-def _extract(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
-    given = _given(options, "rank", "energy", "max_rank", "conv_rank", "dialect", "dtype", "overwrite")
-    return [extract(options.base, options.tuned, options.out, **given, on_step=on_step)]
-
-
-def _convert(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
-    given = _given(options, "dialect", "arch", "base", "kind", "rank", "dtype", "on_unmatched", "overwrite")
-    return [convert(options.file, options.out, **given, on_step=on_step)]
-
-
-def _run(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
-    return run(options.workflow, models=options.models, output=options.output, on_step=on_step)
-
-
-def _demo(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
-    return demo(options.folder)
 
 
 class _progress:  # noqa: N801  (used as `with _progress(options) as on_step`)

@@ -11,6 +11,50 @@ OVERSAMPLING, KRYLOV_STEPS = 8, 2
 
 
 @dataclass(frozen=True, slots=True)
+class Svd:
+    """A ≈ left · diag(values) · right: singular values, largest first, and what is known of the rest."""
+
+    left: torch.Tensor  # (m, k) fp32, orthonormal columns
+    values: torch.Tensor  # (k,) fp64, descending
+    right: torch.Tensor  # (k, n) fp32, orthonormal rows
+    total: float  # ‖A‖_F², summed in fp64
+    excess: float = 0.0  # the error at any rank up to k is certified to be at most (1 + excess) · the optimum
+
+    def energy(self, rank: int) -> float:
+        """Return the share of ‖A‖_F² that the first `rank` singular values keep."""
+        return min(1.0, float(self.values[:rank].square().sum()) / self.total) if self.total else 1.0
+
+    def factors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (up (m, rank), down (rank, n)) in fp32, √S on both."""
+        root = self.values[:rank].sqrt().float()
+        return (self.left[:, :rank] * root).contiguous(), (self.right[:rank] * root[:, None]).contiguous()
+
+
+def svd_of_product(up: torch.Tensor, down: torch.Tensor) -> Svd:
+    """Return the exact singular values of up (m, r) · down (r, n) in O((m + n) r² + r³), without forming the product.
+
+    QR of both factors, and the SVD of the small core R_up · R_downᵀ in fp64; what is below fp32's rounding is left out.
+    """
+    basis_up, core_up = torch.linalg.qr(up.double())
+    basis_down, core_down = torch.linalg.qr(down.double().t())
+    left, values, right = torch.linalg.svd(core_up @ core_down.t(), full_matrices=False)
+    kept = int((values > values[:1] * 1e-9).sum()) if len(values) else 0
+    values = values[:kept]
+    total = float(values.square().sum())
+    return Svd((basis_up @ left[:, :kept]).float(), values, (right[:kept] @ basis_down.t()).float(), total)
+
+
+def svd_of_dense(matrix: torch.Tensor, rank: int, *, energy: float = 0.0, seed: int = 0) -> Svd:
+    """Return singular values and vectors of `matrix` (m, n): at least the first `rank`, or all that it has.
+
+    With an `energy`, only as many as it takes to keep that share of ‖matrix‖_F², up to `rank`.
+    """
+    found = low_rank(matrix, rank=rank, energy=energy)
+    left, right = torch.nn.functional.normalize(found.up, dim=0), torch.nn.functional.normalize(found.down, dim=1)
+    return Svd(left, found.up.double().square().sum(0), right, found.norm**2)
+
+
+@dataclass(frozen=True, slots=True)
 class LowRank:
     """An approximation of a matrix A, √S on both factors."""
 

@@ -1,0 +1,70 @@
+"""What an option, a wire and a node are: the words in which every node's inputs are declared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import OptionError
+
+OptionType = Literal["FLOAT", "INT", "BOOLEAN", "COMBO", "STRING", "LORA_FILE", "MODEL_FILE", "ROWS"]
+SocketType = Literal["MODEL", "CLIP", "LORA_STACK", "STRING", "IMAGE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One value that a user sets: a widget of a node, a flag of a command, a keyword of a library function."""
+
+    name: str
+    type: OptionType
+    help: str
+    default: Any = None
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+    advanced: bool = False
+
+    def check(self, value: Any) -> None:
+        """Raise OptionError if `value` is not allowed here."""
+        if self.choices and value not in self.choices:
+            raise OptionError(f"{self.name}: expected one of {', '.join(self.choices)}; found {value!r}.")
+        if self.type in ("INT", "FLOAT"):
+            whole = self.type == "INT"
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                raise OptionError(
+                    f"{self.name}: expected {'a whole number' if whole else 'a number'}; found {value!r}."
+                )
+            if not (self.low or 0) <= value <= (self.high if self.high is not None else math.inf):  # NaN fails too
+                raise OptionError(f"{self.name}: expected {self.low:g} to {self.high:g}; found {value!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """One wire into or out of a node."""
+
+    name: str
+    type: SocketType
+    help: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What ComfyUI and the headless runner need to know of a node."""
+
+    id: str
+    display_name: str
+    description: str
+    inputs: tuple[Option | Socket, ...]
+    outputs: tuple[Socket, ...]
+    is_output: bool = False
+    search_aliases: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        return tuple(i for i in self.inputs if isinstance(i, Option))
+
+    def option(self, name: str) -> Option:
+        return next(o for o in self.options if o.name == name)

@@ -1,0 +1,56 @@
+"""Extract LoRA."""
+
+from __future__ import annotations
+
+from .base import Node, Option, Socket
+from .ranks import CONV_RANK, ENERGY, MAX_RANK, RANK
+from .shared import DIALECT, FACTOR_DTYPE, LORA_NAME_OUT, NO_FILE, REPORT, prefix
+
+BASE = Option("base", "MODEL_FILE", "The checkpoint that was tuned. None: the wired model_base.", NO_FILE)
+TUNED = Option(
+    "tuned",
+    "MODEL_FILE",
+    "The tuned checkpoint; the LoRA is what changed. None: the wired model_tuned, or the base with the wired stack.",
+    NO_FILE,
+)
+EXTRACT_KIND = Option(
+    "kind",
+    "COMBO",
+    "lora: the change as it is. dora: LoRA for the directions of the weights, and their magnitudes exactly.",
+    "lora",
+    choices=("lora", "dora"),
+    advanced=True,
+)
+CLAMP = Option(
+    "clamp",
+    "FLOAT",
+    "kohya's scripts cut the factors' values at this quantile (0.99), which weakens the LoRA. 1: no cut.",
+    1.0,
+    low=0.5,
+    high=1.0,
+    step=0.01,
+    advanced=True,
+)
+ESTIMATE = Option(
+    "estimate_only", "BOOLEAN", "Tell ranks, retained energy and file size, and write nothing.", False, advanced=True
+)
+
+EXTRACT = Node(
+    "LoraCoreExtract",
+    "Extract LoRA",
+    "Writes what changed between two models as a LoRA.",
+    (
+        BASE,
+        TUNED,
+        RANK,
+        ENERGY,
+        MAX_RANK,
+        CONV_RANK,
+        DIALECT,
+        FACTOR_DTYPE,
+        prefix("loracore/extracted"),
+    ),
+    (LORA_NAME_OUT, REPORT, Socket("picture", "IMAGE", "Energy against rank, and what each block keeps.")),
+    is_output=True,
+    search_aliases=("extract lora", "lora from checkpoint", "svd"),
+)

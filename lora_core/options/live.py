@@ -1,0 +1,55 @@
+"""Load LoRA and Stack LoRAs."""
+
+from __future__ import annotations
+
+from .base import Node, Option, Socket
+from .shared import LORA_STACK, ON_UNMATCHED, REPORT, SEMANTICS, STRENGTH_LIMIT, TRIGGER_WORDS
+
+LORA_NAME = Option("lora_name", "LORA_FILE", "The LoRA file to apply.", default="None")
+
+
+def _strength(name: str, help: str) -> Option:
+    return Option(name, "FLOAT", help, 1.0, low=-STRENGTH_LIMIT, high=STRENGTH_LIMIT, step=0.01)
+
+
+STRENGTH_MODEL = _strength("strength_model", "How strongly the LoRA changes the diffusion model; may be negative.")
+STRENGTH_CLIP = _strength("strength_clip", "How strongly the LoRA changes the text encoder; may be negative.")
+
+LOAD = Node(
+    "LoraCoreLoad",
+    "Load LoRA",
+    "Applies a LoRA, a stack of LoRAs, or both to a model and its text encoder.",
+    (
+        Socket("model", "MODEL", "The diffusion model to change."),
+        Socket("clip", "CLIP", "The text encoder to change.", optional=True),
+        LORA_NAME,
+        STRENGTH_MODEL,
+        STRENGTH_CLIP,
+        LORA_STACK,
+        ON_UNMATCHED,
+        SEMANTICS,
+    ),
+    (
+        Socket("MODEL", "MODEL", "The changed diffusion model."),
+        Socket("CLIP", "CLIP", "The changed text encoder."),
+        REPORT,
+        TRIGGER_WORDS,
+    ),
+    search_aliases=("lora loader", "apply lora", "lora stack apply", "locon"),
+)
+
+STACK = Node(
+    "LoraCoreStack",
+    "Stack LoRAs",
+    "A list of LoRAs, each with its own switch and strengths.",
+    (
+        Option("rows", "ROWS", 'The rows, as {"v": 1, "rows": [...]} or the same as JSON text.'),
+        Socket("lora_stack", "LORA_STACK", "Another stack; it comes first.", optional=True),
+    ),
+    (
+        Socket("LORA_STACK", "LORA_STACK", "The stack, for Load LoRA, Merge to Checkpoint and other packs."),
+        Socket("lora_text", "STRING", "The stack as <lora:name:strength> text."),
+        TRIGGER_WORDS,
+    ),
+    search_aliases=("lora stack", "multi lora", "power lora loader", "lora list"),
+)

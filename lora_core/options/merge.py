@@ -1,0 +1,41 @@
+"""Merge to Checkpoint."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .base import Node, Option, Socket
+from .shared import ON_UNMATCHED, REPORT, SEMANTICS, prefix
+
+MergeDtype = Literal["keep", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e4m3fn_scaled"]
+
+CHECKPOINT = Option("checkpoint", "MODEL_FILE", "The checkpoint, diffusion model or text encoder to merge into.")
+MERGE_DTYPE = Option(
+    "dtype",
+    "COMBO",
+    "The number format of the written weights; keep leaves each tensor as it is in the input. "
+    "fp8_e4m3fn_scaled gives linear layers of the diffusion model a scale each, as ComfyUI does.",
+    "keep",
+    choices=("keep", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e4m3fn_scaled"),
+)
+VERIFY = Option(
+    "verify", "BOOLEAN", "Read the written file back and compare every byte before it gets its name.", False
+)
+
+MERGE = Node(
+    "LoraCoreMerge",
+    "Merge to Checkpoint",
+    "Writes a checkpoint with a stack of LoRAs merged in, streaming from disk to disk.",
+    (
+        CHECKPOINT,
+        Socket("lora_stack", "LORA_STACK", "The LoRAs to merge in."),
+        prefix("loracore/merged"),
+        MERGE_DTYPE,
+        SEMANTICS,
+        ON_UNMATCHED,
+        VERIFY,
+    ),
+    (Socket("checkpoint_name", "STRING", "The written file's name, as ComfyUI's loaders list it."), REPORT),
+    is_output=True,
+    search_aliases=("merge lora", "bake lora", "save checkpoint with lora"),
+)
