@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import OutputError
 from .files.outputs import as_output_error, temporary_name
+from .files.scratch import Scratch
 from .files.tensorfile import byte_view, dtype_name
 from .files.tensorheader import DTYPES
 from .files.tensorwriter import PlannedTensor, TensorWriter
@@ -53,7 +54,7 @@ def write_lora(
     overwrite: bool,
 ) -> None:
     """Write a LoRA file and add it to the report's outputs."""
-    plan = [PlannedTensor(name, dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()]
+    plan = _planned(tensors)
     plan.sort(key=lambda tensor: (-DTYPES[tensor.dtype][0], tensor.name))  # aligned, as the reference writer orders
     metadata = {**metadata, "sshs_model_hash": _hash(plan, tensors)}
     with TensorWriter(out, plan, metadata, overwrite=overwrite, inputs=inputs) as writer:
@@ -165,6 +166,12 @@ def _pattern(item: PeftModule) -> str:
 def _ends_in(name: str, targets: set[str]) -> bool:
     tokens = name.split(".")
     return any(".".join(tokens[place:]) in targets for place in range(1, len(tokens)))
+
+
+def _planned(tensors: Mapping[str, torch.Tensor]) -> list[PlannedTensor]:
+    if isinstance(tensors, Scratch):
+        return tensors.planned()
+    return [PlannedTensor(name, dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()]
 
 
 def _hash(plan: Sequence[PlannedTensor], tensors: Mapping[str, torch.Tensor]) -> str:

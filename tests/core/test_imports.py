@@ -44,7 +44,7 @@ LEVELS = (
         "factored",
     ),
     ("loraconfig", "adapterspec", "specreader", "lorafile", "checkpoint", "apply"),
-    ("matching", "steps", "rewrite", "rewriter"),
+    ("matching", "steps", "rewrite", "rewriter", "truncation"),
     (
         "merge",
         "extract",
