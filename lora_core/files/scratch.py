@@ -14,7 +14,7 @@ from .tensorfile import byte_view, dtype_name
 from .tensorwriter import PlannedTensor
 
 
-class Scratch(Mapping[str, torch.Tensor]):
+class Scratch(Mapping[str, "torch.Tensor"]):
     """A mapping of names to tensors in a temporary file beside the output `beside`, gone when closed or left.
 
     Use as a context manager. A name that is put again is replaced; its old bytes stay in the file.
