@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..adapters import DoRA, FullDifference, LoHa, LoKr, LoRA, RowCut, SetValue, Shape
+from ..adapters import DoRA, FullDifference, LoHa, LoRA, RowCut, SetValue, Shape
 from ..adapters.base import Adapter
 from ..errors import AdapterError
+from ..factorised import factors_of
 from ..lazytorch import torch
 from ..linalg import low_rank
 
@@ -62,7 +63,7 @@ def as_lora(adapter: Adapter, weight: torch.Tensor, rank: int = 0) -> tuple[LoRA
     `rank` is the highest that the LoRA may have; 0 for as high as it takes. For additive adapters the shape of
     `weight` is enough.
     """
-    exact = _factors(adapter)
+    exact = factors_of(adapter)
     if exact is not None:
         up, down = exact
         most = min(up.shape[0], down.shape[1])  # more than any matrix of this shape needs
@@ -82,42 +83,6 @@ def kept(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return an fp32 tensor in `dtype` if that loses nothing."""
     short = tensor.to(dtype)
     return short if torch.equal(short.to(tensor.dtype), tensor) else tensor
-
-
-def _factors(adapter: Adapter) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return (up, down) in fp32 without forming the delta, None where that is not possible."""
-    if isinstance(adapter, LoHa) and adapter.t1 is None and adapter.t2 is None:
-        a1, b1, a2, b2 = (t.float().flatten(1) for t in (adapter.w1_a, adapter.w1_b, adapter.w2_a, adapter.w2_b))
-        up = (a1[:, :, None] * a2[:, None, :]).flatten(1) * adapter.scale
-        return up, (b1[:, None, :] * b2[None, :, :]).flatten(0, 1)
-    if isinstance(adapter, LoKr) and adapter.t2 is None:
-        (a1, b1), (a2, b2) = (
-            _pair(adapter.w1, adapter.w1_a, adapter.w1_b),
-            _pair(adapter.w2, adapter.w2_a, adapter.w2_b),
-        )
-        up = torch.kron(a1.contiguous(), a2.contiguous()) * adapter.scale
-        whole = adapter.w2 if adapter.w2 is not None else adapter.w2_b
-        kernel = tuple(whole.shape[2:]) if whole is not None else ()
-        return up, _kron_kernel(b1, b2.reshape(b2.shape[0], -1, *kernel))
-    return adapter.factors()
-
-
-def _pair(
-    whole: torch.Tensor | None, a: torch.Tensor | None, b: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return factors of one side of a Kronecker product, of the lowest rank that its parts tell."""
-    if whole is None:
-        assert a is not None and b is not None  # the adapter has seen to it
-        return a.float().flatten(1), b.float().flatten(1)
-    flat = whole.float().flatten(1)
-    one = torch.eye(min(flat.shape), device=flat.device)
-    return (one, flat) if flat.shape[0] <= flat.shape[1] else (flat, one)
-
-
-def _kron_kernel(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return first (r₁, in₁) ⊗ second (r₂, in₂, *kernel) as (r₁·r₂, in₁·in₂·kernel)."""
-    product = torch.einsum("ri,sj...->rsij...", first, second)
-    return product.flatten(0, 1).flatten(1)
 
 
 def _lora(up: torch.Tensor, down: torch.Tensor, shape: Shape) -> LoRA:
