@@ -11,9 +11,6 @@ from itertools import groupby
 from typing import Literal
 
 from .arch.base import Arch, NameStyle
-from .arch.koala import KOALA
-from .arch.stable_cascade import STABLE_CASCADE
-from .arch.unet import UNETS
 from .component import Component, WrittenName
 from .dialects import BASE, DIALECTS, DIFFUSION, Dialect
 from .parts import PARTS
@@ -54,9 +51,7 @@ WRITINGS: dict[WrittenDialect, Writing] = {
     "peft": Writing("peft", "there", False, False, _PEFT_PARTS),
 }
 
-_UNET_IDS = frozenset(arch.id for arch in (*UNETS, KOALA))  # diffusers calls the diffusion model of others transformer
 _ALONE = next(row.prefix for row in DIALECTS if BASE in row.roles and row.prefix)
-_SPLIT_IDS = frozenset(arch.id for arch in STABLE_CASCADE)  # ComfyUI splits their fused attention when it loads them
 
 
 def written(
@@ -89,7 +84,7 @@ def prefix_of(component: Component, writing: Writing) -> str:
     """Return what stands before the names of a model's modules."""
     rows = [row for row in DIALECTS if row.id == writing.id]
     if component.arch.role == "diffusion":
-        wanted = ("unet." if component.arch.id in _UNET_IDS else "transformer.") if writing.id == "diffusers" else ""
+        wanted = f"{component.arch.diffusers_name}." if writing.id == "diffusers" else ""
         return next(row.prefix for row in rows if DIFFUSION in row.roles and row.prefix.startswith(wanted))
     own = (row.prefix for row in _encoder_rows(component, writing, rows))
     return next(own, _ALONE)  # no trainer counts it, and ComfyUI does not name it: it is a language model of its own
@@ -109,7 +104,7 @@ def _style(arch: Arch, writing: Writing) -> NameStyle:
 
 
 def _names(component: Component, writing: Writing, diffusers: frozenset[str]) -> Iterator[WrittenName]:
-    if component.arch.id not in _SPLIT_IDS or writing.names == "there":
+    if not component.arch.host_splits or writing.names == "there":
         yield from _once(component.written_names(_style(component.arch, writing)), diffusers)
         return
     whole = {name.target.key: name for name in component.written_names("here")}

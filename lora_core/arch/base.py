@@ -95,6 +95,8 @@ class Arch:
     marks: tuple[Mark, ...] = ()
     kohya_names: NameStyle = "here"  # which names kohya's trainers write
     kohya_modules: str = ""  # kohya's trainers name only modules that begin so
+    diffusers_name: str = "transformer"  # what a pipeline there calls a diffusion model
+    host_splits: bool = False  # ComfyUI splits its fused weights when it loads them, so names for it are split too
 
 
 # What stands before a diffusion model's keys: in checkpoints, inside ComfyUI, in model-only files.

@@ -42,4 +42,5 @@ KOALA = Arch(
     # SDXL has most of these modules too, and further ones; a file with nothing else may be of either
     marks=(cross_attention(_PLACES, "[0-5]", 2048),),
     kohya_names="here",
+    diffusers_name="unet",
 )

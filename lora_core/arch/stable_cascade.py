@@ -40,6 +40,7 @@ STABLE_CASCADE_C = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=_ATTENTION,
     text_encoders={"clip_g": ("prior_te", "te", "te1")},
+    host_splits=True,
     marks=(
         Mark(f"{_BLOCK}(attention|kv_mapper|channelwise)_", frozenset({1536, 2048, 3072, 4096, 6144, 8192})),
         Mark(f"{_BLOCK}mapper_crp"),
@@ -55,6 +56,7 @@ STABLE_CASCADE_B = Arch(
     prefixes=DIFFUSION_PREFIXES,
     renames=(*_ATTENTION, Rename("clip_mapper", "clip_txt_pooled_mapper")),
     text_encoders={"clip_g": ("prior_te", "te", "te1")},
+    host_splits=True,
     marks=(
         Mark(
             f"{_BLOCK}(attention|kv_mapper|channelwise)_",

@@ -116,6 +116,7 @@ SD15 = Arch(
     text_encoders={"clip_l": _ONE_CLIP},
     marks=(cross_attention(_SD_PLACES, "0", 768),),
     kohya_names="there",
+    diffusers_name="unet",
 )
 
 SD21 = Arch(
@@ -134,6 +135,7 @@ SD21 = Arch(
     text_encoders={"clip_h": _ONE_CLIP},
     marks=(cross_attention(_SD_PLACES, "0", 1024),),
     kohya_names="there",
+    diffusers_name="unet",
 )
 
 SDXL = Arch(
@@ -163,6 +165,7 @@ SDXL = Arch(
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",)},
     marks=(cross_attention(_SDXL_PLACES, r"\d", 2048),),
     kohya_names="here",
+    diffusers_name="unet",
 )
 
 SDXL_REFINER = Arch(
@@ -183,6 +186,7 @@ SDXL_REFINER = Arch(
     text_encoders={"clip_g": _ONE_CLIP},
     marks=(cross_attention(_REFINER_PLACES, "[0-3]", 1280),),
     kohya_names="here",
+    diffusers_name="unet",
 )
 
 UNETS = (SD15, SD21, SDXL, SDXL_REFINER)
