@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .blocks import block_in as block_in
+from .blocks import block_of as block_of
 from .checkpoint import Checkpoint
 from .component import Component, WrittenName
 from .dialects import BASE
@@ -97,13 +99,6 @@ def extract(
         after.check_unchanged()
         write_lora(Path(out), tensors, _metadata(before, report, dialect), inputs, report, overwrite=overwrite)
     return watch.stop()
-
-
-def block_of(module: str) -> str:
-    """Return the block that a module belongs to: its name up to the first number that something follows."""
-    tokens = module.split(".")
-    number = next((place for place, token in enumerate(tokens[:-1]) if token.isdecimal()), None)
-    return ".".join(tokens[: number + 1]) if number is not None else tokens[0]
 
 
 def _check_pair(before: Checkpoint, after: Checkpoint, report: Report) -> _Pair:
@@ -196,7 +191,7 @@ def _extracted(
             clamped += beyond
         if layer["rank"] and WRITINGS[dialect].has_alpha:
             tensors[full + ".alpha"] = torch.tensor(float(layer["rank"]))
-        report.layers.append({"name": full, "block": _block(component, name), "module": name.module, **layer})
+        report.layers.append({"name": full, "block": block_in(component, name.module), "module": name.module, **layer})
     if left_out:
         report.warnings.append(
             f"{counted(left_out, 'bias or norm')} left out, as {dialect} reads matrices only: {some_names(left_out)}."
@@ -245,11 +240,6 @@ def _adapter(
     }
     parts = {suffix(writing, "lora", field) or "": tensor for field, tensor in parts.items()}
     return parts, {"rank": kept, "energy": found.energy, "norm": found.norm}
-
-
-def _block(component: Component, name: WrittenName) -> str:
-    block = block_of(name.module)
-    return block if component.arch.role == "diffusion" else f"{component.arch.id} {block}"
 
 
 def _refuse_several_models(titles: set[str], dialect: WrittenDialect) -> None:
