@@ -1,4 +1,4 @@
-"""Adapters as a product of two factors: those that files hold as factors, and LoHa and LoKr, which have such a form."""
+"""Changes as factors: up · down of every additive kind whose rank its own tensors bound, without forming the delta."""
 
 from __future__ import annotations
 
@@ -6,47 +6,54 @@ from .adapters import LoHa, LoKr, RowCut
 from .adapters.base import Adapter
 from .lazytorch import torch
 
+Factors = tuple["torch.Tensor", "torch.Tensor"]
 
-def factors_of(adapter: Adapter) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return (up [out, r], down [r, in·kernel]) in fp32, scale folded in, or None where the delta must be formed.
 
-    A LoHa of rank r is a product of rank r², if that is not more than any matrix of its shape needs; a LoKr one of
-    the product of its sides' ranks.
+def factors_of(adapter: Adapter) -> Factors | None:
+    """Return (up (out, r), down (r, in·kernel)) in fp32 with the scale folded in, None where the delta must be formed.
+
+    LoRA with or without a Tucker core has its own rank, and LoKr W₁ ⊗ W₂ the product of both sides' ranks. LoHa
+    (A₁B₁) ∘ (A₂B₂) has r², unless that is more than any matrix of its shape needs.
     """
-    if isinstance(adapter, LoHa) and adapter.t1 is None and adapter.t2 is None:
-        if adapter.w1_b.shape[0] * adapter.w2_b.shape[0] > min(adapter.w1_a.shape[0], adapter.w1_b[0].numel()):
+    if isinstance(adapter, LoHa):
+        first = _sides(adapter.w1_a, adapter.w1_b, adapter.t1)
+        second = _sides(adapter.w2_a, adapter.w2_b, adapter.t2)
+        if first[0].shape[1] * second[0].shape[1] > min(first[0].shape[0], first[1].shape[1]):
             return None
-        a1, b1, a2, b2 = (t.float().flatten(1) for t in (adapter.w1_a, adapter.w1_b, adapter.w2_a, adapter.w2_b))
-        up = (a1[:, :, None] * a2[:, None, :]).flatten(1) * adapter.scale
-        return up, (b1[:, None, :] * b2[None, :, :]).flatten(0, 1)
-    if isinstance(adapter, LoKr) and adapter.t2 is None:
-        (a1, b1), (a2, b2) = (
-            _pair(adapter.w1, adapter.w1_a, adapter.w1_b),
-            _pair(adapter.w2, adapter.w2_a, adapter.w2_b),
-        )
-        up = torch.kron(a1.contiguous(), a2.contiguous()) * adapter.scale
-        inner = adapter.w2 if adapter.w2 is not None else adapter.w2_b
-        kernel = tuple(inner.shape[2:]) if inner is not None else ()
-        return up, _kron_kernel(b1, b2.reshape(b2.shape[0], -1, *kernel))
+        up = (first[0][:, :, None] * second[0][:, None, :]).flatten(1) * adapter.scale
+        return up, (first[1][:, None, :] * second[1][None, :, :]).flatten(0, 1)
+    if isinstance(adapter, LoKr):
+        (a1, b1), (a2, b2) = kronecker_sides(adapter)
+        # out is out₁·out₂ and in·kernel is in₁·(in₂·kernel): the flattened change is a Kronecker product too
+        return torch.kron(a1, a2) * adapter.scale, torch.kron(b1, b2)
     if isinstance(adapter, RowCut):
         whole = factors_of(adapter.inner)
-        return (whole[0].narrow(0, adapter.start, adapter.length), whole[1]) if whole else None
+        return whole and (whole[0][adapter.start : adapter.start + adapter.length], whole[1])
     return adapter.factors()
 
 
+def kronecker_sides(adapter: LoKr) -> tuple[Factors, Factors]:
+    """Return factors (out, r), (r, in·kernel) of both sides of a LoKr in fp32; the scale is in neither."""
+    return (
+        _pair(adapter.w1, adapter.w1_a, adapter.w1_b, None),
+        _pair(adapter.w2, adapter.w2_a, adapter.w2_b, adapter.t2),
+    )
+
+
 def _pair(
-    whole: torch.Tensor | None, a: torch.Tensor | None, b: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
+    whole: torch.Tensor | None, a: torch.Tensor | None, b: torch.Tensor | None, core: torch.Tensor | None
+) -> Factors:
     """Return factors of one side of a Kronecker product, of the lowest rank that its parts tell."""
     if whole is None:
         assert a is not None and b is not None  # the adapter has seen to it
-        return a.float().flatten(1), b.float().flatten(1)
+        return _sides(a, b, core)
     flat = whole.float().flatten(1)
     one = torch.eye(min(flat.shape), device=flat.device)
     return (one, flat) if flat.shape[0] <= flat.shape[1] else (flat, one)
 
 
-def _kron_kernel(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return first (r₁, in₁) ⊗ second (r₂, in₂, *kernel) as (r₁·r₂, in₁·in₂·kernel)."""
-    product = torch.einsum("ri,sj...->rsij...", first, second)
-    return product.flatten(0, 1).flatten(1)
+def _sides(a: torch.Tensor, b: torch.Tensor, core: torch.Tensor | None) -> Factors:
+    """Return a (out, r) and b (r, in·kernel) in fp32, a Tucker core (r, r, *kernel) folded into b."""
+    if core is None:
+        return a.float().flatten(1).contiguous(), b.float().flatten(1).contiguous()
+    return a.float().t().contiguous(), torch.einsum("ij...,jq->iq...", core.float(), b.float()).flatten(1)
