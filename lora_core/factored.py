@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from .lazytorch import torch
 from .linalg import svd_of_product
 
-Factors = tuple[torch.Tensor, torch.Tensor]  # up (m, r), down (r, n)
+Factors: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"  # up (m, r), down (r, n)
 CANCELLING = 1e-6  # below this share of its terms' sizes, a Gram sum in fp64 is no longer good to 1e-9
 
 
