@@ -14,6 +14,7 @@ from .lazytorch import torch
 from .linalg import svd_of_product
 
 Factors: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"  # up (m, r), down (r, n)
+Spaces: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"  # orthonormal bases of the columns (m, r), the rows (n, r)
 CANCELLING = 1e-6  # below this share of its terms' sizes, a Gram sum in fp64 is no longer good to 1e-9
 
 
@@ -99,7 +100,18 @@ def subspace_overlap(first: Factors, second: Factors) -> Overlap:
 
     Ranks count σ > 1e-9·σ₁. A change of zeros overlaps with nothing.
     """
-    (columns_1, rows_1), (columns_2, rows_2) = _bases(first), _bases(second)
+    return overlap_of(spaces_of(first), spaces_of(second))
+
+
+def spaces_of(change: Factors) -> Spaces:
+    """Return orthonormal bases in fp64 of the column space (m, r) and the row space (n, r) of ΔW."""
+    found = svd_of_product(*change)
+    return found.left.double(), found.right.double().t()
+
+
+def overlap_of(first: Spaces, second: Spaces) -> Overlap:
+    """Return `subspace_overlap` of changes whose spaces are known."""
+    (columns_1, rows_1), (columns_2, rows_2) = first, second
     least, most = sorted((columns_1.shape[1], columns_2.shape[1]))
     if not least:
         return Overlap(0.0, 0.0, 0.0, 0.0)
@@ -113,7 +125,7 @@ def energy_overlap(change: Factors, other: Factors) -> float:
     0 to 1, both changes with m rows; √(r/m) by chance, r the rank of `other`.
     """
     whole = norm(change)
-    basis, _ = _bases(other)
+    basis, _ = spaces_of(other)
     return min(1.0, norm((basis.t() @ change[0].double(), change[1])) / whole) if whole else 0.0
 
 
@@ -136,9 +148,3 @@ def _core(change: Factors) -> torch.Tensor:
     """Return R_up · R_downᵀ in fp64: a small matrix with the singular values of ΔW."""
     cores = [torch.linalg.qr(factor.double(), mode="r").R for factor in (change[0], change[1].t())]
     return cores[0] @ cores[1].t()
-
-
-def _bases(change: Factors) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return orthonormal bases in fp64 of the column space (m, r) and the row space (n, r) of ΔW."""
-    found = svd_of_product(*change)
-    return found.left.double(), found.right.double().t()
