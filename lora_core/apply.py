@@ -9,6 +9,7 @@ from .adapters import Adapter, Reshape, moved, tensors_of
 from .errors import AdapterError
 from .lazytorch import torch
 from .options import Semantics
+from .products import Product, add_products
 from .targets import Target
 
 
@@ -22,34 +23,36 @@ class Placed:
     name: str = ""
 
 
-def apply_stack(weight: torch.Tensor, stack: Iterable[Placed], semantics: Semantics = "paper") -> torch.Tensor:
+def apply_stack(
+    weight: torch.Tensor, stack: Iterable[Placed], semantics: Semantics = "paper", *, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return `weight` with the stack applied in order, as a new fp32 tensor; the caller rounds once.
 
     Low-rank updates of one target become a single product [s₁·up₁ | s₂·up₂ | …] · [down₁; down₂; …]. That changes the
     order of sums only, so an adapter that depends on the running weight first waits for what came before it.
     `semantics="comfyui"` makes one change after the other instead, with the formulas and the roundings of ComfyUI's
     own loader in fp32. A Reshape makes the result larger than `weight`.
+
+    `out`, which may be `weight` itself, takes the result instead, rounded once into its dtype. Where a Reshape makes
+    the result larger, a new tensor of that dtype is returned.
     """
-    result = weight.to(torch.float32, copy=True)
-    waiting: dict[Target, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    running = _Running(weight, out)
     for placed in stack:
         if placed.strength == 0:
             continue
-        adapter = moved(placed.adapter, result.device)
+        adapter = moved(placed.adapter, weight.device)
         if isinstance(adapter, Reshape):
-            _add_products(result, waiting)
-            result, adapter = adapter.padded(result), adapter.inner
+            running.replace(adapter.padded(running.settled()))
+            adapter = adapter.inner
         factors = adapter.factors() if semantics == "paper" else None
         if factors is not None:
             up, down = factors
-            waiting.setdefault(placed.target, []).append((up * placed.strength, down))
+            running.waiting.append(Product.at(placed.target, up * placed.strength, down))
             continue
-        if not adapter.additive:
-            _add_products(result, waiting)
-        part = placed.target.take(result)
-        placed.target.put(result, part + _change(adapter, part, placed.strength, semantics))
-    _add_products(result, waiting)
-    return result
+        value = running.value() if adapter.additive else running.settled()
+        part = placed.target.take(value)
+        placed.target.put(value, part.add_(_change(adapter, part, placed.strength, semantics)))
+    return running.finished()
 
 
 def _change(adapter: Adapter, weight: torch.Tensor, strength: float, semantics: Semantics) -> torch.Tensor | float:
@@ -65,13 +68,48 @@ def check_finite(placed: Placed) -> None:
             raise AdapterError(f"{placed.name}: holds NaN or infinity; the file is damaged or its training failed.")
 
 
-def _add_products(weight: torch.Tensor, waiting: dict[Target, list[tuple[torch.Tensor, torch.Tensor]]]) -> None:
-    """Add what waits to `weight` in place, one product for each target, and empty `waiting`."""
-    for target, pairs in waiting.items():
-        up = torch.cat([up for up, _ in pairs], dim=1)
-        down = torch.cat([down for _, down in pairs], dim=0)
-        part = target.take(weight)
-        flat = part.reshape(up.shape[0], -1)
-        flat.addmm_(up, down)
-        target.put(weight, flat.view(part.shape))
-    waiting.clear()
+class _Running:
+    """The weight so far: as it was given, or in fp32 from the moment that it is needed, and what waits to be added."""
+
+    def __init__(self, weight: torch.Tensor, out: torch.Tensor | None) -> None:
+        self.waiting: list[Product] = []
+        self._weight, self._out = weight, out
+        self._value: torch.Tensor | None = None
+
+    def value(self) -> torch.Tensor:
+        """Return the weight in fp32, to be changed in place; additive changes that wait are not in it yet."""
+        if self._value is None:
+            self._value = self._room()
+            if self._value is not self._weight:
+                self._value.copy_(self._weight)
+        return self._value
+
+    def settled(self) -> torch.Tensor:
+        """Return the weight in fp32 with all that waited in it."""
+        value = self.value()
+        add_products(value, self.waiting, value)
+        self.waiting.clear()
+        return value
+
+    def replace(self, value: torch.Tensor) -> None:
+        """Go on with a weight of another shape, in fp32 and owned."""
+        self._value = value
+
+    def finished(self) -> torch.Tensor:
+        so_far = self._weight if self._value is None else self._value
+        out = self._out_like(so_far)
+        add_products(so_far, self.waiting, out)
+        return out
+
+    def _out_like(self, so_far: torch.Tensor) -> torch.Tensor:
+        if self._out is None:
+            return so_far if self._value is not None else self._room()
+        if self._out.shape == so_far.shape:
+            return self._out
+        return torch.empty(so_far.shape, dtype=self._out.dtype, device=so_far.device)
+
+    def _room(self) -> torch.Tensor:
+        """Return an fp32 tensor like the weight: `out` if it is one."""
+        if self._out is not None and self._out.dtype == torch.float32 and self._out.shape == self._weight.shape:
+            return self._out
+        return torch.empty(self._weight.shape, dtype=torch.float32, device=self._weight.device)

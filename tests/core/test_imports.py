@@ -19,6 +19,7 @@ LEVELS = (
     ("errors", "options", "lazytorch"),
     (
         "report",
+        "tables",
         "parts",
         "patterns",
         "dialects",
@@ -34,6 +35,7 @@ LEVELS = (
         "renames",
         "detection",
         "targets",
+        "products",
         "component",
         "blocks",
         "keymap",
@@ -46,10 +48,11 @@ LEVELS = (
         "factorised",
     ),
     ("loraconfig", "adapterspec", "specreader", "lorafile", "checkpoint", "apply"),
-    ("matching", "steps", "rewrite", "rewriter", "truncation"),
+    ("matching", "steps", "rewrite", "rewriter", "truncation", "layers", "changes", "analysis", "conflicts"),
     (
         "merge",
         "extract",
+        "resizing",
         "resize",
         "combine",
         "conversion",
