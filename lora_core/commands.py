@@ -30,6 +30,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--against", metavar="CHECKPOINT", type=Path, nargs="+", action="extend", default=[],
         help="the model and text encoders to match the LoRA with",
     )  # fmt: skip
+    command.add_argument(
+        "--stack", metavar=("FILE", "STRENGTH"), nargs="+", action="append", default=[],
+        help="another LoRA with its strengths, to tell where they reinforce or cancel each other; repeat for more",
+    )  # fmt: skip
+    command.add_argument(
+        "--spectra", action="store_true", help="read and measure every layer: sizes, singular values, effective ranks"
+    )
 
     command = _command(commands, "merge", _merge, MERGE.description)
     command.add_argument("--base", metavar="CHECKPOINT", type=Path, required=True, help=MERGE.option("checkpoint").help)
@@ -120,7 +127,8 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _inspect(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
-    return [inspect(options.file, options.against)]
+    stack = [_lora(values, "--stack") for values in options.stack]
+    return [inspect(options.file, options.against, stack=stack, spectra=options.spectra, on_step=on_step)]
 
 
 def _merge(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
@@ -129,10 +137,10 @@ def _merge(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
     return [merge(options.base, loras, options.out, **given, on_step=on_step)]
 
 
-def _lora(values: Sequence[str]) -> tuple[Any, ...]:
+def _lora(values: Sequence[str], flag: str = "--lora") -> tuple[Any, ...]:
     if len(values) > 3:
-        raise OptionError(f"--lora: expected FILE [STRENGTH [CLIP_STRENGTH]], found {' '.join(values)}.")
-    return (values[0], *(check_strength(value, f"--lora {values[0]}") for value in values[1:]))
+        raise OptionError(f"{flag}: expected FILE [STRENGTH [CLIP_STRENGTH]], found {' '.join(values)}.")
+    return (values[0], *(check_strength(value, f"{flag} {values[0]}") for value in values[1:]))
 
 
 def _extract(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:

@@ -3,57 +3,75 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from .arch.base import Shapes
+from .analysis import analysed, in_order, summed, unmeasured
 from .checkpoint import Checkpoint, describe
-from .detection import Found
-from .errors import FileFormatError, WrongFileKindError
+from .conflicts import Agreement, agreements, pairs_of, places_of, total_of, twins
+from .errors import FileFormatError, OptionError, WrongFileKindError
+from .files.tensorfile import OnStep
 from .keymap import KeyMap
+from .layers import Reference, guessed, shared_arches
 from .lorafile import LoraFile, words_in
 from .matching import StackedLora, describe_lora, match_stack
+from .merge import LoraItem, open_stack
 from .report import Report, Stopwatch, described_file
 
 
-def inspect(file: str | os.PathLike[str], against: Iterable[str | os.PathLike[str]] = ()) -> Report:
+def inspect(
+    file: LoraItem,
+    against: Iterable[str | os.PathLike[str]] = (),
+    *,
+    stack: Iterable[LoraItem] = (),
+    spectra: bool = False,
+    on_step: OnStep | None = None,
+) -> Report:
     """Return what `file` is; a LoRA is also matched with `against` (a model, text encoders, or a full checkpoint).
 
-    Reads headers and single numbers only. Nothing is an error that a report can say: a LoRA without a single match
-    is reported as such.
+    Reads headers and single numbers only, unless asked for more. With `spectra` every adapter is read and measured,
+    and compared with the weights of `against`: `layers` and `blocks` of the report. `stack` names more LoRAs, each as
+    a path or with strengths; all are measured, and `pairs` and `blocks` tell where they reinforce or cancel each other.
+    `on_step(done, total)` counts layers and may raise to cancel.
+
+    Nothing is an error that a report can say: a LoRA without a single match is reported as such, and so are layers of
+    zeros or NaN. LoRAs of different architectures in a stack are an error, an OptionError.
     """
     report = Report("inspect")
     watch = Stopwatch(report)
-    path = Path(file)
-    lora = _lora(path)
-    if lora is None:
-        with Checkpoint(path) as checkpoint:
-            _describe_checkpoint(checkpoint, report)
-        return watch.stop()
-    with lora:
-        report.inputs.append(described_file(path))
-        words = words_in(lora.metadata)
-        if words:
-            report.notes.append("trigger words: " + ", ".join(words))
-        checkpoints = list(against)
-        if checkpoints:
-            _match(lora, checkpoints, report)
-        else:
-            report.loras.append(describe_lora(lora))
-        report.warnings += lora.warnings
+    path, more = _path(file), list(stack)
+    with ExitStack() as files:
+        first = _opened(file, files)
+        if first is None and more:
+            raise OptionError(f"{path.name}: is a checkpoint; a stack is compared with LoRAs, so inspect one of them.")
+        if first is None:
+            _describe_checkpoint(files.enter_context(Checkpoint(path)), report)
+            return watch.stop()
+        loras = [first, *open_stack(more, "paper", files)]
+        checkpoints = [files.enter_context(Checkpoint(one)) for one in against]
+        _describe_loras(loras, checkpoints, report)
+        if spectra or more:
+            _measure(loras, checkpoints, report, on_step)
+        report.warnings += [warning for item in loras for warning in item.lora.warnings]
     return watch.stop()
 
 
-def _lora(path: Path) -> LoraFile | None:
-    """Return the open LoRA, or None if `path` is something else."""
+def _opened(file: LoraItem, files: ExitStack) -> StackedLora | None:
+    """Return the open LoRA, or None if it is something else; what is wrong with a broken one is raised."""
     try:
-        return LoraFile(path)
+        return open_stack([file], "paper", files)[0]
     except WrongFileKindError:
         return None
     except FileFormatError:
-        if path.is_dir():  # of a model: what is wrong with it is for Checkpoint to say
+        if _path(file).is_dir():  # of a model: what is wrong with it is for Checkpoint to say
             return None
         raise
+
+
+def _path(file: LoraItem) -> Path:
+    return Path(file if isinstance(file, (str, os.PathLike)) else file[0])
 
 
 def _describe_checkpoint(checkpoint: Checkpoint, report: Report) -> None:
@@ -71,14 +89,25 @@ def _describe_checkpoint(checkpoint: Checkpoint, report: Report) -> None:
     report.notes += checkpoint.notes()
 
 
-def _match(lora: LoraFile, against: list[str | os.PathLike[str]], report: Report) -> None:
-    files: list[tuple[Shapes, list[Found]]] = []
-    for path in against:
-        with Checkpoint(path) as checkpoint:
-            report.inputs.append(checkpoint.described())
-            files.append((checkpoint.shapes, checkpoint.found))
+def _describe_loras(loras: Sequence[StackedLora], checkpoints: Sequence[Checkpoint], report: Report) -> None:
+    report.inputs += [described_file(item.lora.path) for item in loras]
+    words = dict.fromkeys(word for item in loras for word in words_in(item.lora.metadata))
+    if words:
+        report.notes.append("trigger words: " + ", ".join(words))
+    if checkpoints:
+        _match(loras, checkpoints, report)
+        return
+    report.loras = [describe_lora(item.lora) for item in loras]
+    if len(loras) > 1:
+        for described, item in zip(report.loras, loras, strict=True):
+            described.strength_model, described.strength_clip = item.strength_model, item.strength_clip
+
+
+def _match(loras: Sequence[StackedLora], checkpoints: Sequence[Checkpoint], report: Report) -> None:
+    report.inputs += [checkpoint.described() for checkpoint in checkpoints]
+    files = [(checkpoint.shapes, checkpoint.found) for checkpoint in checkpoints]
     found = [item for _, items in files for item in items]
-    match = match_stack([StackedLora(lora)], KeyMap(*files), found, "ignore")
+    match = match_stack(loras, KeyMap(*files), found, "ignore")
     report.arch, report.title = describe(found)
     report.loras = match.reports
     for one in match.reports:
@@ -88,3 +117,56 @@ def _match(lora: LoraFile, against: list[str | os.PathLike[str]], report: Report
         elif one.modules_matched == 0:
             looks = f"; it looks like {' or '.join(one.arches)}" if one.arches else ""
             report.warnings.append(f"{one.name}: nothing of it fits {report.title}{looks}.")
+
+
+def _measure(
+    loras: Sequence[StackedLora], checkpoints: Sequence[Checkpoint], report: Report, on_step: OnStep | None
+) -> None:
+    """Read the adapters, and fill in layers, blocks and pairs."""
+    files = [item.lora for item in loras]
+    shared_arches(files)  # refuses those of different models
+    reference = Reference.of(checkpoints) if checkpoints else guessed(files)
+    layers = [reference.layers(item) for item in loras]
+    places = places_of(layers) if len(loras) > 1 else {}
+    step = _Steps(on_step, sum(map(len, layers)) + len(places))
+    described = zip(layers, report.loras, strict=True)
+    entries = [analysed(own, reference, one, step) for own, one in described]
+    report.layers = [{"lora": number, **entry} for number, own in enumerate(entries) for entry in own]
+    blocks = agreements(places, len(loras), reference, step)
+    names = [item.lora.name for item in loras]
+    if len(loras) > 1:
+        report.pairs = pairs_of(blocks, names)
+        report.interference = total_of(blocks, len(loras)).interference
+        report.warnings += twins(report.pairs)
+    report.blocks = _blocks(entries, blocks)
+    report.warnings += [warning for name, own in zip(names, entries, strict=True) for warning in unmeasured(name, own)]
+    for item in (*files, *checkpoints):
+        (item.file if isinstance(item, LoraFile) else item).check_unchanged()
+
+
+def _blocks(entries: Sequence[Sequence[dict[str, Any]]], agreed: Mapping[str, Agreement]) -> list[dict[str, Any]]:
+    """Return the report's blocks in the order of the model; a LoRA that has nothing in one has None there."""
+    names = in_order([*(entry["block"] for own in entries for entry in own), *agreed])
+    return [
+        {
+            "block": name,
+            "interference": agreed[name].interference if name in agreed else None,
+            "loras": [
+                summed(here) if (here := [entry for entry in own if entry["block"] == name]) else None
+                for own in entries
+            ],
+        }
+        for name in names
+    ]
+
+
+class _Steps:
+    """Counts layers for `on_step`, which may raise to cancel."""
+
+    def __init__(self, on_step: OnStep | None, total: int) -> None:
+        self._on_step, self._total, self._done = on_step, total, 0
+
+    def __call__(self) -> None:
+        self._done += 1
+        if self._on_step:
+            self._on_step(self._done, self._total)

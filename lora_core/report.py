@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .tables import lines_of
+
 _NAMES_SHOWN = 5
 
 
@@ -48,6 +50,9 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)  # extract: name, block, rank, energy, norm
+    blocks: list[dict[str, Any]] = field(default_factory=list)  # inspect: what each LoRA changes of a block, and all
+    pairs: list[dict[str, Any]] = field(default_factory=list)  # inspect: how two LoRAs agree, in all and by block
+    interference: float | None = None  # ‖Σ wΔ‖² / Σ ‖wΔ‖² of a stack: above 1 they reinforce each other, below cancel
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     peak_rss_bytes: int = 0
@@ -60,6 +65,7 @@ class Report:
         if not self.loras and self.title:
             lines.append(f"{self.title}")
         lines += self.notes
+        lines += lines_of([lora.name for lora in self.loras], self.blocks, self.pairs, self.interference)
         lines += [f"wrote {output['name']} ({_size(output['bytes'])})" for output in self.outputs]
         lines += [f"warning: {warning}" for warning in self.warnings]
         if self.outputs:

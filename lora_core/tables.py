@@ -1,0 +1,93 @@
+"""The tables of an inspection as lines of text: blocks of each LoRA, and how the LoRAs of a stack agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Entries = Sequence[dict[str, Any]]  # of a report's blocks or pairs
+
+_ROWS = 64  # blocks; the rest is in the data
+_PAIRS = 15
+_CELL = 9
+_NONE = "-"
+
+
+def lines_of(names: Sequence[str], blocks: Entries, pairs: Entries, interference: float | None) -> list[str]:
+    """Return the tables of an inspection of the LoRAs `names`; none if nothing was measured."""
+    lines = [line for number, name in enumerate(names) for line in _lora_lines(name, number, blocks)]
+    if pairs:
+        lines += [*_pair_lines(pairs, interference), *_agreement_lines(blocks, pairs)]
+    return lines
+
+
+def _lora_lines(name: str, number: int, blocks: Entries) -> list[str]:
+    rows = [(block["block"], one) for block in blocks if (one := block["loras"][number])]
+    if not rows:
+        return []
+    head = ("layers", "Δ/W", "‖Δ‖", "σ₁", "eff. rank")
+    cells = [(block, *_lora_cells(one)) for block, one in rows]
+    return ["", f"{name}, block by block", *_table(("block", *head), cells)]
+
+
+def _lora_cells(one: dict[str, Any]) -> tuple[str, ...]:
+    size = one["relative_size"]
+    effective, rank = one["effective_rank"], one["rank"]
+    return (
+        str(one["layers"]),
+        _NONE if size is None else f"{size:.2%}",
+        f"{one['norm']:.4g}",
+        f"{one['spectral_norm']:.4g}",
+        _NONE if effective is None else f"{effective:.1f}" + (f"/{rank}" if rank else ""),
+    )
+
+
+def _pair_lines(pairs: Entries, interference: float | None) -> list[str]:
+    shown = sorted(pairs, key=lambda pair: -abs(pair["cosine"] or 0.0))[:_PAIRS]
+    lines = ["", f"LoRA against LoRA{'' if len(shown) == len(pairs) else f', the {_PAIRS} closest pairs'}"]
+    for pair in shown:
+        lines.append(
+            f"{pair['first']} + {pair['second']}: cosine {_signed(pair['cosine'])}, "
+            f"overlap of outputs {_signed(pair['column_overlap'])}, of inputs {_signed(pair['row_overlap'])} "
+            f"above chance, {pair['tensors']} weights in common"
+        )
+    if interference is not None:
+        lines.append(
+            f"the whole stack: {interference:.3f} of the squared size that its LoRAs have apart ({_word(interference)})"
+        )
+    return lines
+
+
+def _agreement_lines(blocks: Entries, pairs: Entries) -> list[str]:
+    cosines = {(one["block"], place): one["cosine"] for place, pair in enumerate(pairs) for one in pair["blocks"]}
+    cells: list[tuple[str, ...]] = []
+    for block in blocks:
+        known = [(cosine, place) for place in range(len(pairs)) if (cosine := cosines.get((block["block"], place)))]
+        if block["interference"] is None:
+            continue
+        cosine, place = max(known, key=lambda item: abs(item[0]), default=(0.0, 0))
+        one, other = pairs[place]["numbers"]
+        cells.append((block["block"], f"{block['interference']:.3f}", _signed(cosine), f"{one + 1} + {other + 1}"))
+    if not cells:
+        return []
+    return ["", "the stack, block by block", *_table(("block", "size", "cosine", "of LoRAs"), cells)]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines: the first column to the left, the others to the right."""
+    shown = rows[:_ROWS]
+    first = max(len(row[0]) for row in (head, *shown))
+    lines = ["  " + row[0].ljust(first) + "".join(cell.rjust(_CELL + 1) for cell in row[1:]) for row in (head, *shown)]
+    if len(rows) > len(shown):
+        lines.append(f"  and {len(rows) - len(shown)} more blocks")
+    return lines
+
+
+def _signed(value: float | None) -> str:
+    return _NONE if value is None else f"{round(value, 3) + 0.0:+.3f}"
+
+
+def _word(interference: float) -> str:
+    if abs(interference - 1.0) < 0.005:
+        return "they hardly meet"
+    return "they reinforce each other" if interference > 1 else "they cancel each other in part"
