@@ -1,0 +1,76 @@
+"""Child processes, with what they cost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+SHOWN = 300  # characters of a failed process' last line
+
+
+class ProcessError(RuntimeError):
+    """A child process ended with an error; the message holds its last line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A process that did its work."""
+
+    wall: float  # seconds from start to end
+    cpu: float  # seconds, user and system
+    output: str
+
+
+def finish(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path = REPO,
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    timeout: float = 3600,
+) -> Finished:
+    """Run `command` to its end; `env` is added to this process' environment. Raises ProcessError."""
+    with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        given.write(stdin)
+        given.seek(0)
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=cwd, env={**os.environ, **(env or {})}, stdin=given, stdout=out, stderr=errors,
+        )  # fmt: skip
+        watch = threading.Timer(timeout, process.kill)
+        watch.start()
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        finally:
+            watch.cancel()
+        spent = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)  # or its end would be waited for once more
+        if process.returncode:
+            errors.seek(0)
+            words = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
+            name = " ".join(Path(str(part)).name for part in command[:3])
+            raise ProcessError(f"`{name}` ended with {process.returncode}: {words[-1][:SHOWN]}")
+        out.seek(0)
+        return Finished(spent, used.ru_utime + used.ru_stime, out.read().decode())
+
+
+def peak_rss() -> int:
+    """Return the largest resident memory that this process had, in bytes.
+
+    Not what wait4 tells the parent: on Linux that begins with the parent's own memory at the time of the fork.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
