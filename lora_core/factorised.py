@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .adapters import LoHa, LoKr, RowCut
-from .adapters.base import Adapter
+from .adapters.base import Adapter, Shape
 from .lazytorch import torch
+from .linalg import Svd, svd_of_dense, svd_of_product
 
 Factors = tuple["torch.Tensor", "torch.Tensor"]
 
@@ -57,3 +58,32 @@ def _sides(a: torch.Tensor, b: torch.Tensor, core: torch.Tensor | None) -> Facto
     if core is None:
         return a.float().flatten(1).contiguous(), b.float().flatten(1).contiguous()
     return a.float().t().contiguous(), torch.einsum("ij...,jq->iq...", core.float(), b.float()).flatten(1)
+
+
+def svd_of(adapter: Adapter, shape: Shape, rank: int) -> Svd | None:
+    """Return all singular values of an additive adapter's change, and the vectors of at least the first `rank`.
+
+    `shape` is that of the weight. None for kinds without factors. Only a LoHa whose factors would be larger than the
+    change itself is made dense.
+    """
+    if isinstance(adapter, LoKr):
+        return _svd_of_kronecker(adapter, rank)
+    factors = factors_of(adapter)
+    if factors is not None:
+        return svd_of_product(*factors)
+    if not isinstance(adapter, LoHa):
+        return None
+    dense = adapter.delta(torch.empty(shape)).flatten(1)
+    return svd_of_dense(dense, min(dense.shape))
+
+
+def _svd_of_kronecker(adapter: LoKr, rank: int) -> Svd:
+    """The singular values of W₁ ⊗ W₂ are the products of both sides', and its vectors the Kronecker products."""
+    first, second = (svd_of_product(*sides) for sides in kronecker_sides(adapter))
+    products = torch.outer(first.values, second.values).flatten() * abs(adapter.scale)
+    values, order = products.sort(descending=True)
+    i, j = order[:rank] // max(1, len(second.values)), order[:rank] % max(1, len(second.values))
+    left = (first.left[:, None, i] * second.left[None, :, j]).flatten(0, 1)
+    right = (first.right[i][:, :, None] * second.right[j][:, None, :]).flatten(1)
+    values = values[values > 0]  # none if the scale is zero
+    return Svd(left * (-1.0 if adapter.scale < 0 else 1.0), values, right, float(values.square().sum()))

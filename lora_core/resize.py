@@ -1,0 +1,197 @@
+"""Resize a LoRA: the closest one of another rank, computed from its factors and written under its own names."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+from .checkpoint import Checkpoint
+from .conversion.converter import kept_tensors
+from .errors import LoraError, UnmatchedError
+from .files.outputs import check_target
+from .files.scratch import Scratch
+from .files.tensorfile import OnStep
+from .files.tensorheader import DTYPES
+from .lazytorch import torch
+from .lorafile import LoraFile
+from .lorawriter import check_config, write_config, write_lora
+from .matching import describe_lora
+from .options import RESIZE
+from .ranks import RankRule, rule_of
+from .report import Report, Stopwatch, counted, described_file, some_names
+from .resizing.labels import config_text, configs_of, metadata_of
+from .resizing.layers import Resizing, dtype_of
+from .resizing.sources import Source, sources_of, weight_of
+from .rounding import DTYPE_NAMES
+
+PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
+
+
+def resize(
+    file: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    rank: int = 32,
+    energy: float = 0.0,
+    max_rank: int = 128,
+    conv_rank: int = 0,
+    rank_by: str = "auto",
+    threshold: float = 0.0,
+    dtype: Literal["keep", "fp16", "bf16", "fp32"] = "keep",
+    base: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    on_step: OnStep | None = None,
+) -> Report:
+    """Write the LoRA `file` to `out` at another rank, under the same names.
+
+    Every LoRA, LoCon (a Tucker core is folded in), LoHa and LoKr becomes the plain LoRA that is closest to its change
+    (Eckart & Young), its scale folded into the factors; alpha is the rank. What has no higher rank stays as it is, byte
+    for byte, and so do biases, norms, full differences and kinds without factors. Layers of zeros are left out. DoRA
+    keeps its magnitudes; with the `base` the cut is the one that turns its weights the least. `rank_by` and the numbers
+    are `lora_core.ranks`' rules; "relative" needs `base`. With dtype "keep" new factors are in the layer's own.
+
+    Raises a LoraError that says what is wrong; then no file is left.
+    """
+    given = {"rank": rank, "energy": energy, "max_rank": max_rank, "conv_rank": conv_rank}
+    for name, value in {**given, "rank_by": rank_by, "threshold": threshold, "dtype": dtype}.items():
+        RESIZE.option(name).check(value)
+    rule = rule_of(rank=rank, energy=energy, max_rank=max_rank, rank_by=rank_by, threshold=threshold)
+    wanted = None if dtype == "keep" else getattr(torch, DTYPES[DTYPE_NAMES[dtype]][1])
+    report, target = Report("resize"), Path(out)
+    watch = Stopwatch(report)
+    with ExitStack() as files:
+        lora = files.enter_context(LoraFile(file))
+        checkpoint = files.enter_context(Checkpoint(base)) if base else None
+        inputs = [lora.path, *(checkpoint.paths if checkpoint else ())]
+        check_target(target, overwrite, inputs)
+        has_config = lora.dialect == "peft" and target.name == PEFT_FILE
+        if has_config:
+            check_config(target, overwrite)
+        scratch = files.enter_context(Scratch(target))
+        resizing = Resizing(rule, conv_rank, wanted, scratch, report, lora=lora, wanted=wanted)
+        _describe(report, lora, checkpoint)
+        _take_all(resizing, lora, checkpoint, on_step)
+        tensors = resizing.finish()
+        _tell(report, resizing, checkpoint is not None)
+        config = configs_of(lora, resizing.written)
+        metadata = metadata_of(lora, resizing.written, _how(rule, conv_rank, report), config)
+        lora.file.check_unchanged()
+        write_lora(target, tensors, metadata, inputs, report, overwrite=overwrite)
+        if has_config and config:
+            write_config(target, config_text(next(iter(config.values()))), report)
+    _compare(report)
+    return watch.stop()
+
+
+def _describe(report: Report, lora: LoraFile, checkpoint: Checkpoint | None) -> None:
+    report.inputs = [described_file(lora.path), *([checkpoint.described()] if checkpoint else [])]
+    report.loras, report.warnings = [describe_lora(lora)], list(lora.warnings)
+
+
+def _take_all(resizing: Resizing, lora: LoraFile, checkpoint: Checkpoint | None, on_step: OnStep | None) -> None:
+    """Take every layer, and first all that stays as it is, which counts in a budget."""
+    sources = list(sources_of(lora, checkpoint))
+    if not sources:
+        raise LoraError(
+            f"{lora.name}: nothing to resize: its kinds ({', '.join(lora.kinds)}) have no factors; "
+            "LoRA, LoCon, LoHa, LoKr and DoRA have."
+        )
+    _keep_others(resizing, lora, sources)
+    if resizing.rule.is_budget:  # which counts bytes before it is known which layers get any
+        resizing.dtype = Counter(resizing.wanted or dtype_of(source) for source in sources).most_common(1)[0][0]
+    homeless: list[str] = []
+    for number, source in enumerate(sources):
+        if on_step:
+            on_step(number, len(sources))
+        weight = None
+        if checkpoint and (resizing.rule.by == "relative" or source.spec.magnitude is not None):
+            weight = weight_of(source.spec, checkpoint)
+            homeless += [source.module] if weight is None else []
+            if homeless and resizing.rule.by == "relative":
+                raise UnmatchedError(
+                    f"{lora.name}: {source.module}: has no place of its shape in {checkpoint.title}, so there is no "
+                    "weight to compare it with; give the model that the LoRA is for, or another rank_by."
+                )
+        resizing.take(source, weight)
+    if homeless:
+        resizing.report.warnings.append(
+            f"{counted(homeless, 'DoRA module')} without a place in the base, cut without it: {some_names(homeless)}."
+        )
+
+
+def _keep_others(resizing: Resizing, lora: LoraFile, sources: Sequence[Source]) -> None:
+    """Take the tensors of all other adapters, and of none; a scale that only the header told is folded in."""
+    own = {name for source in sources for name in source.own_names(lora)}
+    scaled: dict[str, torch.Tensor] = {}
+    kept: Counter[str] = Counter()
+    for spec in lora.adapters:
+        if own.isdisjoint(spec.tensor_names()):
+            scaled.update(kept_tensors(lora, [], [spec]))
+            kept.update(spec.kinds)
+    kept.update(lora.unsupported.values())
+    for name in lora.file:
+        if name not in own:
+            resizing.stored(name, scaled.get(name, lora.file.tensor(name)))
+    if kept:
+        what = ", ".join(f"{number} × {kind}" for kind, number in sorted(kept.items()))
+        resizing.report.notes.append(f"kept as they are, without a rank to change: {what}")
+
+
+def _tell(report: Report, resizing: Resizing, has_base: bool) -> None:
+    """Say what became of the layers."""
+    cut = [layer for layer in report.layers if "unchanged" not in layer]
+    if cut:
+        total = sum(layer["norm"] ** 2 for layer in cut) or 1.0
+        energy = sum(layer["norm"] ** 2 * layer["energy"] for layer in cut) / total
+        worst = min(cut, key=lambda layer: layer["energy"])
+        before, after = _span([layer["from_rank"] for layer in cut]), _span([layer["rank"] for layer in cut])
+        report.notes.append(
+            f"{counted(cut, 'layer')}: rank {before} → {after}, {energy:.2%} of the squared change kept, "
+            f"least in {worst['name']} ({worst['energy']:.2%})"
+        )
+        sums, fros, most = ([layer[name] for layer in cut] for name in ("sum_retained", "fro_retained", "max_ratio"))
+        report.notes.append(
+            f"on average: {sum(sums) / len(cut):.1%} of Σσ retained, {sum(fros) / len(cut):.1%} of ‖σ‖; "
+            f"largest ratio σ₁/σₖ {max(most):.1f}"
+        )
+    whole = len(report.layers) - len(cut)
+    if whole:
+        report.notes.append(f"{whole} of {len(report.layers)} layers stay as they are: their rank is no higher")
+    for modules, why in ((resizing.dropped, "all zero"), (resizing.without, "not worth any rank by the threshold")):
+        if modules:
+            report.notes.append(f"{counted(modules, 'layer')} left out, {why}: {some_names(modules)}")
+    doras = [item for item in resizing.written if item.source.spec.magnitude is not None and item.kind == "lora"]
+    if doras and cut:
+        how = "cut so that its weights turn the least" if has_base else "cut as LoRA; with the base it is closer"
+        report.notes.append(f"{len(doras)} × DoRA: magnitudes kept, so no weight's norm changes; {how}")
+    if resizing.clamped:
+        report.warnings.append(
+            f"{resizing.clamped} values were beyond the range of the written number format and were clamped."
+        )
+
+
+def _span(ranks: Sequence[int]) -> str:
+    low, high = min(ranks), max(ranks)
+    return f"{low}" if low == high else f"{low}–{high}"
+
+
+def _how(rule: RankRule, conv_rank: int, report: Report) -> str:
+    """Return what was done as the metadata tells it, in the words of kohya's script."""
+    before = _span([layer["from_rank"] for layer in report.layers] or [0])
+    conv = f" (conv: {conv_rank})" if conv_rank and conv_rank != rule.max_rank else ""
+    if rule.by == "rank":
+        return f"dimension is resized from {before} to {rule.max_rank}{conv}"
+    return f"Dynamic resize with {rule.by}: {rule.threshold:g} from {before}, at most {rule.max_rank}{conv}"
+
+
+def _compare(report: Report) -> None:
+    before, after = report.inputs[0]["bytes"], report.outputs[0]["bytes"]
+    if after > before:
+        report.warnings.append(
+            f"{report.outputs[0]['name']} is larger than {report.inputs[0]['name']}: "
+            "plain LoRA of this rank takes more numbers than what it was made of."
+        )

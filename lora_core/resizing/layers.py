@@ -1,0 +1,171 @@
+"""Layers of a LoRA file at another rank, under their own names; what needs no cut stays as it is, byte for byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ..adapters import DoRA, Reshape, tensors_of
+from ..adapters.base import Adapter
+from ..conversion.recast import folded
+from ..errors import AdapterError
+from ..factorised import factors_of, svd_of
+from ..files.tensorheader import DTYPES
+from ..lazytorch import torch
+from ..linalg import Svd
+from ..lorafile import LoraFile
+from ..ranks import Spectrum
+from ..rounding import round_to
+from ..truncation import Layer, Truncation, described
+from .dora import svd_of_direction
+from .sources import Source, block
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A layer as it is written."""
+
+    source: Source
+    kind: str  # of the suffix table
+    rank: int
+    alpha: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A layer with what is known of all its singular values, even where only the first can be kept."""
+
+    source: Source
+    count: int
+    total: float  # Σσ
+
+    @property
+    def own_rank(self) -> int:
+        """The rank from which on the layer stays what it is; other kinds do where they can stand beside LoRA."""
+        if self.source.is_lora:
+            return self.source.spec.parts["up"].shape[1]
+        return self.count if self.source.has_alpha else self.count + 1
+
+    @property
+    def from_rank(self) -> int:
+        return self.own_rank if self.source.is_lora else self.count
+
+
+@dataclass(slots=True, kw_only=True)
+class Resizing(Truncation):
+    """Collects the layers of one file; `dtype` is set for each of them."""
+
+    lora: LoraFile
+    wanted: torch.dtype | None  # of all tensors; None: of each layer its own
+    written: list[Written] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)  # modules of zeros
+    without: list[str] = field(default_factory=list)  # modules that a budget gives no rank
+    _sources: dict[str, _Known] = field(default_factory=dict)
+
+    def take(self, source: Source, weight: torch.Tensor | None) -> None:
+        """Find the singular values of a layer and add it; raises AdapterError for NaN and infinity."""
+        spec = source.spec
+        adapter = self.lora.adapter(spec)
+        if not all(bool(torch.isfinite(tensor.float()).all()) for tensor in tensors_of(adapter)):
+            raise AdapterError(f"{self.lora.name}: {spec.module}: holds NaN or infinity; the file is damaged.")
+        norm = None if weight is None else float(torch.linalg.vector_norm(weight, dtype=torch.float64))
+        layer = Layer(
+            spec.module, spec.module, block(spec.module), source.shape, source.suffixes, source.has_alpha,
+            weight_norm=norm, was=" ".join(spec.kinds),
+        )  # fmt: skip
+        svd = self._svd(adapter, layer, weight)
+        if len(svd.values) == 0:
+            self._take_zeros(source)
+            return
+        self._sources[layer.name] = _Known(source, len(svd.values), float(svd.values.sum()))
+        if self.rule.is_budget:  # what waits on disk is no more than can be kept
+            most = self._rule(layer).max_rank
+            svd = replace(svd, left=svd.left[:, :most], values=svd.values[:most], right=svd.right[:most])
+        self.add(layer, svd)
+
+    def stored(self, name: str, tensor: torch.Tensor) -> None:
+        """Take a tensor that keeps its values, in the number format that was asked for."""
+        if self.wanted and tensor.is_floating_point() and not name.endswith(".alpha"):
+            tensor, beyond = round_to(tensor.float(), self.wanted)
+            self.clamped += beyond
+        self.keep(name, tensor)
+
+    def _svd(self, adapter: Adapter, layer: Layer, weight: torch.Tensor | None) -> Svd:
+        adapter = adapter.inner if isinstance(adapter, Reshape) else adapter
+        inner = adapter.inner if isinstance(adapter, DoRA) else adapter
+        if isinstance(adapter, DoRA) and weight is not None:
+            factors = factors_of(inner)
+            if factors is not None:
+                return svd_of_direction(adapter, factors, weight.flatten(1))
+        svd = svd_of(inner, layer.shape, self._rule(layer).max_rank)
+        assert svd is not None  # sources_of yields only kinds that have factors
+        return svd
+
+    def _take_zeros(self, source: Source) -> None:
+        if source.must_stay:
+            self._keep_whole(source)
+        else:
+            self.dropped.append(source.module)
+
+    def _put(self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float) -> None:
+        known = self._sources[layer.name]
+        up, down = factors
+        rank, more = up.shape[1], {}
+        if rank >= known.own_rank:
+            rank = len(spectrum.values)
+            self._keep_whole(known.source)
+            self.report.layers.append(described(layer, spectrum, rank, 0.0))
+            more = {"rank": known.own_rank, "unchanged": True}
+        elif rank == 0 and known.source.must_stay:
+            self._put_cut(layer, spectrum, (up.new_zeros(len(up), 1), down.new_zeros(1, down.shape[1])), 0.0)
+            more = {"energy": 0.0}
+        else:
+            self._put_cut(layer, spectrum, factors, excess)
+        more = {"from_rank": known.from_rank, **retained(spectrum, rank, known.total), **more}
+        self.report.layers[-1].update(more)
+
+    def _put_cut(
+        self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float
+    ) -> None:
+        source = self._sources[layer.name].source
+        self.dtype = self.wanted or dtype_of(source)
+        Truncation._put(self, layer, spectrum, factors, excess)
+        rank = factors[0].shape[1]
+        if not rank:
+            self.without.append(source.module)
+            return
+        self.written.append(Written(source, "lora", rank, float(rank)))
+        shape_name = f"{source.module}.reshape_weight"
+        for name in (source.spec.magnitude and source.spec.magnitude.name, shape_name):
+            if name and name in self.lora.file:
+                self.stored(name, self.lora.file.tensor(name))
+        for info in source.bias.parts.values() if source.bias else ():  # the scale is in the factors now
+            self.stored(info.name, folded(self.lora.file.tensor(info.name), source.spec.scale.value))
+
+    def _keep_whole(self, source: Source) -> None:
+        spec = source.spec
+        for name in source.own_names(self.lora):
+            self.stored(name, self.lora.file.tensor(name))
+        alpha = spec.scale.value * (spec.rank or 1)
+        if source.has_alpha and spec.rank and f"{spec.module}.alpha" not in self.lora.file:
+            self.keep(f"{spec.module}.alpha", torch.tensor(alpha))
+        self.written.append(Written(source, spec.kind, spec.rank or 1, alpha))
+
+
+def retained(spectrum: Spectrum, rank: int, total: float) -> dict[str, float]:
+    """Return what kohya's script tells: the shares kept of Σσ, which is `total`, and of √Σσ², and σ₁ / σ_rank."""
+    if not rank:
+        return {"sum_retained": 0.0, "fro_retained": 0.0, "max_ratio": 0.0}
+    kept = spectrum.values[:rank]
+    return {
+        "sum_retained": min(1.0, float(kept.sum()) / total),
+        "fro_retained": min(1.0, float(torch.linalg.vector_norm(kept)) / spectrum.total**0.5),
+        "max_ratio": float(kept[0] / kept[-1]),
+    }
+
+
+def dtype_of(source: Source) -> torch.dtype:
+    """Return the number format of a layer's factors; of several, and of 8 bits, a wider one that holds new ones."""
+    found = {DTYPES[info.dtype][1] for info in source.spec.parts.values()}
+    name = found.pop() if len(found) == 1 else "float32"
+    dtype = getattr(torch, name)
+    return dtype if dtype.itemsize > 1 else torch.bfloat16
