@@ -19,6 +19,7 @@ from .lorafile import LoraFile, words_in
 from .matching import StackedLora, describe_lora, match_stack
 from .merge import LoraItem, open_stack
 from .report import Report, Stopwatch, described_file
+from .stack import StackEntry, join_stacks, stack_of_one
 
 
 def inspect(
@@ -56,6 +57,14 @@ def inspect(
             _measure(loras, checkpoints, report, on_step)
         report.warnings += [warning for item in loras for warning in item.lora.warnings]
     return watch.stop()
+
+
+def to_inspect(lora_name: str, lora_stack: Iterable[Any] | None) -> list[StackEntry]:
+    """Return what the inputs of Inspect LoRA name, the node's own LoRA first; raises OptionError for nothing."""
+    entries = [*stack_of_one(lora_name, 1.0, 1.0), *join_stacks(lora_stack, ())]
+    if not entries:
+        raise OptionError("lora_name: nothing to inspect; choose a LoRA, or wire a stack that holds one.")
+    return entries
 
 
 def _opened(file: LoraItem, files: ExitStack) -> StackedLora | None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from .combine import combine
 from .convert import convert
 from .errors import LoraError, OptionError, WorkflowError
 from .extract import extract
 from .files.tensorfile import OnStep
 from .graph import GraphNode, Link, read_graph
+from .inspect import inspect, to_inspect
 from .lorafile import trigger_words
 from .merge import merge
 from .naming import new_path
-from .options import CONVERT, EXTRACT, LOAD, MERGE, NODES, STACK, Node
+from .options import COMBINE, CONVERT, EXTRACT, INSPECT, LOAD, MERGE, NODES, STACK, Node
 from .report import Report
 from .resolve import resolve
 from .stack import StackEntry, join_stacks, lora_text, parse_rows, stack_of
@@ -37,7 +39,7 @@ def run(
     or where the nodes would put them inside `models`. Raises WorkflowError naming a node that needs ComfyUI.
     """
     graph = read_graph(workflow)
-    outputs = [node for node in graph.values() if node.type in (MERGE.id, EXTRACT.id, CONVERT.id) and not node.bypassed]
+    outputs = [node for node in graph.values() if _is_output(node) and not node.bypassed]
     live = [_named(node) for node in graph.values() if node.type == LOAD.id]
     if not outputs:
         needs = f"; {live[0]} needs a model loaded in ComfyUI, so run it there" if live else ""
@@ -73,6 +75,8 @@ class _Runner:
                 MERGE.id: self._merge,
                 EXTRACT.id: self._extract,
                 CONVERT.id: self._convert,
+                COMBINE.id: self._combine,
+                INSPECT.id: self._inspect,
             }
             if node.type not in kinds:
                 raise WorkflowError(f"{_named(node)} needs ComfyUI: only LoRA Core's own nodes run without it.")
@@ -90,8 +94,7 @@ class _Runner:
     def _stack(self, node: GraphNode) -> tuple[Any, ...]:
         inputs = self._inputs(node, STACK)
         entries = join_stacks(inputs["lora_stack"], [] if node.bypassed else stack_of(parse_rows(inputs["rows"])))
-        words = dict.fromkeys(word for entry in entries for word in trigger_words(self._lora(entry[0])))
-        return entries, lora_text(entries), ", ".join(words)
+        return entries, lora_text(entries), self._trigger_words(entries)
 
     def _merge(self, node: GraphNode) -> tuple[Any, ...]:
         options = self._inputs(node, MERGE)
@@ -115,6 +118,29 @@ class _Runner:
         out = self._new_path(LORAS, options.pop("filename_prefix"))
         model = None if base == "None" else self._model(base)[0]
         report = convert(self._lora(name), out, base=model, **options, on_step=self._on_step)
+        return self._finished(report, out)
+
+    def _inspect(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, INSPECT)
+        entries = to_inspect(options["lora_name"], options["lora_stack"])
+        first, *more = [(self._lora(name), model, clip) for name, model, clip in entries]
+        against = [self._model(options["against"])[0]] if options["against"] != "None" else []
+        report = inspect(first, against, stack=more, spectra=True, on_step=self._on_step)
+        self.reports.append(report)
+        return report.text(), self._trigger_words(entries)
+
+    def _trigger_words(self, entries: Iterable[StackEntry]) -> str:
+        words = dict.fromkeys(word for entry in entries for word in trigger_words(self._lora(entry[0])))
+        return ", ".join(words)
+
+    def _combine(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, COMBINE)
+        base = options.pop("base")
+        entries = join_stacks(options.pop("lora_stack"), [])
+        loras = [StackEntry(str(self._lora(name)), model, clip) for name, model, clip in entries]
+        out = self._new_path(LORAS, options.pop("filename_prefix"))
+        model = None if base == "None" else self._model(base)[0]
+        report = combine(loras, out, base=model, **options, on_step=self._on_step)
         return self._finished(report, out)
 
     def _finished(self, report: Report, out: Path) -> tuple[Any, ...]:
@@ -153,6 +179,10 @@ class _Runner:
         root = self._output or self._models / folder
         root.mkdir(parents=True, exist_ok=True)
         return new_path([root], prefix)
+
+
+def _is_output(node: GraphNode) -> bool:
+    return node.type in NODES and NODES[node.type].is_output
 
 
 def _named(node: GraphNode) -> str:

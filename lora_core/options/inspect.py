@@ -16,9 +16,7 @@ INSPECT = Node(
     (
         lora_to("inspect"),
         AGAINST,
-        Socket(
-            "lora_stack", "LORA_STACK", "More LoRAs; the conflict map compares all.", optional=True
-        ),
+        Socket("lora_stack", "LORA_STACK", "More LoRAs; the conflict map compares all.", optional=True),
     ),
     (
         REPORT,
