@@ -103,12 +103,12 @@ def summed(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def unmeasured(name: str, entries: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield a warning for each reason why layers of the file `name` could not be measured."""
     for reason, what in (
-        (NOT_FINITE, "hold NaN or infinity, so the file is damaged or its training failed"),
-        (NEEDS_WEIGHT, "change as much as the weights tell, and can't be measured without the model"),
+        (NOT_FINITE, "NaN or infinity, so the file is damaged or its training failed, in"),
+        (NEEDS_WEIGHT, "the change depends on the weights, and can't be measured without the model, of"),
     ):
         layers = [entry["name"] for entry in entries if entry.get("problem") == reason]
         if layers:
-            yield f"{name}: {counted(layers, 'layer')} {what}: {some_names(layers)}."
+            yield f"{name}: {what} {counted(layers, 'layer')}: {some_names(layers)}."
 
 
 def in_order(blocks: Iterable[str]) -> list[str]:
