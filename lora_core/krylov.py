@@ -1,0 +1,157 @@
+"""The space in which the largest singular values of a matrix are searched: [WΩ, (WWᵀ)WΩ, (WWᵀ)²WΩ, …].
+
+A block Lanczos method with full reorthogonalisation (Golub, Luk & Overton 1981; its error: Musco & Musco 2015,
+arXiv:1504.05477). What projects the matrix is also the next block's half step, so a block costs two products with W.
+W is multiplied in fp32; the basis is separated and everything is summed in fp64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .lazytorch import torch
+
+CERTIFIED = 0.01  # how far above the least possible error a search may stop
+GAIN_FACTOR, GAIN_MARGIN = 2.0, 0.005  # the rest of the way is at most 2 · the last step + 0.5 % of the squared error
+NEGLIGIBLE = 1e-7  # of σ₁: the rounding of fp32, which the factors are kept in
+MEASURED = 1e-4  # a share of ‖W‖² below this is measured, not found as a difference: products in fp32 are too rough
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is asked of a decomposition."""
+
+    rank: int  # the highest that is wanted
+    energy: float  # the share of ‖W‖² that is enough before that; 0 for the rank itself
+    total: float  # ‖W‖_F², above 0
+    seed: int
+    on_step: Callable[[], None]
+
+    def rank_of(self, squares: torch.Tensor, rest: float) -> int:
+        """Return the smallest rank whose error² is what `energy` allows, or the highest, if σ² are these and a rest."""
+        if not self.energy:
+            return self.rank
+        allowed = max(1.0 - self.energy, NEGLIGIBLE**2) * self.total
+        errors = squares.flip(0).cumsum(0).flip(0) + rest  # of one rank less than its place, from the smallest up
+        return max(1, min(self.rank, int((errors > allowed).sum()) if rest <= allowed else self.rank))
+
+
+Found: TypeAlias = "tuple[torch.Tensor, torch.Tensor, torch.Tensor, float, float]"
+# left (d, k), σ (k,), right (k, D), ‖W‖_F² as the sum of σ² and of what was measured beyond, excess
+
+
+def searched(short: torch.Tensor, task: Task) -> Found | None:
+    """Return what a Krylov space holds once its error is certified; None where the exact way is the better one."""
+    block = 16 * -(-(task.rank // 2 + 8) // 16)  # a multiple of 16 columns is what processors multiply best
+    if 8 * block >= len(short):
+        return None
+    width = min(block, 32) if task.energy else block
+    space = KrylovSpace(short, task.total, width, task.seed)
+    steps: list[tuple[torch.Tensor, float]] = []
+    while 2 * (space.basis.shape[1] + width) <= len(short):
+        task.on_step()
+        space.grow()
+        steps.append((space.squares(), space.rest()))
+        rank = task.rank_of(*steps[-1])
+        excess = _excess(steps, rank, -(-block // width), task.total)
+        if excess <= CERTIFIED:
+            left, values, right = space.vectors(rank)
+            kept = int((values > NEGLIGIBLE * values[0]).sum())
+            total = float(steps[-1][0].sum()) + steps[-1][1]
+            return left[:, :kept], values[:kept], right[:kept], total, excess
+    return None
+
+
+def _excess(steps: list[tuple[torch.Tensor, float]], rank: int, window: int, total: float) -> float:
+    """Return by how much the error at `rank` may be above the optimum, as a share of it.
+
+    Proved: optimum² is at least the sum of the Ritz values beyond `rank`, as these interlace with σ². Verified, on
+    the spectra of the decision page: what further blocks would gain is at most twice what the last `window` of them
+    gained, and half a percent, once there are 3 · window + 1 blocks.
+    """
+    squares, rest = steps[-1]
+    if len(squares) < rank:
+        return float("inf")
+    least = float(squares[rank:].sum())
+    error = least + rest
+    if error <= (10 * NEGLIGIBLE) ** 2 * total:
+        return 0.0  # fp32 holds no more
+    if len(steps) > 3 * window and len(steps[-1 - window][0]) >= rank:
+        squares, rest = steps[-1 - window]
+        gain = max(0.0, float(squares[rank:].sum()) + rest - error)
+        least = max(least, error * (1 - GAIN_MARGIN) - GAIN_FACTOR * gain)
+    return (error / least) ** 0.5 - 1 if least > 0 else float("inf")
+
+
+class KrylovSpace:
+    """An orthonormal basis Q (d, b·i) that `grow` widens by a block, and the projection QᵀW."""
+
+    def __init__(self, short: torch.Tensor, total: float, block: int, seed: int) -> None:
+        """Start with b = `block` random columns for W = `short` (d, D) in fp32, d ≤ D, of which total = ‖W‖_F² > 0."""
+        self.short, self.total = short, total
+        generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same
+        start = torch.randn(block, short.shape[1], generator=generator).to(short.device)
+        self._scale = total**-0.5  # keeps squares of the smallest and largest numbers within fp32
+        self._half = start  # the last block of the projection, in fp32: half a step to the next block of the basis
+        self.basis = torch.zeros(short.shape[0], 0, dtype=torch.float64, device=short.device)
+        self.projected = torch.zeros(0, short.shape[1], dtype=torch.float64, device=short.device)
+        self._gram = torch.zeros(0, 0, dtype=torch.float64, device=short.device)
+
+    def grow(self) -> None:
+        """Add a block to the basis."""
+        block = self._separated(self.short @ (self._half.t() * self._scale))
+        self._half = block.t().float() @ self.short
+        self.basis = torch.cat([self.basis, block], dim=1)
+        new = self._half.double()
+        self.projected = torch.cat([self.projected, new])
+        side = new @ self.projected.t()
+        above = torch.cat([self._gram, side[:, : len(self._gram)].t()], dim=1)
+        self._gram = torch.cat([above, side])
+
+    def squares(self) -> torch.Tensor:
+        """Return the Ritz values σ̂² ≤ σ², largest first, on the CPU."""
+        return torch.linalg.eigvalsh(self._gram).flip(0).clamp_min(0.0).cpu()
+
+    def rest(self) -> float:
+        """Return ‖W − QQᵀW‖_F², what no factors in this space can hold."""
+        rest = self.total - float(self._gram.diagonal().sum())
+        if rest > MEASURED * self.total:
+            return rest
+        outside = torch.addmm(self.short, self.basis.float(), self.projected.float(), alpha=-1.0)
+        return squared_norm(outside)
+
+    def vectors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the first `rank` (left (d, rank), σ̂ (rank,), right (rank, D)), all in fp64."""
+        squares, turned = torch.linalg.eigh(self._gram)
+        turned = turned.flip(1)[:, :rank]
+        values = squares.flip(0)[:rank].clamp_min(0.0).sqrt()
+        right = (turned.t() @ self.projected) / torch.where(values > 0, values, 1.0)[:, None]
+        return self.basis @ turned, values, right
+
+    def _separated(self, block: torch.Tensor) -> torch.Tensor:
+        """Return an orthonormal basis in fp64 of what `block` adds to the basis.
+
+        Roughly in fp32 first, then again in fp64: what is separated once keeps rounding errors, twice is enough.
+        """
+        basis = self.basis.float()
+        rough = orthonormal((block - basis @ (basis.t() @ block)).double())
+        return orthonormal(rough - self.basis @ (self.basis.t() @ rough))
+
+
+def orthonormal(block: torch.Tensor) -> torch.Tensor:
+    """Return an orthonormal basis (d, b) of the columns of a tall fp64 block: Cholesky QR, or Householder's where
+    the columns are too alike for it. Accurate only when applied twice (Yamamoto et al. 2015)."""
+    factor, failed = torch.linalg.cholesky_ex(block.t() @ block, upper=True)
+    diagonal = factor.diagonal()
+    if int(failed) or float(diagonal.min()) < 1e-6 * float(diagonal.max()):
+        return torch.linalg.qr(block)[0]
+    return torch.linalg.solve_triangular(factor, block, upper=True, left=False)
+
+
+def squared_norm(matrix: torch.Tensor) -> float:
+    """Return ‖matrix‖_F², summed in fp64; on a CPU in pieces that stay in its cache."""
+    rows = max(1, 2**16 // max(1, matrix.shape[1])) if matrix.device.type == "cpu" else len(matrix)
+    norms = [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in matrix.split(max(1, rows))]
+    return float(torch.stack(norms).square().sum())
