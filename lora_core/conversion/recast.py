@@ -13,7 +13,7 @@ from ..adapters.base import Adapter
 from ..errors import AdapterError
 from ..factorised import factors_of
 from ..lazytorch import torch
-from ..linalg import low_rank
+from ..linalg import Svd, svd_of_dense, svd_of_product
 
 Rows = Sequence[tuple[int, int]]  # (first, number) of each run
 NEGLIGIBLE = 1e-12  # share of ‖delta‖² that an exact rank may leave out: fp32 does not hold more
@@ -63,15 +63,23 @@ def as_lora(adapter: Adapter, weight: torch.Tensor, rank: int = 0) -> tuple[LoRA
     `rank` is the highest that the LoRA may have; 0 for as high as it takes. For additive adapters the shape of
     `weight` is enough.
     """
-    exact = factors_of(adapter)
+    exact, found = factors_of(adapter), None
     if exact is not None:
         up, down = exact
         most = min(up.shape[0], down.shape[1])  # more than any matrix of this shape needs
         if up.shape[1] <= (rank or (up.shape[1] if isinstance(adapter, LoRA) else most)):
             return _lora(up, down, tuple(weight.shape)), 0.0
+        found = svd_of_product(up, down, rank) if rank and 2 * up.shape[1] <= most else None
+    found = found or _svd_of_delta(adapter, weight, rank)
+    up, down = found.factors(len(found.right))
+    if not up.shape[1]:  # a change of zeros
+        up, down = up.new_zeros(len(up), 1), down.new_zeros(1, down.shape[1])
+    return _lora(up, down, tuple(weight.shape)), max(0.0, 1.0 - found.energy(len(found.right))) ** 0.5
+
+
+def _svd_of_delta(adapter: Adapter, weight: torch.Tensor, rank: int) -> Svd:
     delta = adapter.delta(weight.float()).flatten(1)
-    found = low_rank(delta, rank=rank or min(delta.shape), energy=0.0 if rank else 1.0 - NEGLIGIBLE)
-    return _lora(found.up, found.down, tuple(weight.shape)), max(0.0, 1.0 - found.energy) ** 0.5
+    return svd_of_dense(delta, rank or min(delta.shape), energy=0.0 if rank else 1.0 - NEGLIGIBLE)
 
 
 def folded(tensor: torch.Tensor, scale: float) -> torch.Tensor:
