@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .apply import apply_stack
 from .arch.base import Shape
 from .checkpoint import Checkpoint, OpenPart
 from .errors import OptionError
@@ -16,13 +15,13 @@ from .files.folderwriter import FolderWriter, other_files
 from .files.modelfolder import WEIGHT_SUFFIXES, read_index
 from .files.tensorfile import OnStep
 from .files.tensorwriter import TensorWriter
-from .lazytorch import torch
+from .jobs import FileJobs
 from .matching import PlacedSpec
 from .options import MergeDtype, Semantics
+from .pipeline import run_jobs
 from .report import Report, counted, some_names
 from .rewrite import SCALED, FilePlan, linear_weights, plan_files
 from .rounding import RealisedChange
-from .steps import Step
 
 LOST = 0.5  # above this share of the change lost to rounding, the report warns
 
@@ -64,12 +63,11 @@ class Rewriter:
     def write_file(self, out: Path, inputs: list[Path], before_commit: Callable[[], None], **options: bool) -> None:
         """Write a checkpoint of one file; `before_commit` may still raise."""
         ((part, plan),) = self.plans
-        verify = options.pop("verify")
         with TensorWriter(out, plan.planned, self.metadata(plan.metadata), inputs=inputs, **options) as writer:
             self._count(0)
             self._write(writer, part, plan)
             before_commit()
-            writer.commit(verify=verify)
+            writer.commit()
 
     def write_folder(self, out: Path, before_commit: Callable[[], None], *, verify: bool, overwrite: bool) -> int:
         """Write a model folder and return its bytes; files without weights are copied."""
@@ -84,9 +82,9 @@ class Rewriter:
                 if plan.is_copy or plan.source is None:
                     continue
                 target = folder.place(*_below(part), plan.source.path.name)
-                with TensorWriter(target, plan.planned, self.metadata(plan.metadata)) as writer:
+                with TensorWriter(target, plan.planned, self.metadata(plan.metadata), verify=verify) as writer:
                     self._write(writer, part, plan)
-                    writer.commit(verify=verify)
+                    writer.commit()
             for path, part in self._json_files():
                 self._write_json(folder, path, part)
             before_commit()
@@ -119,32 +117,14 @@ class Rewriter:
         return linear_weights(self.checkpoint.shapes, keys)
 
     def _write(self, writer: TensorWriter, part: OpenPart, plan: FilePlan) -> None:
-        for step in plan.steps:
-            if step.write is None:
-                assert plan.source is not None  # only bytes of safetensors files are copied
-                writer.copy(step.name, plan.source, self._count)
-                continue
-            self._put(writer, part, step)
-            self._count(sum(planned.nbytes for planned in step.planned))
-
-    def _put(self, writer: TensorWriter, part: OpenPart, step: Step) -> None:
-        assert step.write is not None
-        before = part.tensors.tensor(step.name)
-        placed = self.changes.get(part.key(step.name), ())
-        stack = [item.read() for item in placed]
-        after = apply_stack(before, stack, self.semantics) if stack else before
-        written = step.write(after)
-        for name, tensor in written.tensors.items():
-            writer.put(name, tensor)
-        self.clamped += written.clamped
-        is_change = any(not item.adapter.is_zero() for item in stack)
-        if is_change and _is_same(written.tensors.get(step.name), before) and not torch.equal(after, before.float()):
-            self.lost.append(part.key(step.name))
-        if written.values is not None and not written.clamped and after.shape == before.shape:
-            is_on_grid = part.tensors.coded_as(step.name) or part.tensors[step.name].dtype.startswith("F8_")
-            rounded = before if is_on_grid else step.write(before).values
-            if rounded is not None:
-                self.realised.add(before, after, rounded, written.values)
+        jobs = FileJobs(part, plan, self.changes, self.semantics, writer).jobs()
+        for outcome in run_jobs(list(jobs), self._count):
+            for item, changes in outcome.effects:
+                item.tell(changes=changes)
+            self.clamped += outcome.clamped
+            self.lost += [outcome.lost] if outcome.lost else []
+            if outcome.realised:
+                self.realised.add(outcome.realised)
 
     def _others(self) -> list[tuple[Path, tuple[str, ...]]]:
         """Return the files to copy. Weights that are not read are left out: they lack the change."""
@@ -203,10 +183,6 @@ class Rewriter:
 def _shape_after(shape: Shape, placed: list[PlacedSpec]) -> Shape:
     """Return a weight's shape after its adapters: a control LoRA pads its first layer."""
     return next((item.spec.new_shape for item in reversed(placed) if item.spec.new_shape), shape)
-
-
-def _is_same(written: torch.Tensor | None, before: torch.Tensor) -> bool:
-    return written is not None and written.dtype == before.dtype and torch.equal(written, before)
 
 
 def _below(part: OpenPart) -> tuple[str, ...]:

@@ -57,14 +57,19 @@ class RealisedChange:
     _error: float = 0.0
     _change: float = 0.0
 
-    def add(
-        self, before: torch.Tensor, after: torch.Tensor, before_rounded: torch.Tensor, after_rounded: torch.Tensor
-    ) -> None:
-        """Count a layer: its values before and after, and both as the written format holds them."""
+    @classmethod
+    def of(
+        cls, before: torch.Tensor, after: torch.Tensor, before_rounded: torch.Tensor, after_rounded: torch.Tensor
+    ) -> RealisedChange:
+        """Return that of one layer: its values before and after, and both as the written format holds them."""
         change = after - before.float()
-        self.layers += 1
-        self._error += float((after_rounded - before_rounded.float() - change).norm()) ** 2
-        self._change += float(change.norm()) ** 2
+        error = float((after_rounded - before_rounded.float()).sub_(change).norm()) ** 2
+        return cls(1, error, float(change.norm()) ** 2)
+
+    def add(self, other: RealisedChange) -> None:
+        self.layers += other.layers
+        self._error += other._error
+        self._change += other._change
 
     @property
     def relative_error(self) -> float:

@@ -34,6 +34,7 @@ class Step:
     name: str
     planned: tuple[PlannedTensor, ...]
     write: Callable[[torch.Tensor], Written] | None  # takes the values; None copies the bytes
+    is_rounding: bool = False  # `write` rounds each number into the planned dtype, and does nothing else
 
 
 def copied(info: TensorInfo) -> Step:
@@ -53,7 +54,7 @@ def rounded(info: TensorInfo, target: str, *, changed: bool) -> Step:
         is_coarse = changed and target.startswith("F8_")
         return Written({info.name: result}, clamped, result.float() if is_coarse else None)
 
-    return Step(info.name, (PlannedTensor(info.name, target, info.shape),), write)
+    return Step(info.name, (PlannedTensor(info.name, target, info.shape),), write, is_rounding=True)
 
 
 def scaled(info: TensorInfo, *, changed: bool) -> Step:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import threading
 from pathlib import Path
 
 from ..errors import FileChangedError, FileFormatError
 
 READ_BYTES = 64 * 2**20  # at most so much in one system call
+SEEKING = threading.Lock()  # held from a seek to what follows it, where nothing is read or written by position
 
 
 class OpenFile:
@@ -37,8 +39,12 @@ class OpenFile:
 
     def read(self, offset: int, length: int) -> bytearray:
         buffer = bytearray(length)
-        read_exactly(self.path, self._fd, memoryview(buffer), offset)
+        self.read_into(memoryview(buffer), offset)
         return buffer
+
+    def read_into(self, into: memoryview, offset: int) -> None:
+        """Fill `into`; several threads may read at once."""
+        read_exactly(self.path, self._fd, into, offset)
 
     def check_unchanged(self) -> None:
         """Raise FileChangedError if the file was replaced, truncated or written to since it was opened."""
@@ -98,7 +104,8 @@ def hashed_range(path: Path, fd: int, start: int, length: int) -> bytes:
 def _pread_into(fd: int, into: memoryview, offset: int) -> int:
     if hasattr(os, "preadv"):
         return os.preadv(fd, [into], offset)
-    os.lseek(fd, offset, os.SEEK_SET)  # Windows and old macOS have no positional read
-    data = os.read(fd, min(len(into), READ_BYTES))
+    with SEEKING:  # Windows and old macOS have no positional read
+        os.lseek(fd, offset, os.SEEK_SET)
+        data = os.read(fd, min(len(into), READ_BYTES))
     into[: len(data)] = data
     return len(data)

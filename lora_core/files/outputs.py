@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import OutputError
-from .openfile import read_exactly
+from .openfile import SEEKING, read_exactly
 
 COPY_BYTES = 64 * 2**20  # how much is copied between two looks at the cancel callback
+_BUFFER_BYTES = 2**20  # of a copy outside the kernel: more than this would not stay in the processor's cache
 
 
 def check_target(path: Path, overwrite: bool, inputs: Iterable[Path], size: int = 0) -> None:
@@ -71,9 +72,10 @@ def write_all(fd: int, data: memoryview, offset: int) -> None:
         part = data[done : done + COPY_BYTES]
         if hasattr(os, "pwrite"):
             done += os.pwrite(fd, part, offset + done)
-        else:  # Windows has no positional write
-            os.lseek(fd, offset + done, os.SEEK_SET)
-            done += os.write(fd, part)
+        else:
+            with SEEKING:  # Windows has no positional write
+                os.lseek(fd, offset + done, os.SEEK_SET)
+                done += os.write(fd, part)
 
 
 def copy_bytes(
@@ -87,6 +89,7 @@ def copy_bytes(
 ) -> None:
     """Copy bytes file to file: inside the kernel where it can, through a bounded buffer otherwise."""
     done, in_kernel = 0, hasattr(os, "copy_file_range")
+    buffer = memoryview(bytearray(0))
     while done < length:
         count = min(COPY_BYTES, length - done)
         if in_kernel:
@@ -96,10 +99,10 @@ def copy_bytes(
                 copied = 0
             in_kernel = copied > 0
         else:
-            copied = min(count, 8 * 2**20)
-            buffer = memoryview(bytearray(copied))
-            read_exactly(source, source_fd, buffer, start + done)
-            write_all(fd, buffer, offset + done)
+            buffer = buffer or memoryview(bytearray(min(length, _BUFFER_BYTES)))
+            copied = min(count, _BUFFER_BYTES)
+            read_exactly(source, source_fd, buffer[:copied], start + done)
+            write_all(fd, buffer[:copied], offset + done)
         done += copied
         if on_bytes and copied:
             on_bytes(copied)

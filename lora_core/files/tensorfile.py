@@ -61,7 +61,13 @@ class TensorFile(Tensors):
         dtype = getattr(torch, DTYPES[info.dtype][1])
         if info.nbytes == 0:  # markers such as `v_pred` hold no data
             return torch.empty(info.shape, dtype=dtype)
-        return torch.frombuffer(self.read(name), dtype=dtype).reshape(info.shape)
+        data = torch.empty(info.nbytes, dtype=torch.uint8)
+        self._file.read_into(byte_view(data), info.start)
+        return data.view(dtype).reshape(info.shape)
+
+    def read_into(self, name: str, into: memoryview, start: int = 0) -> None:
+        """Fill `into` with a tensor's bytes from its byte `start` on."""
+        self._file.read_into(into, self._infos[name].start + start)
 
     def scalar(self, name: str) -> float:
         """Return a one-element tensor's value, without torch."""

@@ -47,7 +47,8 @@ class TensorWriter:
     """Writes a safetensors file whose names, dtypes and shapes are known first, tensor by tensor in any order.
 
     Use as a context manager; `commit()` makes the file appear under its name, complete and on disk. Without it, and on
-    any exception, nothing is left. `inputs` are files that must not be overwritten, whatever name they go by.
+    any exception, nothing is left. `inputs` are files that must not be overwritten, whatever name they go by. `verify`
+    keeps a digest of what is written, and reads every tensor back before the commit. Several threads may write at once.
     """
 
     def __init__(
@@ -58,13 +59,14 @@ class TensorWriter:
         *,
         overwrite: bool = False,
         inputs: Iterable[Path] = (),
+        verify: bool = False,
     ) -> None:
         self.path = Path(path)
-        self._overwrite = overwrite
+        self._overwrite, self._verify = overwrite, verify
         self._infos, header = _layout(self.path, plan, metadata or {})
         self.size = len(header) + sum(info.nbytes for info in self._infos.values())
         self._missing = set(self._infos)
-        self._digests: dict[str, bytes] = {}
+        self._digests: dict[str, Any] = {}  # hashes of the bytes written so far
         self._copied: dict[str, TensorFile] = {}
         check_target(self.path, overwrite, inputs, self.size)
         self._temporary = self.path.with_name(temporary_name(self.path.name))
@@ -95,26 +97,42 @@ class TensorWriter:
                 f"got {tensor.dtype} {tuple(tensor.shape)}."
             )
         if info.nbytes:
-            self._put_bytes(info, byte_view(tensor))
+            self.put_bytes(name, byte_view(tensor))
         self._missing.discard(name)
 
-    def copy(self, name: str, source: TensorFile, on_bytes: Callable[[int], None] | None = None) -> None:
-        """Copy one tensor's bytes from `source`, which has it under the same name, dtype and shape."""
-        there, here = source[name], self._infos[name]
-        if (there.dtype, there.shape) != (here.dtype, here.shape):
-            raise OutputError(f"{self.path.name}: tensor {name!r} differs from the one to copy.")
+    def put_bytes(self, name: str, data: memoryview, start: int = 0) -> None:
+        """Write a tensor's bytes from its byte `start` on; what comes in several pieces must come in order."""
+        info = self._infos[name]
+        if start + len(data) > info.nbytes:
+            raise OutputError(f"{self.path.name}: tensor {name!r} has {info.nbytes} bytes, got {start + len(data)}.")
         with as_output_error(self.path):
-            copy_bytes(source.path, source.fileno(), there.start, self._fd, here.start, here.nbytes, on_bytes)
-        self._copied[name] = source
-        self._missing.discard(name)
+            write_all(self._fd, data, info.start + start)
+        if self._verify:
+            self._digests.setdefault(name, hashlib.sha256()).update(data)
+        if start + len(data) == info.nbytes:
+            self._missing.discard(name)
 
-    def commit(self, *, verify: bool = False) -> None:
-        """Check, flush to disk, and give the file its name. `verify` also reads every tensor back."""
+    def copy(self, names: Sequence[str], source: TensorFile, on_bytes: Callable[[int], None] | None = None) -> None:
+        """Copy the bytes of tensors that lie one after the other in `source` and in the file to be written."""
+        there, here = [source[name] for name in names], [self._infos[name] for name in names]
+        length = 0
+        for one, other in zip(there, here, strict=True):
+            places = one.start - there[0].start, other.start - here[0].start
+            if (one.dtype, one.shape, *places) != (other.dtype, other.shape, length, length):
+                raise OutputError(f"{self.path.name}: tensor {one.name!r} differs from the one to copy.")
+            length += one.nbytes
+        with as_output_error(self.path):
+            copy_bytes(source.path, source.fileno(), there[0].start, self._fd, here[0].start, length, on_bytes)
+        self._copied.update(dict.fromkeys(names, source))
+        self._missing.difference_update(names)
+
+    def commit(self) -> None:
+        """Check, flush to disk, and give the file its name."""
         if self._missing:
             raise OutputError(f"{self.path.name}: {len(self._missing)} planned tensors were not written.")
         with as_output_error(self.path):
             os.fsync(self._fd)
-            self._check_written(verify)
+            self._check_written()
             if self.path.exists():
                 self._temporary.chmod(stat.S_IMODE(self.path.stat().st_mode))
             os.close(self._fd)
@@ -129,22 +147,18 @@ class TensorWriter:
             self._fd = -1
         self._temporary.unlink(missing_ok=True)
 
-    def _put_bytes(self, info: TensorInfo, data: memoryview) -> None:
-        with as_output_error(self.path):
-            write_all(self._fd, data, info.start)
-        self._digests[info.name] = hashlib.sha256(data).digest()
-
-    def _check_written(self, verify: bool) -> None:
+    def _check_written(self) -> None:
         size = os.fstat(self._fd).st_size
         if size != self.size:
             raise OutputError(f"{self.path.name}: wrote {size} bytes, planned {self.size}; nothing was kept.")
         _, infos, _ = read_header(self._temporary, self._fd, size)
         if infos != self._infos:
             raise OutputError(f"{self.path.name}: the header read back differs from the planned one; nothing was kept.")
-        for name, info in infos.items() if verify else ():
+        for name, info in infos.items() if self._verify else ():
             source = self._copied.get(name)
             written = hashed_range(self._temporary, self._fd, info.start, info.nbytes)
-            expected = source.hashed(name) if source else self._digests.get(name, written)
+            digest = self._digests.get(name)  # none of a tensor that has no bytes
+            expected = source.hashed(name) if source else digest.digest() if digest else written
             if written != expected:
                 raise OutputError(f"{self.path.name}: tensor {name!r} reads back differently; nothing was kept.")
 

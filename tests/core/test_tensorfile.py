@@ -37,10 +37,10 @@ TORCH = {name: getattr(torch, attribute) for name, (_, attribute) in tensorheade
 
 def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None, **options) -> Path:
     plan = [PlannedTensor(n, tensorfile.dtype_name(t.dtype), tuple(t.shape)) for n, t in tensors.items()]
-    with TensorWriter(path, plan, metadata, **{"overwrite": True} | options) as writer:
+    with TensorWriter(path, plan, metadata, **{"overwrite": True, "verify": True} | options) as writer:
         for name, tensor in tensors.items():
             writer.put(name, tensor)
-        writer.commit(verify=True)
+        writer.commit()
     return path
 
 
@@ -443,7 +443,7 @@ def test_a_file_cut_while_it_is_copied(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     with TensorFile(small) as file, TensorWriter(out, planned(file)) as writer:
         os.truncate(small, file["x"].start + 100)
-        samples.message(FileChangedError, lambda: writer.copy("x", file))
+        samples.message(FileChangedError, lambda: writer.copy(["x"], file))
     assert not out.exists()
     assert samples.partials(tmp_path) == []
 
@@ -584,7 +584,7 @@ def test_a_tensor_that_is_not_as_planned_is_refused(out: Path, given_tensor: tor
 
 def test_a_copy_of_another_shape_is_refused(out: Path, small: Path) -> None:
     with TensorFile(small) as file, TensorWriter(out, ONE) as writer:
-        assert samples.message(OutputError, lambda: writer.copy("x", file)) == (
+        assert samples.message(OutputError, lambda: writer.copy(["x"], file)) == (
             "out.safetensors: tensor 'x' differs from the one to copy."
         )
 
@@ -692,23 +692,21 @@ def test_a_file_system_that_can_not_reserve_space_is_no_full_one(
 
 
 def test_verify_notices_a_flipped_byte_of_a_put_tensor(out: Path) -> None:
-    with TensorWriter(out, ONE) as writer:
+    with TensorWriter(out, ONE, verify=True) as writer:
         writer.put("x", FOUR)
         flip_last(writer)
-        assert samples.message(OutputError, lambda: writer.commit(verify=True)) == (
+        assert samples.message(OutputError, writer.commit) == (
             "out.safetensors: tensor 'x' reads back differently; nothing was kept."
         )
     assert samples.listing(out.parent) == []
 
 
 def test_verify_notices_a_flipped_byte_of_a_copied_tensor(out: Path, small: Path) -> None:
-    with TensorFile(small) as file, TensorWriter(out, planned(file)) as writer:
+    with TensorFile(small) as file, TensorWriter(out, planned(file), verify=True) as writer:
         for name in file:
-            writer.copy(name, file)
+            writer.copy([name], file)
         flip_last(writer)
-        assert samples.message(OutputError, lambda: writer.commit(verify=True)).endswith(
-            " reads back differently; nothing was kept."
-        )
+        assert samples.message(OutputError, writer.commit).endswith(" reads back differently; nothing was kept.")
     assert not out.exists()
 
 
@@ -731,10 +729,9 @@ def test_a_copy_has_the_same_bytes_with_and_without_the_kernels_help(
 ) -> None:
     def copied(name: str) -> bytes:
         steps: list[int] = []
-        with TensorFile(small) as file, TensorWriter(tmp_path / name, planned(file)) as writer:
-            for tensor_name in file:
-                writer.copy(tensor_name, file, steps.append)
-            writer.commit(verify=True)
+        with TensorFile(small) as file, TensorWriter(tmp_path / name, planned(file), verify=True) as writer:
+            writer.copy(list(file), file, steps.append)
+            writer.commit()
         assert sum(steps) == 4040
         return (tmp_path / name).read_bytes()[-4040:]
 
