@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .adapters import Adapter, Reshape, moved, tensors_of
+from .adapters import Adapter, Reshape, is_finite, moved, tensors_of
 from .errors import AdapterError
 from .lazytorch import torch
 from .options import Semantics
@@ -64,7 +64,7 @@ def _change(adapter: Adapter, weight: torch.Tensor, strength: float, semantics: 
 def check_finite(placed: Placed) -> None:
     """Raise AdapterError if a tensor of the adapter holds NaN or infinity."""
     for tensor in tensors_of(placed.adapter):
-        if not bool(torch.isfinite(tensor.float()).all()):
+        if not is_finite(tensor):
             raise AdapterError(f"{placed.name}: holds NaN or infinity; the file is damaged or its training failed.")
 
 

@@ -151,7 +151,21 @@ def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
 
 def holds_zeros(tensor: torch.Tensor) -> bool:
     """Tell whether every entry is zero."""
-    return not bool(tensor.float().any())
+    return _extremes(tensor) == (0.0, 0.0)
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Tell whether no entry is NaN or infinity."""
+    return all(map(math.isfinite, _extremes(tensor)))
+
+
+def _extremes(tensor: torch.Tensor) -> tuple[float, float]:
+    """Return the lowest and the highest entry, NaN if there is one, 0 and 0 if there is none; one pass, no copy."""
+    if not tensor.numel():
+        return 0.0, 0.0
+    is_plain = tensor.dtype in (torch.float32, torch.float16, torch.bfloat16)
+    low, high = torch.aminmax(tensor if is_plain else tensor.float())
+    return float(low), float(high)
 
 
 # Shapes
