@@ -70,7 +70,7 @@ def svd_of(adapter: Adapter, shape: Shape, rank: int) -> Svd | None:
         return _svd_of_kronecker(adapter, rank)
     factors = factors_of(adapter)
     if factors is not None:
-        return svd_of_product(*factors)
+        return svd_of_product(*factors, rank)
     if not isinstance(adapter, LoHa):
         return None
     dense = adapter.delta(torch.empty(shape)).flatten(1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal
 
 from .checkpoint import Checkpoint
 from .conversion.converter import kept_tensors
-from .errors import LoraError, UnmatchedError
+from .errors import LoraError
 from .files.outputs import check_target
 from .files.scratch import Scratch
 from .files.tensorfile import OnStep
@@ -23,9 +23,11 @@ from .matching import describe_lora
 from .options import RESIZE
 from .ranks import RankRule, rule_of
 from .report import Report, Stopwatch, counted, described_file, some_names
+from .resizing.ahead import ahead
 from .resizing.labels import config_text, configs_of, metadata_of
 from .resizing.layers import Resizing, dtype_of
-from .resizing.sources import Source, sources_of, weight_of
+from .resizing.sources import Source, sources_of
+from .resizing.spectra import Finder
 from .rounding import DTYPE_NAMES
 
 PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
@@ -103,20 +105,14 @@ def _take_all(resizing: Resizing, lora: LoraFile, checkpoint: Checkpoint | None,
     _keep_others(resizing, lora, sources)
     if resizing.rule.is_budget:  # which counts bytes before it is known which layers get any
         resizing.dtype = Counter(resizing.wanted or dtype_of(source) for source in sources).most_common(1)[0][0]
+    finder = Finder(lora, checkpoint, resizing.rule.by == "relative", resizing.limit)
     homeless: list[str] = []
-    for number, source in enumerate(sources):
-        if on_step:
-            on_step(number, len(sources))
-        weight = None
-        if checkpoint and (resizing.rule.by == "relative" or source.spec.magnitude is not None):
-            weight = weight_of(source.spec, checkpoint)
-            homeless += [source.module] if weight is None else []
-            if homeless and resizing.rule.by == "relative":
-                raise UnmatchedError(
-                    f"{lora.name}: {source.module}: has no place of its shape in {checkpoint.title}, so there is no "
-                    "weight to compare it with; give the model that the LoRA is for, or another rank_by."
-                )
-        resizing.take(source, weight)
+    with closing(ahead(finder.found, sources)) as layers:
+        for number, found in enumerate(layers):
+            if on_step:
+                on_step(number, len(sources))
+            resizing.take(found)
+            homeless += [found.source.module] if found.is_homeless else []
     if homeless:
         resizing.report.warnings.append(
             f"{counted(homeless, 'DoRA module')} without a place in the base, cut without it: {some_names(homeless)}."

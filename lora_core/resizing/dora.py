@@ -12,7 +12,7 @@ from ..linalg import Svd, svd_of_product
 _LEAST = 1e-6  # of the largest weight: a row that a magnitude of zero removes must still be a row
 
 
-def svd_of_direction(dora: DoRA, factors: Factors, weight: torch.Tensor) -> Svd:
+def svd_of_direction(dora: DoRA, factors: Factors, weight: torch.Tensor, rank: int) -> Svd:
     """Return singular values of the change that `factors` make in W', to first order, with `weight` (out, in·kernel).
 
     Where V = W + up·down is off by E, W' is off by magnitude / ‖V‖ times E (less what of E lies along V). So the change
@@ -22,12 +22,12 @@ def svd_of_direction(dora: DoRA, factors: Factors, weight: torch.Tensor) -> Svd:
     up, down = factors
     if not dora.of_input:
         weights = _weights(dora.magnitude, _norms(weight, up, down))[:, None].float()
-        found = svd_of_product(up * weights, down)
+        found = svd_of_product(up * weights, down, rank)
         return replace(found, left=found.left / weights)
     kernel = weight.shape[1] // dora.magnitude.numel()
     squares = _norms(weight.t(), down.t(), up.t()).square().reshape(-1, kernel).sum(1)
     weights = _weights(dora.magnitude, squares.sqrt()).repeat_interleave(kernel).float()
-    found = svd_of_product(up, down * weights)
+    found = svd_of_product(up, down * weights, rank)
     return replace(found, right=found.right / weights)
 
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ..adapters import DoRA, Reshape, tensors_of
-from ..adapters.base import Adapter
 from ..conversion.recast import folded
-from ..errors import AdapterError
-from ..factorised import factors_of, svd_of
 from ..files.tensorheader import DTYPES
 from ..lazytorch import torch
-from ..linalg import Svd
 from ..lorafile import LoraFile
 from ..ranks import Spectrum
 from ..rounding import round_to
 from ..truncation import Layer, Truncation, described
-from .dora import svd_of_direction
-from .sources import Source, block
+from .sources import Source
+from .spectra import Found
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +54,21 @@ class Resizing(Truncation):
     written: list[Written] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)  # modules of zeros
     without: list[str] = field(default_factory=list)  # modules that a budget gives no rank
-    _sources: dict[str, _Known] = field(default_factory=dict)
+    _known: dict[str, _Known] = field(default_factory=dict)
 
-    def take(self, source: Source, weight: torch.Tensor | None) -> None:
-        """Find the singular values of a layer and add it; raises AdapterError for NaN and infinity."""
-        spec = source.spec
-        adapter = self.lora.adapter(spec)
-        if not all(bool(torch.isfinite(tensor.float()).all()) for tensor in tensors_of(adapter)):
-            raise AdapterError(f"{self.lora.name}: {spec.module}: holds NaN or infinity; the file is damaged.")
-        norm = None if weight is None else float(torch.linalg.vector_norm(weight, dtype=torch.float64))
-        layer = Layer(
-            spec.module, spec.module, block(spec.module), source.shape, source.suffixes, source.has_alpha,
-            weight_norm=norm, was=" ".join(spec.kinds),
-        )  # fmt: skip
-        svd = self._svd(adapter, layer, weight)
+    def limit(self, layer: Layer) -> int:
+        """Return the highest rank that a layer can get; its singular values are always all known."""
+        return self._rule(layer).max_rank
+
+    def take(self, found: Found) -> None:
+        """Take a layer: at once, or where a budget decides, when all are known."""
+        source, layer, svd = found.source, found.layer, found.svd
         if len(svd.values) == 0:
             self._take_zeros(source)
             return
-        self._sources[layer.name] = _Known(source, len(svd.values), float(svd.values.sum()))
+        self._known[layer.name] = _Known(source, len(svd.values), float(svd.values.sum()))
         if self.rule.is_budget:  # what waits on disk is no more than can be kept
-            most = self._rule(layer).max_rank
-            svd = replace(svd, left=svd.left[:, :most], values=svd.values[:most], right=svd.right[:most])
+            svd = replace(svd, values=svd.values[: len(svd.right)])
         self.add(layer, svd)
 
     def stored(self, name: str, tensor: torch.Tensor) -> None:
@@ -89,17 +78,6 @@ class Resizing(Truncation):
             self.clamped += beyond
         self.keep(name, tensor)
 
-    def _svd(self, adapter: Adapter, layer: Layer, weight: torch.Tensor | None) -> Svd:
-        adapter = adapter.inner if isinstance(adapter, Reshape) else adapter
-        inner = adapter.inner if isinstance(adapter, DoRA) else adapter
-        if isinstance(adapter, DoRA) and weight is not None:
-            factors = factors_of(inner)
-            if factors is not None:
-                return svd_of_direction(adapter, factors, weight.flatten(1))
-        svd = svd_of(inner, layer.shape, self._rule(layer).max_rank)
-        assert svd is not None  # sources_of yields only kinds that have factors
-        return svd
-
     def _take_zeros(self, source: Source) -> None:
         if source.must_stay:
             self._keep_whole(source)
@@ -107,7 +85,7 @@ class Resizing(Truncation):
             self.dropped.append(source.module)
 
     def _put(self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float) -> None:
-        known = self._sources[layer.name]
+        known = self._known[layer.name]
         up, down = factors
         rank, more = up.shape[1], {}
         if rank >= known.own_rank:
@@ -126,7 +104,7 @@ class Resizing(Truncation):
     def _put_cut(
         self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float
     ) -> None:
-        source = self._sources[layer.name].source
+        source = self._known[layer.name].source
         self.dtype = self.wanted or dtype_of(source)
         Truncation._put(self, layer, spectrum, factors, excess)
         rank = factors[0].shape[1]
