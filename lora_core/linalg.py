@@ -139,20 +139,3 @@ def _svd_of_core(core: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
     left, values, right = torch.linalg.svd(core, full_matrices=False)
     kept = int((values > 1e-9 * values[:1]).sum())
     return left[:, :kept], values[:kept], right[:kept]
-
-
-@dataclass(frozen=True, slots=True)
-class LowRank:
-    """An approximation of a matrix A, √S on both factors."""
-
-    up: torch.Tensor  # (m, r) fp32
-    down: torch.Tensor  # (r, n) fp32
-    energy: float  # Σ_{i≤r} σᵢ² / ‖A‖_F²: exactly what the factors keep
-    norm: float  # ‖A‖_F
-
-
-def low_rank(matrix: torch.Tensor, *, rank: int, energy: float = 0.0) -> LowRank:
-    """Return `svd_of_dense` as factors."""
-    found = svd_of_dense(matrix, rank, energy=energy)
-    up, down = found.factors(rank)
-    return LowRank(up, down, found.energy(rank), found.total**0.5)
