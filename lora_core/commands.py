@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .combine import combine
 from .convert import convert
 from .demo import demo
 from .errors import OptionError
@@ -14,10 +15,12 @@ from .extract import extract
 from .files.tensorfile import OnStep
 from .inspect import inspect
 from .merge import merge
-from .options import CONVERT, EXTRACT, MERGE, Node, Option
+from .options import COMBINE, CONVERT, EXTRACT, MERGE, Node, Option
 from .report import Report
 from .stack import check_strength
 from .workflow import run
+
+_RANK_OPTIONS = ("rank", "energy", "max_rank", "rank_by", "threshold")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,11 +52,17 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "extract", _extract, EXTRACT.description)
     command.add_argument("--base", metavar="CHECKPOINT", type=Path, required=True, help=EXTRACT.option("base").help)
-    command.add_argument("--tuned", metavar="CHECKPOINT", type=Path, required=True, help=EXTRACT.option("tuned").help)
-    _add_output(command)
+    tuned = command.add_mutually_exclusive_group(required=True)
+    tuned.add_argument("--tuned", metavar="CHECKPOINT", type=Path, help=EXTRACT.option("tuned").help)
+    tuned.add_argument(
+        "--lora", metavar=("FILE", "STRENGTH"), nargs="+", action="append", default=[],
+        help="instead: a LoRA of any kind, with its strengths, made one LoRA; repeat for a stack",
+    )  # fmt: skip
+    _add_output(command, required=False)
     choice = command.add_mutually_exclusive_group(required=True)
-    _add_options(choice, EXTRACT, ("rank", "energy"))
-    _add_options(command, EXTRACT, ("max_rank", "conv_rank", "dialect", "dtype"))
+    _add_options(choice, EXTRACT, ("rank", "energy", "rank_by"))
+    _add_options(command, EXTRACT, ("threshold", "max_rank", "conv_rank", "kind", "clamp", "dialect", "dtype"))
+    _add_options(command, EXTRACT, ("estimate_only",))
 
     command = _command(commands, "convert", _convert, CONVERT.description)
     command.add_argument("file", metavar="FILE", type=Path)
@@ -62,6 +71,17 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--arch", metavar="ARCH", default="", help="the model's id, if the file does not tell")
     command.add_argument("--base", metavar="CHECKPOINT", type=Path, help=CONVERT.option("base").help)
     _add_options(command, CONVERT, ("kind", "rank", "dtype", "on_unmatched"))
+
+    command = _command(commands, "combine", _combine, COMBINE.description)
+    command.add_argument(
+        "--lora", metavar=("FILE", "STRENGTH"), nargs="+", action="append", required=True,
+        help="a LoRA with its strength and, if it differs, its strength on the text encoder; repeat for a stack",
+    )  # fmt: skip
+    _add_output(command)
+    _add_options(command, COMBINE, ("method", *_RANK_OPTIONS, "density", "sign", "seed", "dialect", "dtype"))
+    command.add_argument("--arch", metavar="ARCH", default="", help="the model's id, if the files do not tell")
+    command.add_argument("--base", metavar="CHECKPOINT", type=Path, help=COMBINE.option("base").help)
+    _add_options(command, COMBINE, ("on_unmatched",))
 
     command = _command(commands, "run", _run, "run a workflow file's LoRA Core nodes without ComfyUI")
     command.add_argument("workflow", metavar="WORKFLOW.json", type=Path)
@@ -81,9 +101,9 @@ def _command(commands: Any, name: str, function: Callable[..., list[Report]], te
     return command
 
 
-def _add_output(command: argparse.ArgumentParser) -> None:
+def _add_output(command: argparse.ArgumentParser, *, required: bool = True) -> None:
     command.add_argument(
-        "--out", metavar="FILE", type=Path, required=True,
+        "--out", metavar="FILE", type=Path, required=required,
         help="the .safetensors file to write; a folder if a LoRA is merged into a folder",
     )  # fmt: skip
     command.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
@@ -144,13 +164,22 @@ def _lora(values: Sequence[str], flag: str = "--lora") -> tuple[Any, ...]:
 
 
 def _extract(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
-    given = _given(options, "rank", "energy", "max_rank", "conv_rank", "dialect", "dtype", "overwrite")
-    return [extract(options.base, options.tuned, options.out, **given, on_step=on_step)]
+    given = _given(options, *(option.name for option in EXTRACT.options if option.name not in ("base", "tuned")))
+    given |= _given(options, "overwrite")
+    loras = [_lora(values) for values in options.lora]
+    return [extract(options.base, options.tuned, options.out, loras=loras, **given, on_step=on_step)]
 
 
 def _convert(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
     given = _given(options, "dialect", "arch", "base", "kind", "rank", "dtype", "on_unmatched", "overwrite")
     return [convert(options.file, options.out, **given, on_step=on_step)]
+
+
+def _combine(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
+    given = _given(options, "method", *_RANK_OPTIONS, "density", "sign", "seed", "dialect", "dtype", "overwrite")
+    given |= _given(options, "arch", "base", "on_unmatched")
+    loras = [_lora(values) for values in options.lora]
+    return [combine(loras, options.out, **given, on_step=on_step)]
 
 
 def _run(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:

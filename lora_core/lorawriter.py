@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import OutputError
+from .files.filesize import HASH_NAME, in_written_order
 from .files.outputs import as_output_error, temporary_name
 from .files.scratch import Scratch
 from .files.tensorfile import byte_view, dtype_name
-from .files.tensorheader import DTYPES
 from .files.tensorwriter import PlannedTensor, TensorWriter
 from .lazytorch import torch
 from .loraconfig import CONFIG_NAME, PEFT_METADATA
@@ -54,9 +54,8 @@ def write_lora(
     overwrite: bool,
 ) -> None:
     """Write a LoRA file and add it to the report's outputs."""
-    plan = _planned(tensors)
-    plan.sort(key=lambda tensor: (-DTYPES[tensor.dtype][0], tensor.name))  # aligned, as the reference writer orders
-    metadata = {**metadata, "sshs_model_hash": _hash(plan, tensors)}
+    plan = in_written_order(_planned(tensors))
+    metadata = {**metadata, HASH_NAME: _hash(plan, tensors)}
     with TensorWriter(out, plan, metadata, overwrite=overwrite, inputs=inputs) as writer:
         for tensor in plan:
             writer.put(tensor.name, tensors[tensor.name])

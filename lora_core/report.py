@@ -54,6 +54,7 @@ class Report:
     pairs: list[dict[str, Any]] = field(default_factory=list)  # inspect: how two LoRAs agree, in all and by block
     interference: float | None = None  # ‖Σ wΔ‖² / Σ ‖wΔ‖² of a stack: above 1 they reinforce each other, below cancel
     notes: list[str] = field(default_factory=list)
+    predicted_bytes: int | None = None  # of the file, known before it is written
     seconds: float = 0.0
     peak_rss_bytes: int = 0
 
@@ -66,6 +67,8 @@ class Report:
             lines.append(f"{self.title}")
         lines += self.notes
         lines += lines_of([lora.name for lora in self.loras], self.blocks, self.pairs, self.interference)
+        if self.predicted_bytes is not None and not self.outputs:
+            lines.append(f"the file would have {_size(self.predicted_bytes)}")
         lines += [f"wrote {output['name']} ({_size(output['bytes'])})" for output in self.outputs]
         lines += [f"warning: {warning}" for warning in self.warnings]
         if self.outputs:

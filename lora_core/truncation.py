@@ -6,13 +6,16 @@ at once; a budget decides when all layers are known, and until then their factor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .arch.base import Shape
 from .errors import LoraError
+from .files.filesize import lora_size
 from .files.scratch import Scratch
+from .files.tensorfile import dtype_name
+from .files.tensorwriter import PlannedTensor
 from .lazytorch import torch
 from .linalg import Svd
 from .ranks import RankRule, Spectrum, spread
@@ -20,6 +23,7 @@ from .report import Report
 from .rounding import round_to
 
 CURVE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # ranks at which the report tells the energy
+_TRIES = 6  # to spend a file's size, whose header depends on what is in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,23 @@ class Layer:
     was: str = ""  # the kinds that it was made of
 
 
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A layer and its rank, above 0."""
+
+    layer: Layer
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    layer: Layer
+    spectrum: Spectrum
+    rule: RankRule
+    excess: float
+    beside: tuple[str, ...]  # names of the tensors that come with it
+
+
 @dataclass(slots=True)
 class Truncation:
     """Collects layers; `finish` returns what to write."""
@@ -47,48 +68,59 @@ class Truncation:
     tensors: Scratch
     report: Report
     clamp: float = 1.0  # quantile at which kohya's scripts cut both factors; 1: not at all
+    metadata_of: Callable[[Sequence[Ranked]], Mapping[str, str]] | None = None  # for the size of the file
     clamped: int = 0  # values beyond the range of `dtype`
-    _waiting: list[tuple[Layer, Spectrum, RankRule]] = field(default_factory=list)
-    _kept_bytes: int = 0
+    decided: list[Ranked] = field(default_factory=list[Ranked])  # so far, those of rank 0 left out
+    _waiting: list[_Waiting] = field(default_factory=list[_Waiting])
 
     def limit(self, layer: Layer) -> int:
         """Return the highest rank that a layer can get: how many singular values to find."""
         rule = self._rule(layer)
         return min(rule.max_rank, *_matrix(layer.shape)) if rule.by != "sum" else min(_matrix(layer.shape))
 
-    def add(self, layer: Layer, svd: Svd) -> None:
-        """Take a layer's singular values; those of a layer of zeros are refused by callers beforehand."""
+    def add(self, layer: Layer, svd: Svd, beside: Mapping[str, torch.Tensor] | None = None) -> int | None:
+        """Take a layer's singular values and return its rank, None if a budget decides later.
+
+        Those of a layer of zeros are refused by callers beforehand. `beside` are tensors, by their whole names, that
+        are stored as they are if the layer gets a rank.
+        """
         rule = self._rule(layer)
         spectrum = Spectrum(svd.values, svd.total, _matrix(layer.shape), layer.weight_norm)
-        if rule.is_budget:
-            for suffix, factor in zip(layer.suffixes, svd.factors(len(svd.values)), strict=True):
-                self.tensors.put(layer.name + suffix, factor)
-            self._waiting.append((layer, spectrum, rule))
-        else:
+        for name, tensor in (beside or {}).items():
+            self.tensors.put(name, tensor)
+        if not rule.is_budget:
             rank = rule.rank_of(spectrum)
             self._put(layer, spectrum, svd.factors(rank), svd.excess)
+            return rank
+        for suffix, factor in zip(layer.suffixes, svd.factors(min(rule.max_rank, len(svd.values))), strict=True):
+            self.tensors.put(layer.name + suffix, factor)
+        self._waiting.append(_Waiting(layer, spectrum, rule, svd.excess, tuple(beside or ())))
+        return None
 
     def keep(self, name: str, tensor: torch.Tensor) -> None:
         """Take a tensor that is stored as it is."""
         self.tensors.put(name, tensor)
-        self._kept_bytes += tensor.nbytes
 
     def finish(self) -> Mapping[str, torch.Tensor]:
         """Decide what waits, and return all tensors; raises LoraError if a budget leaves nothing."""
         if self._waiting:
-            size = torch.empty(0, dtype=self.dtype or torch.float32).element_size()
-            ranks = spread(self.rule, [spectrum for _, spectrum, _ in self._waiting], size, self._kept_bytes)
+            ranks = self._spread()
             if not any(ranks):
                 raise LoraError(
                     f"threshold: {self.rule.by} {self.rule.threshold:g} leaves no layer any rank; raise it."
                 )
-            for (layer, spectrum, _), rank in zip(self._waiting, ranks, strict=True):
-                up, down = (self.tensors[layer.name + suffix] for suffix in layer.suffixes)
-                for suffix in layer.suffixes:
-                    self.tensors.drop(layer.name + suffix)
-                self._put(layer, spectrum, (up[:, :rank], down[:rank]), 0.0)
+            for item, rank in zip(self._waiting, ranks, strict=True):
+                self._settle(item, rank)
             self._waiting.clear()
         return self.tensors
+
+    def _settle(self, item: _Waiting, rank: int) -> None:
+        up, down = (self.tensors[item.layer.name + suffix] for suffix in item.layer.suffixes)
+        for suffix in item.layer.suffixes:
+            self.tensors.drop(item.layer.name + suffix)
+        for name in () if rank else item.beside:
+            self.tensors.drop(name)
+        self._put(item.layer, item.spectrum, (up[:, :rank], down[:rank]), item.excess)
 
     def _rule(self, layer: Layer) -> RankRule:
         is_kernel = any(size > 1 for size in layer.shape[2:])
@@ -96,32 +128,77 @@ class Truncation:
             return self.rule
         return RankRule(self.rule.by, self.rule.threshold, self.conv_rank)
 
+    def _spread(self) -> list[int]:
+        """Return the rank of each layer that waits.
+
+        A file's size counts its header and all else that it holds, which depends on the ranks in turn: it is first
+        taken as large as it may be, and then as it is, as long as that gives more.
+        """
+        spectra = [item.spectrum for item in self._waiting]
+        size = torch.empty(0, dtype=self.dtype or torch.float32).element_size()
+        if self.rule.by != "file_size":
+            return spread(self.rule, spectra, size)
+        best, rest = [0] * len(spectra), self._rest([1] * len(spectra), size)
+        for _ in range(_TRIES):
+            ranks = spread(self.rule, spectra, size, rest)
+            rest = self._rest(ranks, size)
+            if rest + self._factor_bytes(ranks, size) > self.rule.threshold * 1e6 or sum(ranks) <= sum(best):
+                break
+            best = ranks
+        return best
+
+    def _factor_bytes(self, ranks: Sequence[int], size: int) -> int:
+        pairs = zip(self._waiting, ranks, strict=True)
+        return size * sum(item.spectrum.parameters_per_rank * rank for item, rank in pairs)
+
+    def _rest(self, ranks: Sequence[int], size: int) -> int:
+        """Return what the file would hold besides the factors of these ranks, in bytes."""
+        plan = {tensor.name: tensor for tensor in self.tensors.planned()}
+        ranked = list(self.decided)
+        for item, rank in zip(self._waiting, ranks, strict=True):
+            for name in (*(item.layer.name + suffix for suffix in item.layer.suffixes), *(() if rank else item.beside)):
+                del plan[name]
+            if rank:
+                ranked.append(Ranked(item.layer, rank))
+                plan.update({tensor.name: tensor for tensor in self._planned(item.layer, rank)})
+        metadata = self.metadata_of(ranked) if self.metadata_of else {}
+        return lora_size(plan.values(), metadata) - self._factor_bytes(ranks, size)
+
+    def _planned(self, layer: Layer, rank: int) -> list[PlannedTensor]:
+        dtype = dtype_name(self.dtype or torch.float32)
+        shapes = _factor_shapes(layer, rank)
+        planned = [
+            PlannedTensor(layer.name + suffix, dtype, shape)
+            for suffix, shape in zip(layer.suffixes, shapes, strict=True)
+        ]
+        return [*planned, *([PlannedTensor(layer.name + ".alpha", "F32", ())] if layer.has_alpha else [])]
+
     def _put(self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float) -> None:
-        up, down = factors
-        rank = up.shape[1]
+        rank = factors[0].shape[1]
         if rank:
-            ones = (1,) * (len(layer.shape) - 2)
-            shaped = up.reshape(layer.shape[0], rank, *ones), down.reshape(rank, *layer.shape[1:])
-            for suffix, factor in zip(layer.suffixes, self._clamped(*shaped), strict=True):
+            self.decided.append(Ranked(layer, rank))
+            shaped = [factor.reshape(shape) for factor, shape in zip(factors, _factor_shapes(layer, rank), strict=True)]
+            for suffix, factor in zip(layer.suffixes, self._cut(shaped), strict=True):
                 self.tensors.put(layer.name + suffix, self._rounded(factor))
             if layer.has_alpha:
                 self.tensors.put(layer.name + ".alpha", torch.tensor(float(rank)))
-        self.report.layers.append(described(layer, spectrum, rank, excess))
+        size = sum(tensor.nbytes for tensor in self._planned(layer, rank)) if rank else 0
+        self.report.layers.append({**described(layer, spectrum, rank, excess), "bytes": size})
 
     def _rounded(self, factor: torch.Tensor) -> torch.Tensor:
-        if self.dtype is None:
-            return factor
+        if self.dtype is None or factor.is_meta:
+            return factor if self.dtype is None else factor.to(self.dtype)
         rounded, beyond = round_to(factor, self.dtype)
         self.clamped += beyond
         return rounded
 
-    def _clamped(self, up: torch.Tensor, down: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _cut(self, factors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Cut both factors at a quantile of their signed values, as kohya's scripts do, which weakens the LoRA."""
-        if self.clamp >= 1:
-            return up, down
-        values = torch.cat((up.flatten(), down.flatten()))
+        if self.clamp >= 1 or factors[0].is_meta:
+            return factors
+        values = torch.cat([factor.flatten() for factor in factors])
         high = float(values.kthvalue(max(1, round(self.clamp * values.numel()))).values)
-        return up.clamp(-high, high), down.clamp(-high, high)
+        return [factor.clamp(-high, high) for factor in factors]
 
 
 def described(layer: Layer, spectrum: Spectrum, rank: int, excess: float) -> dict[str, Any]:
@@ -138,6 +215,12 @@ def described(layer: Layer, spectrum: Spectrum, rank: int, excess: float) -> dic
         "excess": excess,
         **({"was": layer.was} if layer.was else {}),
     }
+
+
+def _factor_shapes(layer: Layer, rank: int) -> tuple[Shape, Shape]:
+    """Return the shapes of up and down, in the dimensions of the weight."""
+    ones = (1,) * (len(layer.shape) - 2)
+    return (layer.shape[0], rank, *ones), (rank, *layer.shape[1:])
 
 
 def _matrix(shape: Shape) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from .combine import combine
 from .convert import convert
 from .errors import LoraError, OptionError, WorkflowError
 from .extract import extract
+from .extraction.choice import check_choice
 from .files.tensorfile import OnStep
 from .graph import GraphNode, Link, read_graph
 from .inspect import inspect, to_inspect
@@ -18,6 +19,7 @@ from .lorafile import trigger_words
 from .merge import merge
 from .naming import new_path
 from .options import COMBINE, CONVERT, EXTRACT, INSPECT, LOAD, MERGE, NODES, STACK, Node
+from .options.shared import NO_FILE
 from .report import Report
 from .resolve import resolve
 from .stack import StackEntry, join_stacks, lora_text, parse_rows, stack_of
@@ -107,9 +109,14 @@ class _Runner:
 
     def _extract(self, node: GraphNode) -> tuple[Any, ...]:
         options = self._inputs(node, EXTRACT)
-        base, tuned = (self._model(options.pop(name))[0] for name in ("base", "tuned"))
-        out = self._new_path(LORAS, options.pop("filename_prefix"))
-        report = extract(base, tuned, out, **options, on_step=self._on_step)
+        names, stack = [options.pop(name) for name in ("base", "tuned")], options.pop("lora_stack")
+        check_choice(*names, options.pop("model_base"), options.pop("model_tuned"), stack)
+        base, tuned = (None if name == NO_FILE else self._model(name)[0] for name in names)
+        loras = [(self._lora(name), model, clip) for name, model, clip in join_stacks(stack, [])]
+        prefix = options.pop("filename_prefix")
+        out = None if options["estimate_only"] else self._new_path(LORAS, prefix)
+        assert base is not None  # a wired model has raised before
+        report = extract(base, tuned, out, loras=loras, **options, on_step=self._on_step)
         return self._finished(report, out)
 
     def _convert(self, node: GraphNode) -> tuple[Any, ...]:
@@ -143,8 +150,10 @@ class _Runner:
         report = combine(loras, out, base=model, **options, on_step=self._on_step)
         return self._finished(report, out)
 
-    def _finished(self, report: Report, out: Path) -> tuple[Any, ...]:
+    def _finished(self, report: Report, out: Path | None) -> tuple[Any, ...]:
         self.reports.append(report)
+        if out is None:
+            return "", report.text()
         self._written[out.name] = out
         return out.name, report.text()
 

@@ -1,15 +1,20 @@
-"""Extract LoRA: writes what changed between two checkpoints as a LoRA."""
+"""Extract LoRA: writes what changed between two models, files or loaded ones, as a LoRA."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ..lora_core.extract import extract
+from ..lora_core.extraction.choice import check_choice
 from ..lora_core.options import EXTRACT
+from ..lora_core.stack import join_stacks
 from . import host
 from .host import io, ui
+from .loadedmodel import LoadedModel
+from .merge import file_entry
 from .picture import energy_picture
-from .schema import schema_of
+from .schema import NONE, schema_of
 
 
 class ExtractLora(io.ComfyNode):
@@ -19,19 +24,43 @@ class ExtractLora(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, base: str | None = None, tuned: str | None = None) -> bool | str:
-        return host.problem(host.model_path, (base, tuned))
+        return host.problem(host.model_path, _files(base, tuned))
 
     @classmethod
     def fingerprint_inputs(cls, base: str | None = None, tuned: str | None = None, **_: Any) -> list[Any]:
-        return host.fingerprint(host.model_path, (base, tuned))
+        return host.fingerprint(host.model_path, _files(base, tuned))
 
     @classmethod
-    def execute(cls, base: str, tuned: str, filename_prefix: str, **options: Any) -> io.NodeOutput:
-        out = host.new_lora_path(filename_prefix)
-        report = extract(host.model_path(base), host.model_path(tuned), out, **options, on_step=host.progress())
+    def execute(
+        cls,
+        base: str,
+        tuned: str,
+        filename_prefix: str,
+        model_base: Any = None,
+        model_tuned: Any = None,
+        lora_stack: list[Any] | None = None,
+        **options: Any,
+    ) -> io.NodeOutput:
+        loras = None if lora_stack is None else [file_entry(entry) for entry in join_stacks(lora_stack, ())]
+        check_choice(base, tuned, model_base, model_tuned, loras)
+        sides = _side(base, model_base, "model_base"), _side(tuned, model_tuned, "model_tuned")
+        out = None if options.get("estimate_only") else host.new_lora_path(filename_prefix)
+        report = extract(*sides, out, loras=loras or (), **options, on_step=host.progress())
         picture = energy_picture(report)
         shown = {"text": (report.text(),), "report": (report.to_dict(),), **ui.PreviewImage(picture, cls=cls).as_dict()}
-        return io.NodeOutput(host.listed_name(out, "loras"), report.text(), picture, ui=shown)
+        name = "" if out is None else host.listed_name(out, "loras")
+        return io.NodeOutput(name, report.text(), picture, ui=shown)
+
+
+def _files(*names: str | None) -> list[str]:
+    """Return the names that mean files; a linked input is None."""
+    return [name for name in names if name not in (None, NONE)]
+
+
+def _side(name: str, model: Any, socket: str) -> LoadedModel | Path | None:
+    if model is not None:
+        return LoadedModel(model, socket)
+    return None if name == NONE else host.model_path(name)
 
 
 NODES = [ExtractLora]

@@ -13,8 +13,10 @@ from typing import Any
 
 import comfy.lora
 import comfy.model_management
+import comfy.model_patcher
 import comfy.utils
 import folder_paths
+import torch
 from comfy.weight_adapter.base import WeightAdapterBase
 from comfy_api.latest import ComfyExtension, io, ui
 
@@ -25,9 +27,9 @@ from ..lora_core.resolve import resolve
 from ..lora_core.stack import StackEntry
 
 __all__ = [
-    "ComfyExtension", "WeightAdapterBase", "fingerprint", "io", "known_names", "listed_name", "located", "lora_names",
-    "lora_path", "model_folder", "model_names", "model_path", "new_lora_path", "new_model_path", "problem", "progress",
-    "trigger_words", "ui",
+    "ComfyExtension", "WeightAdapterBase", "fingerprint", "io", "known_names", "listed_name", "loaded_weights",
+    "located", "lora_names", "lora_path", "memory_bytes", "model_folder", "model_names", "model_path", "new_lora_path",
+    "new_model_path", "patched_shape", "patched_weight", "problem", "progress", "trigger_words", "ui",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -129,6 +131,38 @@ def _target(where: Any) -> tuple[str, int | None, int | None, bool]:
     key, span, *function = where
     start, length = (span[1], span[2]) if span else (None, None)
     return key, start, length, bool(function)
+
+
+def loaded_weights(model: Any) -> dict[str, Any]:
+    """Return a loaded model's weights as they are without any patch, in the order of its state dict; not copied."""
+    root = model.model
+    named = {**dict(root.named_parameters()), **dict(root.named_buffers())}  # no codes and scales, which stand for one
+    backups = {key: item.weight for key, item in model.backup.items()}
+    backups |= {key: item[0] for key, item in model.hook_backup.items()}
+    return {key: backups.get(key, named[key]).detach() for key in root.state_dict() if key in named}
+
+
+def patched_weight(model: Any, key: str, weight: Any) -> Any:
+    """Return one of `loaded_weights` with the model's patches in fp32, not yet rounded, as the host computes it.
+
+    Without patches that is the weight itself, in its own number format.
+    """
+    patches, convert = model.patches.get(key), comfy.model_patcher.get_key_weight(model.model, key)[2]
+    if patches is None and convert is None:
+        return weight.cpu()
+    value = comfy.model_management.cast_to_device(weight, torch.device("cpu"), torch.float32, copy=True)
+    value = value if convert is None else convert(value, inplace=True)
+    return comfy.lora.calculate_weight(patches, value, key) if patches else value
+
+
+def patched_shape(model: Any, key: str, weight: Any) -> tuple[int, ...]:
+    """Return the shape of `patched_weight`: a patch may pad it."""
+    return tuple(comfy.lora.calculate_shape(model.patches.get(key, ()), weight, key))
+
+
+def memory_bytes() -> int:
+    """Return how much memory the machine has."""
+    return int(comfy.model_management.total_ram * 2**20)
 
 
 def progress() -> Callable[[int, int], None]:

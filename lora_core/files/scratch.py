@@ -63,3 +63,20 @@ class Scratch(Mapping[str, "torch.Tensor"]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+class Sizes(Scratch):
+    """Takes tensors as a Scratch does, keeps names, dtypes and shapes alone, and gives tensors of the meta device."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[int, torch.dtype, PlannedTensor]] = {}
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def put(self, name: str, tensor: torch.Tensor) -> None:
+        self._places[name] = 0, tensor.dtype, PlannedTensor(name, dtype_name(tensor.dtype), tuple(tensor.shape))
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        _, dtype, planned = self._places[name]
+        return torch.empty(planned.shape, dtype=dtype, device="meta")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import Node, Option, Socket
-from .ranks import CONV_RANK, ENERGY, MAX_RANK, RANK
+from .ranks import CONV_RANK, ENERGY, MAX_RANK, RANK, RANK_BY, THRESHOLD
 from .shared import DIALECT, FACTOR_DTYPE, LORA_NAME_OUT, NO_FILE, REPORT, prefix
 
 BASE = Option("base", "MODEL_FILE", "The checkpoint that was tuned. None: the wired model_base.", NO_FILE)
@@ -49,6 +49,14 @@ EXTRACT = Node(
         DIALECT,
         FACTOR_DTYPE,
         prefix("loracore/extracted"),
+        RANK_BY,
+        THRESHOLD,
+        EXTRACT_KIND,
+        CLAMP,
+        ESTIMATE,
+        Socket("model_base", "MODEL", "The model that was tuned, instead of a file.", optional=True),
+        Socket("model_tuned", "MODEL", "The tuned model with all its patches, instead of a file.", optional=True),
+        Socket("lora_stack", "LORA_STACK", "Without a tuned model: LoRAs of any kind, made one LoRA.", optional=True),
     ),
     (LORA_NAME_OUT, REPORT, Socket("picture", "IMAGE", "Energy against rank, and what each block keeps.")),
     is_output=True,

@@ -75,7 +75,7 @@ EXTRACT_XYZ = ("extract", "--base", "x", "--tuned", "y", "--out", "z")
         ((), 2, "required: COMMAND"),
         (("resize",), 2, "invalid choice"),
         (("merge", "--base", "x.safetensors"), 2, "required: --lora, --out"),
-        (EXTRACT_XYZ, 2, "one of the arguments --rank --energy is required"),
+        (EXTRACT_XYZ, 2, "one of the arguments --rank --energy --rank-by is required"),
         ((*EXTRACT_XYZ, "--rank", "8", "--energy", "0.9"), 2, "not allowed"),
         ((*EXTRACT_XYZ, "--rank", "0"), 2, "rank: expected 1 to 32768; found 0"),
         ((*EXTRACT_XYZ, "--energy", "nan"), 2, "energy: expected 0 to 1"),
