@@ -12,13 +12,13 @@ from .factored import effective_rank, singular_values
 from .layers import Layer, Reference
 from .lazytorch import torch
 from .linalg import EXACT_SIDE, svd_of_dense
+from .pipeline import Worker, run_jobs
 from .report import LoraReport, counted, some_names
 
 SPECTRUM = 32  # singular values that a report tells of a layer
 SEARCHED = 64  # and that are looked for in a large matrix that has no factors
 
 ALL_ZERO = "all zero"
-OnLayer = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +50,25 @@ def measured(change: Change) -> Measure:
 
 
 def analysed(
-    layers: Sequence[Layer], reference: Reference, described: LoraReport, on_layer: OnLayer
+    layers: Sequence[Layer], reference: Reference, described: LoraReport, on_layers: Callable[[int], None]
 ) -> list[dict[str, Any]]:
     """Return what a report says of each layer of one file, and fill in `relative_size` and what has no effect.
 
     norm is ‖ΔW‖_F at strength 1, spectral_norm σ₁, effective_rank exp(H(σ²/Σσ²)), stable_rank ‖ΔW‖²_F/σ₁², spectrum
     the first σᵢ/σ₁; weight_norm is ‖W‖_F of what the layer changes, and relative_size the share that ΔW has of it.
-    None stands for what can't be told; a layer that can't be measured has a `problem`.
+    None stands for what can't be told; a layer that can't be measured has a `problem`. `on_layers` gets how many were
+    done, and may raise to cancel.
     """
-    weights: dict[tuple[str, int | None], float] = {}  # ‖W‖² of each target, once
-    result: list[dict[str, Any]] = []
-    for layer in layers:
-        on_layer()
-        weight = weight_of(layer, reference)
-        entry = _entry(layer, weight)
-        if weight is not None:
-            entry["weight_norm"] = norm = float(torch.linalg.vector_norm(weight, dtype=torch.float64))
-            entry["relative_size"] = entry["norm"] / norm if norm and entry["norm"] is not None else None
-            if entry["norm"] is not None:
-                weights[layer.targets[0].key, layer.targets[0].start] = norm**2
-        result.append(entry)
+
+    def job_of(layer: Layer) -> Callable[[Worker], dict[str, Any]]:
+        return lambda worker: _counted(_entry(layer, weight_of(layer, reference)), worker)
+
+    result = run_jobs([job_of(layer) for layer in layers], on_layers)
+    weights = {  # ‖W‖² of each target, once
+        (layer.targets[0].key, layer.targets[0].start): entry["weight_norm"] ** 2
+        for layer, entry in zip(layers, result, strict=True)
+        if entry["weight_norm"] is not None and entry["norm"] is not None
+    }
     changed = sum(entry["norm"] ** 2 for entry in result if entry["weight_norm"] is not None and entry["norm"])
     described.relative_size = (changed / sum(weights.values())) ** 0.5 if sum(weights.values()) else None
     described.without_effect = _dead(layers, result)
@@ -118,6 +117,11 @@ def in_order(blocks: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (kinds[_kind(name)], [int(digits) for digits in re.findall(r"\d+", name)]))
 
 
+def _counted(entry: dict[str, Any], worker: Worker) -> dict[str, Any]:
+    worker.wrote(1)
+    return entry
+
+
 def _entry(layer: Layer, weight: torch.Tensor | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": layer.name, "block": layer.block, "kind": "/".join(layer.spec.kinds)}
     entry |= dict.fromkeys(
@@ -129,6 +133,9 @@ def _entry(layer: Layer, weight: torch.Tensor | None) -> dict[str, Any]:
     except UnmeasuredError as error:
         return {**entry, "problem": str(error)}
     measure = measured(change)
+    if weight is not None:
+        entry["weight_norm"] = norm = float(torch.linalg.vector_norm(weight, dtype=torch.float64))
+        entry["relative_size"] = measure.norm / norm if norm else None
     entry |= {"norm": measure.norm, "spectral_norm": measure.spectral_norm}
     if not measure.norm:
         entry["problem"] = ALL_ZERO

@@ -23,6 +23,7 @@ from .changes import (
 from .factored import Factors, inner_products, overlap_of, spaces_of
 from .layers import Layer, Reference
 from .lazytorch import torch
+from .pipeline import Worker, run_jobs
 from .targets import Target
 
 SAME = 0.9999  # a cosine above it is one change under two names: rounding to fp16 alone leaves 0.9999999
@@ -85,13 +86,18 @@ def places_of(files: Sequence[Sequence[Layer]]) -> Places:
 
 
 def agreements(
-    places: Places, count: int, reference: Reference, on_tensor_done: Callable[[], None]
+    places: Places, count: int, reference: Reference, on_tensors: Callable[[int], None]
 ) -> dict[str, Agreement]:
-    """Return the agreement of `count` files in each block, in the order of the model."""
+    """Return the agreement of `count` files in each block, in the order of the model.
+
+    `on_tensors` gets how many were compared, and may raise to cancel.
+    """
+
+    def job_of(key: str) -> Callable[[Worker], Agreement]:
+        return lambda worker: _counted(_agreement(_changes(key, places[key], reference), count), worker)
+
     blocks: dict[str, Agreement] = {}
-    for key, files in places.items():
-        on_tensor_done()
-        found = _agreement(_changes(key, files, reference), count)
+    for files, found in zip(places.values(), run_jobs([job_of(key) for key in places], on_tensors), strict=True):
         block = next(iter(files.values()))[0][0].block
         blocks.setdefault(block, _empty(count)).add(found)
     return {name: blocks[name] for name in in_order(blocks)}
@@ -149,6 +155,11 @@ def _changes(
         rows, columns = max(size[0] for size in sizes), max(size[1] for size in sizes)
         return {number: padded(change, rows, columns) for number, change in changes.items()}
     return changes
+
+
+def _counted(agreement: Agreement, worker: Worker) -> Agreement:
+    worker.wrote(1)
+    return agreement
 
 
 def _agreement(changes: Mapping[int, Change], count: int) -> Agreement:

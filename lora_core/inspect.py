@@ -175,7 +175,7 @@ class _Steps:
     def __init__(self, on_step: OnStep | None, total: int) -> None:
         self._on_step, self._total, self._done = on_step, total, 0
 
-    def __call__(self) -> None:
-        self._done += 1
+    def __call__(self, count: int) -> None:
+        self._done += count
         if self._on_step:
             self._on_step(self._done, self._total)
