@@ -7,30 +7,24 @@ tensors move between devices, so everything sits in `weights`, nested tuples of 
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..lora_core.adapters import Reshape, packed, unpacked
+import torch
+
+from ..lora_core.adapters import Reshape, unpacked
 from ..lora_core.apply import Placed, apply_stack
-from ..lora_core.arch.base import Arch
 from ..lora_core.checkpoint import describe
-from ..lora_core.detection import Found, detect
 from ..lora_core.errors import UnknownArchError
-from ..lora_core.keymap import KeyMap
-from ..lora_core.lorafile import LoraFile
-from ..lora_core.matching import OnUnmatched, StackedLora, match_stack
+from ..lora_core.lorafile import words_in
+from ..lora_core.matching import Match, OnUnmatched, PlacedSpec, StackedLora, match_stack
 from ..lora_core.options import Semantics
 from ..lora_core.report import Report, Stopwatch, described_file
 from ..lora_core.stack import StackEntry
-from ..lora_core.targets import Target
-from .host import WeightAdapterBase, known_names
-
-CACHED_BYTES = 2 * 2**30  # tensors of LoRA files kept between runs; patches in use hold theirs anyway
+from .host import WeightAdapterBase
+from .livecache import LoadedLora, loaded_loras, loaded_model
 
 
 class KeyStack(WeightAdapterBase):
@@ -43,8 +37,9 @@ class KeyStack(WeightAdapterBase):
         self.weights = weights
 
     @classmethod
-    def of(cls, placed: Iterable[Placed], semantics: Semantics) -> KeyStack:
-        stack = tuple((packed(p.adapter), p.target, p.strength, p.name) for p in placed)
+    def of(cls, placed: Iterable[PlacedSpec], semantics: Semantics) -> KeyStack:
+        """Return the patch of adapters that are in memory; raises AdapterError for NaN or infinity."""
+        stack = tuple((one.lora.packed(one), one.target, one.strength, one.spec.module) for one in placed)
         return cls({name for *_, name in stack}, (semantics, stack))
 
     def calculate_shape(self, key: str) -> tuple[int, ...] | None:
@@ -66,15 +61,16 @@ class KeyStack(WeightAdapterBase):
         """Return the weight with the stack applied: in fp32 where the host rounds afterwards, else in its dtype.
 
         The host asks for fp32 when it loads a model, and rounds into the storage dtype itself. In low-VRAM mode it
-        asks for the weight's own dtype at every use, and feeds the result to the layer as it is.
+        asks for the weight's own dtype at every use, and feeds the result to the layer as it is. The weight is a copy
+        that is the patch's to change, as the host's own adapters do.
         """
         semantics, stack = self.weights
         placed = [
             Placed(unpacked(adapter), target, adapter_strength * strength, name)
             for adapter, target, adapter_strength, name in stack
         ]
-        result = apply_stack(weight, placed, semantics)
-        return result.to(weight.dtype) if intermediate_dtype == weight.dtype else result
+        is_wanted = weight.dtype in (torch.float32, intermediate_dtype)
+        return apply_stack(weight, placed, semantics, out=weight if is_wanted else None)
 
     def h(self, x: Any, base_out: Any) -> Any:
         raise RuntimeError("LoRA Core: bypass mode is not supported; use Load LoRA, which patches the weights.")
@@ -85,6 +81,7 @@ class Applied:
     model: Any
     clip: Any
     report: Report
+    trigger_words: str = ""
 
 
 def apply_live(
@@ -103,91 +100,33 @@ def apply_live(
     watch = Stopwatch(report)
     if not entries:  # nothing to place, so the model may be of any architecture
         return Applied(model, clip, watch.stop())
-    keymap, found = _keymap_of(model, clip)
-    stack = [StackedLora(_read_lora(Path(entry.path), semantics), entry[1], entry[2]) for entry in entries]
-    match = match_stack(stack, keymap, found, on_unmatched)
-    patches = {key: KeyStack.of((item.read() for item in placed), semantics) for key, placed in match.by_key.items()}
+    known = loaded_model(model.model, clip.cond_stage_model if clip is not None else None)
+    loras = loaded_loras([Path(entry.path) for entry in entries], semantics)
+    stack = [StackedLora(lora, entry[1], entry[2]) for lora, entry in zip(loras, entries, strict=True)]
+    match = match_stack(stack, known.keymap, known.found, on_unmatched, LoadedLora.match)
+    patches = {key: KeyStack.of(placed, semantics) for key, placed in match.by_key.items()}
     model, clip = model.clone(), clip.clone() if clip is not None else None
-    taken = set(model.add_patches(patches))
-    if clip is not None:
-        taken |= set(clip.add_patches(patches))
+    taken: set[str] = set()
+    for patcher in [model] if clip is None else [model, clip.patcher]:
+        before = patcher.patches_uuid
+        keys = set(patcher.add_patches(patches))
+        known.mark(patcher, before, _content(keys, match, loras))
+        taken |= keys
     if taken != set(patches):
         missing = sorted(set(patches) - taken)
         raise UnknownArchError(f"ComfyUI did not take {len(missing)} patches, e.g. {missing[0]!r}; please report this.")
     report.inputs = [described_file(item.lora.path) for item in stack]
-    report.arch, report.title = describe(found)
+    report.arch, report.title = describe(known.found)
     report.loras, report.warnings = match.reports, match.warnings
-    return Applied(model, clip, watch.stop())
+    words = dict.fromkeys(word for lora in loras for word in words_in(lora.metadata))
+    return Applied(model, clip, watch.stop(), ", ".join(words))
 
 
-# What was read before is kept: key maps as long as their model lives, LoRA files up to a size
-
-_lock = threading.Lock()
-_keymaps: weakref.WeakKeyDictionary[Any, tuple[Any, KeyMap, list[Found]]] = weakref.WeakKeyDictionary()
-_files: OrderedDict[tuple[str, int, int, str], LoraFile] = OrderedDict()
-
-
-def _keymap_of(model: Any, clip: Any) -> tuple[KeyMap, list[Found]]:
-    """Return the targets of a loaded model and its text encoder, made once for each pair."""
-    diffusion, encoder = model.model, clip.cond_stage_model if clip is not None else None
-    with _lock:
-        known = _keymaps.get(diffusion)
-        if known and _is_same(known[0], encoder):
-            return known[1:]
-        files: list[tuple[dict[str, tuple[int, ...]], list[Found]]] = []
-        for module in (diffusion, encoder):
-            if module is not None:
-                shapes = _shapes(module)
-                files.append((shapes, detect(shapes)))
-        if not files[0][1]:  # its own names and the host's still count
-            files[0] = (files[0][0], [_unknown(type(diffusion).__name__)])
-        keymap = KeyMap(*files, more=_host_targets(diffusion, encoder, files))
-        found = [item for _, items in files for item in items]
-        _keymaps[diffusion] = (weakref.ref(encoder) if encoder is not None else None, keymap, found)
-        return keymap, found
-
-
-def _shapes(module: Any) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a loaded model's tensors, of quantised weights those that they stand for."""
-    shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}  # packed codes are narrower
-    return shapes | {key: tuple(value.shape) for key, value in module.named_parameters() if key in shapes}
-
-
-def _unknown(title: str) -> Found:
-    """Return an architecture without another name for anything: what the host loads and LoRA Core does not know."""
-    return Found(Arch(title, title, signatures=(), prefixes=("diffusion_model.",)), None, "diffusion_model.")
-
-
-def _host_targets(
-    diffusion: Any, encoder: Any, files: Sequence[tuple[dict[str, tuple[int, ...]], Any]]
-) -> dict[str, Target]:
-    """Return the names that the host's own loader accepts, as targets."""
-    targets: dict[str, Target] = {}
-    for name, (key, start, length, swapped) in known_names(diffusion, encoder).items():
-        for role, (shapes, _) in zip(("diffusion", "text_encoder"), files, strict=False):
-            if key in shapes:
-                shape = shapes[key] if length is None else (length, *shapes[key][1:])
-                targets[name] = Target(key, shape, role, start, swapped)
-    return targets
-
-
-def _is_same(reference: weakref.ref[Any] | None, encoder: Any) -> bool:
-    """Tell whether the reference is to this very encoder; a dead one is not the same as none."""
-    return reference is None if encoder is None else reference is not None and reference() is encoder
-
-
-def _read_lora(path: Path, semantics: Semantics) -> LoraFile:
-    """Return the file with its tensors in memory, from the last run if it has not changed."""
-    stat = path.stat()
-    key = (str(path), stat.st_size, stat.st_mtime_ns, semantics)
-    with _lock:
-        if key in _files:
-            _files.move_to_end(key)
-            return _files[key]
-        with LoraFile(path, semantics) as lora:
-            lora.load()
-            lora.file.check_unchanged()
-        _files[key] = lora
-        while len(_files) > 1 and sum(size for _, size, _, _ in _files) > CACHED_BYTES:
-            _files.popitem(last=False)
-        return lora
+def _content(keys: Iterable[str], match: Match, loras: Iterable[LoadedLora]) -> tuple[Any, ...]:
+    """Return what tells the patches of these keys from others: the files with their strengths, in stack order."""
+    strengths: dict[int, set[float]] = {id(report): set() for report in match.reports}
+    for key in keys:
+        for one in match.by_key[key]:
+            strengths[id(one.report)].add(one.strength)
+    used = [tuple(sorted(strengths[id(report)])) for report in match.reports]
+    return tuple((lora.key, found) for lora, found in zip(loras, used, strict=True) if found)

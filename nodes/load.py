@@ -41,7 +41,7 @@ class LoadLora(io.ComfyNode):
         applied = apply_live(model, clip, entries, **options)
         text = applied.report.text() or "no LoRA: the model passes through unchanged"
         shown = {"text": (text,), "report": (applied.report.to_dict(),)}
-        return io.NodeOutput(applied.model, applied.clip, text, host.trigger_words(entries), ui=shown)
+        return io.NodeOutput(applied.model, applied.clip, text, applied.trigger_words, ui=shown)
 
 
 NODES = [LoadLora]
