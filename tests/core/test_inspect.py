@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 import lora_core
+from lora_core.errors import OptionError
 from tests import tiny
-from tests.core.samples import python, save, sparse_checkpoint
+from tests.core.samples import message, python, save, sparse_checkpoint
 
 
 def test_does_not_need_torch(tmp_path: Path) -> None:
@@ -100,3 +104,54 @@ def test_foreign_lora_is_reported_not_raised(tmp_path: Path) -> None:
     report = lora_core.inspect(lora, [model])
     assert report.loras[0].modules_matched == 0
     assert report.warnings == ["lora.safetensors: nothing of it fits Flux.1 dev; it looks like SDXL."]
+
+
+def test_the_command_compares_a_stack(tmp_path: Path) -> None:
+    modules = tiny.flat("lora_unet_", tiny.modules("flux"))
+    first, second = (tiny.make_lora(tmp_path / f"{seed}.safetensors", modules, seed=seed) for seed in (1, 2))
+    done = python("-m", "lora_core", "inspect", str(first), "--stack", str(second), "0.5", "2", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert [(lora["strength_model"], lora["strength_clip"]) for lora in report["loras"]] == [(1.0, 1.0), (0.5, 2.0)]
+    here = json.loads(json.dumps(lora_core.inspect(first, stack=[(second, 0.5, 2.0)]).to_dict()))
+    assert (report["loras"], list(report)) == (here["loras"], list(here))
+    assert report["pairs"][0]["cosine"] == pytest.approx(here["pairs"][0]["cosine"])
+    wrong = python("-m", "lora_core", "inspect", str(first), "--stack", str(second), "much")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == (f"lora-core: --stack {second}: strength must be a number, found 'much'.\n")
+
+
+def test_the_command_measures_when_asked(tmp_path: Path) -> None:
+    lora = tiny.make_lora(tmp_path / "lora.safetensors", tiny.flat("lora_unet_", tiny.modules("flux")))
+    plain, measured = (python("-m", "lora_core", "inspect", str(lora), *more) for more in ((), ("--spectra",)))
+    assert "block by block" not in plain.stdout
+    assert measured.stdout.startswith(plain.stdout)
+    assert "lora.safetensors, block by block" in measured.stdout
+
+
+def workflow(tmp_path: Path, **inputs: Any) -> Path:
+    nodes = {
+        "stack": {"class_type": "LoraCoreStack", "inputs": {"rows": {"v": 1, "rows": [{"name": "b.safetensors"}]}}},
+        "inspect": {"class_type": "LoraCoreInspect", "inputs": {"lora_stack": ["stack", 0], **inputs}},
+        "picture": {"class_type": "PreviewImage", "inputs": {"images": ["inspect", 2]}},
+    }
+    path = tmp_path / "workflow.json"
+    path.write_text(json.dumps(nodes), encoding="utf-8")
+    return path
+
+
+def test_a_workflow_inspects_without_comfyui(tmp_path: Path) -> None:
+    modules = tiny.flat("lora_unet_", tiny.modules("flux"))
+    for seed, name in enumerate("ab"):
+        tiny.make_lora(tmp_path / f"models/loras/{name}.safetensors", modules, seed=seed)
+    tiny.make_tiny("flux", tmp_path / "models/checkpoints/flux.safetensors")
+    file = workflow(tmp_path, lora_name="a.safetensors", against="flux.safetensors")
+    (report,) = lora_core.run(file, models=tmp_path / "models")
+    assert (report.operation, [lora.name for lora in report.loras]) == ("inspect", ["a.safetensors", "b.safetensors"])
+    assert (len(report.pairs), report.layers[0]["relative_size"] > 0) == (1, True)
+    (alone,) = lora_core.run(workflow(tmp_path, lora_name="None"), models=tmp_path / "models")
+    assert [lora.name for lora in alone.loras] == ["b.safetensors"]
+    nothing = workflow(tmp_path, lora_name="None", lora_stack=None)
+    assert message(OptionError, lambda: lora_core.run(nothing, models=tmp_path / "models")) == (
+        "node inspect (Inspect LoRA): lora_name: nothing to inspect; choose a LoRA, or wire a stack that holds one."
+    )
