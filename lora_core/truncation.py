@@ -211,7 +211,7 @@ def described(layer: Layer, spectrum: Spectrum, rank: int, excess: float) -> dic
         "rank": rank,
         "energy": min(1.0, float(sums[rank - 1])) if rank else 0.0,
         "norm": spectrum.total**0.5,
-        "curve": [[at, min(1.0, float(sums[at - 1]))] for at in CURVE if at <= len(sums)],
+        "curve": [[at, min(1.0, float(sums[at - 1]))] for at in sorted({*CURVE, len(sums)}) if 0 < at <= len(sums)],
         "excess": excess,
         **({"was": layer.was} if layer.was else {}),
     }

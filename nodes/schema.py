@@ -60,7 +60,8 @@ def _known_only(make: Any, known: set[str], *args: Any, **kwargs: Any) -> Any:
 
 
 def _common(option: Option) -> dict[str, Any]:
-    return {"default": option.default, "tooltip": option.help, "advanced": option.advanced or None}
+    more = {"optional": True} if option.optional else {}
+    return {"default": option.default, "tooltip": option.help, "advanced": option.advanced or None, **more}
 
 
 def _number(option: Option) -> Any:

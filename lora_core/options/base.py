@@ -25,6 +25,7 @@ class Option:
     step: float | None = None
     choices: tuple[str, ...] = ()
     advanced: bool = False
+    optional: bool = False  # prompts without it run: those saved before it was added
 
     def check(self, value: Any) -> None:
         """Raise OptionError if `value` is not allowed here."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .base import Node, Option, Socket
 from .ranks import CONV_RANK, ENERGY, MAX_RANK, RANK, RANK_BY, THRESHOLD
 from .shared import DIALECT, FACTOR_DTYPE, LORA_NAME_OUT, NO_FILE, REPORT, prefix
@@ -49,11 +51,7 @@ EXTRACT = Node(
         DIALECT,
         FACTOR_DTYPE,
         prefix("loracore/extracted"),
-        RANK_BY,
-        THRESHOLD,
-        EXTRACT_KIND,
-        CLAMP,
-        ESTIMATE,
+        *(replace(option, optional=True) for option in (RANK_BY, THRESHOLD, EXTRACT_KIND, CLAMP, ESTIMATE)),
         Socket("model_base", "MODEL", "The model that was tuned, instead of a file.", optional=True),
         Socket("model_tuned", "MODEL", "The tuned model with all its patches, instead of a file.", optional=True),
         Socket("lora_stack", "LORA_STACK", "Without a tuned model: LoRAs of any kind, made one LoRA.", optional=True),
