@@ -15,8 +15,9 @@ from .extract import extract
 from .files.tensorfile import OnStep
 from .inspect import inspect
 from .merge import merge
-from .options import COMBINE, CONVERT, EXTRACT, MERGE, Node, Option
+from .options import COMBINE, CONVERT, EXTRACT, MERGE, RESIZE, Node, Option
 from .report import Report
+from .resize import resize
 from .stack import check_strength
 from .workflow import run
 
@@ -71,6 +72,14 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--arch", metavar="ARCH", default="", help="the model's id, if the file does not tell")
     command.add_argument("--base", metavar="CHECKPOINT", type=Path, help=CONVERT.option("base").help)
     _add_options(command, CONVERT, ("kind", "rank", "dtype", "on_unmatched"))
+
+    command = _command(commands, "resize", _resize, RESIZE.description)
+    command.add_argument("file", metavar="FILE", type=Path)
+    _add_output(command)
+    choice = command.add_mutually_exclusive_group(required=True)
+    _add_options(choice, RESIZE, ("rank", "energy", "rank_by"))
+    _add_options(command, RESIZE, ("threshold", "max_rank", "conv_rank", "dtype"))
+    command.add_argument("--base", metavar="CHECKPOINT", type=Path, help=RESIZE.option("base").help)
 
     command = _command(commands, "combine", _combine, COMBINE.description)
     command.add_argument(
@@ -173,6 +182,11 @@ def _extract(options: argparse.Namespace, on_step: OnStep | None) -> list[Report
 def _convert(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
     given = _given(options, "dialect", "arch", "base", "kind", "rank", "dtype", "on_unmatched", "overwrite")
     return [convert(options.file, options.out, **given, on_step=on_step)]
+
+
+def _resize(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
+    given = _given(options, *_RANK_OPTIONS, "conv_rank", "dtype", "base", "overwrite")
+    return [resize(options.file, options.out, **given, on_step=on_step)]
 
 
 def _combine(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:

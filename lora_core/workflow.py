@@ -18,9 +18,10 @@ from .inspect import inspect, to_inspect
 from .lorafile import trigger_words
 from .merge import merge
 from .naming import new_path
-from .options import COMBINE, CONVERT, EXTRACT, INSPECT, LOAD, MERGE, NODES, STACK, Node
+from .options import COMBINE, CONVERT, EXTRACT, INSPECT, LOAD, MERGE, NODES, RESIZE, STACK, Node
 from .options.shared import NO_FILE
 from .report import Report
+from .resize import resize
 from .resolve import resolve
 from .stack import StackEntry, join_stacks, lora_text, parse_rows, stack_of
 
@@ -79,6 +80,7 @@ class _Runner:
                 CONVERT.id: self._convert,
                 COMBINE.id: self._combine,
                 INSPECT.id: self._inspect,
+                RESIZE.id: self._resize,
             }
             if node.type not in kinds:
                 raise WorkflowError(f"{_named(node)} needs ComfyUI: only LoRA Core's own nodes run without it.")
@@ -148,6 +150,14 @@ class _Runner:
         out = self._new_path(LORAS, options.pop("filename_prefix"))
         model = None if base == "None" else self._model(base)[0]
         report = combine(loras, out, base=model, **options, on_step=self._on_step)
+        return self._finished(report, out)
+
+    def _resize(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, RESIZE)
+        name, base = options.pop("lora_name"), options.pop("base")
+        out = self._new_path(LORAS, options.pop("filename_prefix"))
+        model = None if base == NO_FILE else self._model(base)[0]
+        report = resize(self._lora(name), out, base=model, **options, on_step=self._on_step)
         return self._finished(report, out)
 
     def _finished(self, report: Report, out: Path | None) -> tuple[Any, ...]:

@@ -1,9 +1,9 @@
 """The nodes of LoRA Core: one module per family, each ending in NODES."""
 
-from . import combine, convert, extract, inspect, load, merge, stack
+from . import combine, convert, extract, inspect, load, merge, resize, stack
 from .host import ComfyExtension, io
 
-FAMILIES = (load, stack, merge, extract, convert, inspect, combine)
+FAMILIES = (load, stack, merge, extract, convert, inspect, combine, resize)
 
 
 class LoraCoreExtension(ComfyExtension):

@@ -21,4 +21,4 @@ __all__ = [
     "STRENGTH_LIMIT", "MergeDtype", "Node", "Option", "OptionType", "Semantics", "Socket", "SocketType",
 ]  # fmt: skip
 
-NODES: dict[str, Node] = {node.id: node for node in (LOAD, STACK, MERGE, EXTRACT, CONVERT, INSPECT, COMBINE)}
+NODES: dict[str, Node] = {node.id: node for node in (LOAD, STACK, MERGE, EXTRACT, CONVERT, INSPECT, COMBINE, RESIZE)}

@@ -9,7 +9,7 @@ from .shared import KEPT_DTYPE, LORA_NAME_OUT, REPORT, lora_to, model_of_lora, p
 RESIZE = Node(
     "LoraCoreResize",
     "Resize LoRA",
-    "Writes a LoRA at another rank: the closest one that there is, computed from its factors.",
+    "Writes a LoRA at a lower rank: the closest one that there is, computed from its factors.",
     (
         lora_to("resize"),
         RANK,
@@ -20,7 +20,7 @@ RESIZE = Node(
         THRESHOLD,
         KEPT_DTYPE,
         prefix("loracore/resized"),
-        model_of_lora("needed to resize DoRA or OFT, and where rank_by is relative"),
+        model_of_lora("needed where rank_by is relative, and for the closest DoRA"),
     ),
     (LORA_NAME_OUT, REPORT, Socket("picture", "IMAGE", "Energy against rank, and what each block keeps.")),
     is_output=True,

@@ -6,6 +6,7 @@ optimum by the square of that over the optimum's; 1e-5 is the goal.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -16,17 +17,19 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import lora_core.resize
 from lora_core.adapterspec import AdapterSpec
+from lora_core.cli import main
 from lora_core.errors import AdapterError, LoraError, OptionError, OutputError, UnmatchedError, WrongFileKindError
 from lora_core.lorafile import LoraFile
 from lora_core.resize import resize
+from lora_core.workflow import run
 from tests import tiny
 from tests.core.samples import listing, load, message, metadata_of, same_bytes, save
 
 Tensors = dict[str, torch.Tensor]
 M = "lora_unet_input_blocks_4_1_proj_in"
 ABOVE_OPTIMUM = 1e-5
+OPERATION = importlib.import_module("lora_core.resize")  # whose name in the package is the function's
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -486,7 +489,7 @@ def test_dora_keeps_its_norms_and_turns_the_least_with_the_base(tmp_path: Path, 
             return {"name": "base"}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lora_core.resize, "Checkpoint", Base)
+        patch.setattr(OPERATION, "Checkpoint", Base)
         patch.setattr("lora_core.resizing.sources._shape", _own_shape)
         patch.setattr("lora_core.resizing.spectra.weight_of", lambda *_: weight)  # pyright: ignore[reportUnknownLambdaType]
         report = resize(source, out, rank=3, base="base", overwrite=True)
@@ -535,7 +538,7 @@ def test_no_dense_change_is_formed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def one_by_one(work: Any, items: Any) -> Iterator[Any]:
         yield from map(work, items)  # the mode is this thread's
 
-    monkeypatch.setattr(lora_core.resize, "ahead", one_by_one)
+    monkeypatch.setattr(OPERATION, "ahead", one_by_one)
     with _Largest() as largest:
         resized(tmp_path, tensors, rank=4)
     limit = {"loha": rank**2}.get(kind, rank) * rows * 8  # the larger factor in fp64
@@ -601,3 +604,40 @@ def test_runs_are_the_same_to_the_byte(tmp_path: Path) -> None:
     for out in files:
         resize(source, out, rank=2)
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+# The command and the workflow
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = save(tmp_path / "in.safetensors", linear()[0]), tmp_path / "out.safetensors"
+    command = ["resize", str(source), "--out", str(out), "--quiet"]
+    assert main([*command, "--rank", "4", "--dtype", "fp16", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["operation"], report["layers"][0]["rank"], report["outputs"][0]["name"]) == (
+        "resize", 4, "out.safetensors",
+    )  # fmt: skip
+    assert load(out)[f"{M}.lora_up.weight"].dtype == torch.float16
+    assert main([*command, "--rank-by", "sv_ratio", "--threshold", "3", "--max-rank", "5", "--overwrite"]) == 0
+    assert len(load(out)[f"{M}.lora_down.weight"]) == 5
+    capsys.readouterr()
+    assert main([*command, "--energy", "0.9"]) == 1, "the file exists"
+    assert "already exists" in capsys.readouterr().err
+    for wrong in ([], ["--rank", "4", "--energy", "0.9"], ["--rank", "0"], ["--energy", "2"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, *wrong])
+        assert ended.value.code == 2
+    assert main([*command, "--rank-by", "sv_ratio"]) == 2, "without its threshold"
+
+
+def test_a_workflow_file(tmp_path: Path) -> None:
+    save(tmp_path / "models/loras/styles/ink.safetensors", linear()[0])
+    nodes = {
+        "1": {"class_type": "LoraCoreResize", "inputs": {"lora_name": "styles/ink.safetensors", "rank": 6}},
+        "2": {"class_type": "LoraCoreResize", "inputs": {"lora_name": ["1", 0], "rank": 3, "filename_prefix": "less"}},
+    }
+    (tmp_path / "flow.json").write_text(json.dumps(nodes), "utf-8")
+    first, second = run(tmp_path / "flow.json", models=tmp_path / "models")
+    assert [report.layers[0]["rank"] for report in (first, second)] == [6, 3]
+    found = load(tmp_path / "models/loras/less_00001_.safetensors")
+    assert float((written(found) - linear()[1]).norm()) <= optimum(linear()[1], 3) * (1 + 2 * ABOVE_OPTIMUM)
