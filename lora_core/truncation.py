@@ -131,8 +131,8 @@ class Truncation:
     def _spread(self) -> list[int]:
         """Return the rank of each layer that waits.
 
-        A file's size counts its header and all else that it holds, which depends on the ranks in turn: it is first
-        taken as large as it may be, and then as it is, as long as that gives more.
+        A file's size counts its header and all else that it holds, which depends on the ranks in turn: both are found
+        in turns, and the largest file that is not too large counts.
         """
         spectra = [item.spectrum for item in self._waiting]
         size = torch.empty(0, dtype=self.dtype or torch.float32).element_size()
@@ -141,10 +141,12 @@ class Truncation:
         best, rest = [0] * len(spectra), self._rest([1] * len(spectra), size)
         for _ in range(_TRIES):
             ranks = spread(self.rule, spectra, size, rest)
+            taken, used = rest, self._factor_bytes(ranks, size)
             rest = self._rest(ranks, size)
-            if rest + self._factor_bytes(ranks, size) > self.rule.threshold * 1e6 or sum(ranks) <= sum(best):
+            if rest + used <= self.rule.threshold * 1e6 and used > self._factor_bytes(best, size):
+                best = ranks
+            if rest == taken:
                 break
-            best = ranks
         return best
 
     def _factor_bytes(self, ranks: Sequence[int], size: int) -> int:
