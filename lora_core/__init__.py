@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .combine import combine
 from .convert import convert
 from .errors import LoraError
 from .extract import extract
@@ -9,8 +10,12 @@ from .inspect import inspect
 from .lorafile import trigger_words
 from .merge import merge
 from .report import Report
+from .resize import resize
 from .workflow import run
 
 __version__ = "0.1.0"
 
-__all__ = ["LoraError", "Report", "__version__", "convert", "extract", "inspect", "merge", "run", "trigger_words"]
+__all__ = [
+    "LoraError", "Report", "__version__", "combine", "convert", "extract", "inspect", "merge", "resize", "run",
+    "trigger_words",
+]  # fmt: skip
