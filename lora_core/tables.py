@@ -9,8 +9,10 @@ Entries = Sequence[dict[str, Any]]  # of a report's blocks or pairs
 
 _ROWS = 64  # blocks; the rest is in the data
 _PAIRS = 15
-_CELL = 9
+_CELL = 8
+_NAME = 24  # of a block: a table has to fit below a node
 _NONE = "-"
+_COLUMNS = {"relative_size": "Δ/W", "norm": "‖Δ‖", "spectral_norm": "σ₁", "effective_rank": "eff. rank"}
 
 
 def lines_of(names: Sequence[str], blocks: Entries, pairs: Entries, interference: float | None) -> list[str]:
@@ -25,21 +27,21 @@ def _lora_lines(name: str, number: int, blocks: Entries) -> list[str]:
     rows = [(block["block"], one) for block in blocks if (one := block["loras"][number])]
     if not rows:
         return []
-    head = ("layers", "Δ/W", "‖Δ‖", "σ₁", "eff. rank")
-    cells = [(block, *_lora_cells(one)) for block, one in rows]
-    return ["", f"{name}, block by block", *_table(("block", *head), cells)]
+    columns = [column for column in _COLUMNS if any(one[column] is not None for _, one in rows)]
+    head = ("block", *(_COLUMNS[column] for column in columns))
+    cells = [(block, *(_cell(one, column) for column in columns)) for block, one in rows]
+    return ["", f"{name}, block by block", *_table(head, cells)]
 
 
-def _lora_cells(one: dict[str, Any]) -> tuple[str, ...]:
-    size = one["relative_size"]
-    effective, rank = one["effective_rank"], one["rank"]
-    return (
-        str(one["layers"]),
-        _NONE if size is None else f"{size:.2%}",
-        f"{one['norm']:.4g}",
-        f"{one['spectral_norm']:.4g}",
-        _NONE if effective is None else f"{effective:.1f}" + (f"/{rank}" if rank else ""),
-    )
+def _cell(one: dict[str, Any], column: str) -> str:
+    value = one[column]
+    if value is None:
+        return _NONE
+    if column == "relative_size":
+        return f"{value:.2%}"
+    if column == "effective_rank":
+        return f"{value:.1f}" + (f"/{one['rank']}" if one["rank"] else "")
+    return f"{value:.4g}"
 
 
 def _pair_lines(pairs: Entries, interference: float | None) -> list[str]:
@@ -75,12 +77,24 @@ def _agreement_lines(blocks: Entries, pairs: Entries) -> list[str]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return lines: the first column to the left, the others to the right."""
-    shown = rows[:_ROWS]
-    first = max(len(row[0]) for row in (head, *shown))
-    lines = ["  " + row[0].ljust(first) + "".join(cell.rjust(_CELL + 1) for cell in row[1:]) for row in (head, *shown)]
-    if len(rows) > len(shown):
-        lines.append(f"  and {len(rows) - len(shown)} more blocks")
+    shown = [head, *((_short(row[0]), *row[1:]) for row in rows[:_ROWS])]
+    widths = [max(_CELL, len(cell)) for cell in head]
+    widths[0] = max(len(row[0]) for row in shown)
+    lines = [
+        "  ".join((row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))))
+        for row in shown
+    ]
+    if len(rows) > _ROWS:
+        lines.append(f"and {len(rows) - _ROWS} more blocks")
     return lines
+
+
+def _short(name: str) -> str:
+    """Return a block's name, its middle left out if it is long: a text encoder's id stays, and so does the number."""
+    if len(name) <= _NAME:
+        return name
+    head, space, tail = name.rpartition(" ")
+    return head + space + "…" + tail[len(head) + len(space) + 1 - _NAME :]
 
 
 def _signed(value: float | None) -> str:

@@ -31,6 +31,13 @@ def as_image(picture: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
 
 
+def label_of(block: str) -> str:
+    """Return a block's name as it fits beside its row: a text encoder's id stays, and so does the number."""
+    head, space, tail = block.rpartition(" ")
+    font = _font(14)
+    return head + space + _fitted(tail, LABEL - 14 - font.getlength(head + space), font)
+
+
 def note_picture(title: str, text: str) -> Image.Image:
     """Return a small picture that says why there is no other."""
     image = Image.new("RGB", (WIDTH, 110), PAPER)
@@ -57,8 +64,7 @@ def draw_sizes(blocks: Sequence[Entry], names: Sequence[str]) -> Image.Image:
     pen.text((sum(SPECTRA) / 2, top - 10), f"first {longest} singular values", FAINT, _font(13), anchor="md")
     for place, block in enumerate(blocks):
         middle = top + row * (place + 0.5)
-        label = _fitted(str(block["block"]), LABEL - 14, _font(14))
-        pen.text((SIZES[0] - 12, middle), label, INK, _font(14), anchor="rm")
+        pen.text((SIZES[0] - 12, middle), label_of(block["block"]), INK, _font(14), anchor="rm")
         for number, one in enumerate(block["loras"][: len(names)]):
             if one:
                 _row(pen, one, field, highest, (top + row * place, row), (number, len(names)))

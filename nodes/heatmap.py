@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from .charts import LINE, as_image, note_picture
+from .charts import LINE, as_image, label_of, note_picture
 from .picture import FAINT, FOOT, INK, LABEL, MARGIN, PAPER, RULE, WIDTH, _fitted, _font
 
+ALL = "all blocks"
 TITLE = "Where the LoRAs agree"
 STACK = "stack: squared size of the sum over that of its parts. 1: they don't meet; above: reinforce; below: cancel"
 SPACES = "outputs, inputs: how far two LoRAs write to, and read from, the same directions; 0 is chance, near 1 the same"
@@ -36,7 +37,7 @@ def conflict_picture(report: Any) -> torch.Tensor:
 
 def draw_conflicts(data: Entry) -> Image.Image:
     columns = _columns(data)
-    rows = ["all blocks", *(block["block"] for block in data["blocks"] if block["interference"] is not None)]
+    rows = [ALL, *(block["block"] for block in data["blocks"] if block["interference"] is not None)]
     left = MARGIN + LABEL
     head = TOP + LINE * (1 + len(data["loras"])) + 44
     width = max(WIDTH, left + CELL * len(columns) + MARGIN)
@@ -49,8 +50,7 @@ def draw_conflicts(data: Entry) -> Image.Image:
         pen.text((x, head - 8), DETAIL_TITLES[kind], FAINT, _font(12), anchor="md")
     for number, row in enumerate(rows):
         top = head + ROW * number + (6 if number else 0)
-        font = _font(14)
-        pen.text((left - 12, top + ROW / 2), _fitted(row, LABEL - 14, font), INK, font, anchor="rm")
+        pen.text((left - 12, top + ROW / 2), label_of(row), INK, _font(14), anchor="rm")
         for place, (_, kind, values) in enumerate(columns):
             _cell(pen, values.get(row), kind, (left + CELL * place, top))
     _scale(pen, left, head + ROW * len(rows) + 24)
@@ -62,11 +62,11 @@ def _columns(data: Entry) -> list[Column]:
     pairs = sorted(data["pairs"], key=lambda pair: -abs(pair["cosine"] or 0.0))[:MOST_PAIRS]
     kinds = DETAILS if len(pairs) <= 3 else DETAILS[:1]
     stack = {block["block"]: block["interference"] for block in data["blocks"]}
-    columns: list[Column] = [("", "interference", {"all blocks": data["interference"], **stack})]
+    columns: list[Column] = [("", "interference", {ALL: data["interference"], **stack})]
     for pair in sorted(pairs, key=lambda pair: pair["numbers"]):
         one, other = pair["numbers"]
         for kind in kinds:
-            values = {"all blocks": pair[kind], **{block["block"]: block[kind] for block in pair["blocks"]}}
+            values = {ALL: pair[kind], **{block["block"]: block[kind] for block in pair["blocks"]}}
             columns.append((f"{one + 1} + {other + 1}", kind, values))
     return columns
 

@@ -7,7 +7,7 @@ import { addReport } from "./widgets/report.js";
 import { addRows } from "./widgets/rows.js";
 
 const STACK = "LoraCoreStack";
-const NODES = new Set([STACK, "LoraCoreLoad", "LoraCoreMerge", "LoraCoreExtract", "LoraCoreConvert"]);
+const NODES = new Set([STACK, "LoraCoreLoad", "LoraCoreMerge", "LoraCoreExtract", "LoraCoreConvert", "LoraCoreInspect"]);
 
 /** What the widgets need of the page. */
 const page = {

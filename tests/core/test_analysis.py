@@ -222,6 +222,6 @@ def test_the_table_in_full(tmp_path: Path, base: Path) -> None:
         f"ink.safetensors: 1/1 · Flux.1 dev · LoRA r2 · kohya names · scale 1 (no alpha) · strength 1 · Δ {size}\n"
         "\n"
         "ink.safetensors, block by block\n"
-        "  block              layers       Δ/W       ‖Δ‖        σ₁ eff. rank\n"
-        f"  double_blocks.0         1{size:>10}         5         4     1.9/2"
+        "block                 Δ/W       ‖Δ‖        σ₁  eff. rank\n"
+        f"double_blocks.0  {size:>8}         5         4      1.9/2"
     )
