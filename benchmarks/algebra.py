@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from benchmarks import files, task
-from benchmarks.figures import Figure, Findings, Table
+from benchmarks.figures import Figure, Findings, Table, table_of
 from benchmarks.layers import Cases, Costs, Matrix, counted, error_over_optimum, factors, measure_layers, squared_values
 from benchmarks.peers import PeftLayer, kohya_combine, kohya_resize
-from benchmarks.turns import Samples, cpu, in_turn, peak_rss, wall
+from benchmarks.turns import Samples, cpu, in_turn, wall
 from lora_core.linalg import svd_of_product
 
 FROM, TO, COUNT = 128, 32, 4  # ranks of a LoRA before and after; LoRAs that become one, each of rank TO
@@ -37,7 +37,7 @@ def measure(rounds: int, folder: Path, quick: bool) -> dict[str, Any]:
             out = folder / "resized.safetensors"
             samples = _files(lambda: task.run("resize", path, out, rank=TO), out, file_rounds)
             found.figures += resize_figures(samples, costs)
-            found.tables.append(_file_table("Resize of an SDXL LoRA from rank 128 to 32", samples))
+            found.tables.append(table_of("Resize of an SDXL LoRA from rank 128 to 32", {OURS: samples}))
             path.unlink()
     with found.part("combine, layer by layer"):
         costs = measure_layers(counts, _combine_cases, rounds, slow_rounds)
@@ -48,7 +48,7 @@ def measure(rounds: int, folder: Path, quick: bool) -> dict[str, Any]:
             stack = list(zip(paths, WEIGHTS, strict=True))
             samples = _files(lambda: task.run("combine", stack, out, rank=TO), out, file_rounds)
             found.figures += combine_figures(samples, costs)
-            found.tables.append(_file_table("Combine of four SDXL LoRAs of rank 32 into one", samples))
+            found.tables.append(table_of("Combine of four SDXL LoRAs of rank 32 into one", {OURS: samples}))
             for path in paths:
                 path.unlink()
     return found.as_dict()
@@ -141,8 +141,3 @@ def _layer_table(title: str, costs: Costs, slow_rounds: int) -> Table:
     cases = next(iter(costs.seconds.values()))
     note = f"CPU seconds, one BLAS thread; ours medians, the others {slow_rounds} runs of each shape."
     return Table(f"{title}, by layers", ("shape", "layers", *cases), costs.rows(), note)
-
-
-def _file_table(title: str, samples: Samples) -> Table:
-    row = [OURS, len(samples), wall(samples), cpu(samples), peak_rss(samples) / 1e9]
-    return Table(title, ("program", "runs", "median s", "CPU s", "peak memory, GB"), [row])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks import files, task
-from benchmarks.figures import Figure, Findings, Table
+from benchmarks.figures import Figure, Findings, Table, table_of
 from benchmarks.layers import Cases, Costs, Matrix, counted, error_over_optimum, measure_layers, sloped, squared_values
 from benchmarks.peers import full_svd, kj_extract
 from benchmarks.turns import Sample, Samples, cpu, in_turn, peak_rss, wall
@@ -26,37 +26,42 @@ FLUX_BLOCKS = {"double_blocks": 1, "single_blocks": 2}  # of 19 and 38: memory i
 def measure(rounds: int, folder: Path, quick: bool) -> dict[str, Any]:
     """Extract from layers of SDXL, from its whole UNet, and from some blocks of Flux."""
     found = Findings()
-    bare = task.run(None).peak_rss
-    once = max(1, rounds // 5)
+    bare, once = task.run(None).peak_rss, max(1, rounds // 5)
+    files_of: dict[str, Samples] = {}
     with found.part("error of extraction"):
         found.figures.append(worst_error(*((96, 128) if quick else (768, 1024))))
     with found.part("extract, layer by layer"):
-        keys = files.model_keys("sdxl", quick)
-        shapes = [shape for key, shape in keys.items() if key.startswith(UNET) and len(shape) == 2]
-        costs = measure_layers(counted(shapes), _cases, rounds, once)
+        costs = measure_layers(counted(linear_shapes(quick)), _cases, rounds, once)
         found.figures += layer_figures(costs)
-        cases = next(iter(costs.seconds.values()))
-        note = (
-            f"CPU seconds, one BLAS thread, singular values about i^-1/2; medians, full SVD {once} runs of each shape."
-        )
-        title = "Extract at rank 32, linear layers of the SDXL UNet"
-        found.tables.append(Table(title, ("shape", "layers", *cases), costs.rows(), note))
-    rows: list[list[Any]] = []
+        found.tables.append(layer_table(costs, once))
     with found.part("extract from the SDXL UNet"):
         keys = {key: shape for key, shape in files.model_keys("sdxl", quick).items() if key.startswith(UNET)}
         samples, size = pair(folder, "sdxl_unet", keys, once)
         found.figures += unet_figures(samples, bare)
-        rows.append(["SDXL UNet", size, len(samples), wall(samples), cpu(samples), peak_rss(samples) / 1e9])
+        files_of[f"SDXL UNet, {size:.1f} GB each"] = samples
     with found.part("extract from blocks of Flux"):
         samples, size = pair(folder, "flux", flux_keys(quick), once)
-        note = f"1 + 2 of 19 + 38 blocks, {size:.1f} GB each file: layers come one by one, and the LoRA waits on disk"
-        what = "Flux.1, true shapes: peak memory, torch included"
-        found.figures.append(Figure(what, peak_rss(samples) / 1e9, "GB", 1.5, note=note))
-        rows.append(["Flux.1, 3 blocks", size, len(samples), wall(samples), cpu(samples), peak_rss(samples) / 1e9])
+        found.figures.append(flux_figure(samples))
+        files_of[f"Flux.1, 3 blocks, {size:.1f} GB each"] = samples
     note = f"`import torch` alone: {bare / 1e9:.2f} GB; {os.cpu_count()} cores."
-    columns = ("pair", "GB each", "runs", "median s", "CPU s", "peak memory, GB")
-    found.tables.append(Table("Extract at rank 32, files", columns, rows, note))
+    found.tables.append(table_of("Extract at rank 32, files", files_of, note))
     return found.as_dict()
+
+
+def linear_shapes(quick: bool) -> list[Shape]:
+    keys = files.model_keys("sdxl", quick)
+    return [shape for key, shape in keys.items() if key.startswith(UNET) and len(shape) == 2]
+
+
+def layer_table(costs: Costs, once: int) -> Table:
+    note = f"CPU seconds, one BLAS thread, singular values about i^-1/2; medians, full SVD {once} runs of each shape."
+    columns = ("shape", "layers", *next(iter(costs.seconds.values())))
+    return Table("Extract at rank 32, linear layers of the SDXL UNet", columns, costs.rows(), note)
+
+
+def flux_figure(samples: Samples) -> Figure:
+    note = "1 + 2 of 19 + 38 blocks: layers come one by one, and the LoRA waits on disk"
+    return Figure("Flux.1, true shapes: peak memory, torch included", peak_rss(samples) / 1e9, "GB", 1.5, note=note)
 
 
 def _cases(shape: Matrix) -> tuple[Cases, Cases]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from benchmarks.turns import Samples, cpu, least_wall, peak_rss, wall
 
 # A peer that is not there or behaves differently, a full disk, an operation that refuses (LoraError is a ValueError)
 EXPECTED = (RuntimeError, OSError, ValueError, ImportError, AttributeError, LookupError)
@@ -41,6 +43,15 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     note: str = ""
+
+
+def table_of(title: str, samples: Mapping[str, Samples], note: str = "") -> Table:
+    """Return a line for each case: how often it ran, and what it cost."""
+    rows = [
+        [name, len(several), wall(several), least_wall(several), cpu(several), peak_rss(several) / 1e9 or "–"]
+        for name, several in samples.items()
+    ]
+    return Table(title, ("case", "runs", "median s", "least s", "CPU s", "peak memory, GB"), rows, note)
 
 
 @dataclass(slots=True)

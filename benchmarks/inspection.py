@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks import files, task
-from benchmarks.figures import Figure, Findings, Table
+from benchmarks.figures import Figure, Findings, table_of
 from benchmarks.processes import finish
-from benchmarks.turns import Sample, in_turn, peak_rss, wall
+from benchmarks.turns import Sample, in_turn, wall
 
 RANK = 32
 CALL, COMMAND = "inspect(), imports apart", "lora-core inspect"
@@ -35,16 +34,5 @@ def measure(rounds: int, folder: Path, quick: bool) -> dict[str, Any]:
             Figure(f"{what}: the call", wall(samples[CALL]), "s", 0.3, note="without torch"),
             Figure(f"{what}: the command, from start to end", wall(samples[COMMAND]), "s", 1.0),
         ]
-        rows = [
-            [
-                name,
-                len(several),
-                wall(several),
-                min(one.wall for one in several),
-                statistics.median(one.cpu for one in several),
-            ]
-            for name, several in samples.items()
-        ]
-        note = f"Peak memory of the call's process: {peak_rss(samples[CALL]) / 1e6:.0f} MB."
-        found.tables.append(Table("Inspect", ("case", "runs", "median s", "least s", "CPU s"), rows, note))
+        found.tables.append(table_of("Inspect, each time in a new process", samples))
     return found.as_dict()

@@ -1,89 +1,35 @@
-"""Merging into a checkpoint beside `cp` of it, and beside loading, patching and saving in ComfyUI.
-
-Before each timed run the output is removed, the disk is synchronised, and the inputs are read once, so that they lie in
-the page cache. `cp` is the plain command. Merges are timed inside a process that has torch loaded.
-"""
+"""Merging into a checkpoint beside `cp` of it, and beside loading, patching and saving in ComfyUI."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import files, task
+from benchmarks import task
 from benchmarks.correct import differing_bytes, rounding_error
-from benchmarks.figures import Figure, Findings, Table
+from benchmarks.figures import Figure, Findings, Table, table_of
+from benchmarks.merge_cases import (
+    COPY,
+    COPY_FLUSHED,
+    EIGHT,
+    FOUR,
+    MERGE,
+    MERGE_FLUSHED,
+    RANK,
+    STRENGTHS,
+    UNTOUCHED,
+    Bench,
+    bench,
+    forget,
+)
 from benchmarks.processes import REPO, ProcessError, finish
-from benchmarks.turns import Sample, Samples, cpu, in_turn, peak_rss, wall, wall_ratios
+from benchmarks.turns import Sample, Samples, in_turn, peak_rss, wall, wall_ratios
 from tests import tiers
 
-RANK = 32
-STRENGTHS = (0.8, 0.6, -0.4, 0.5, 0.3, 0.7, -0.2, 0.4)
 COMFYUI_FLAGS = ("--cpu", "--fp16-unet", "--fp16-text-enc", "--fp16-vae")  # fp16 in, fp16 out
 NAMES = {"sd15": "SD 1.5", "sdxl": "SDXL"}
-COPY, COPY_FLUSHED = "cp", "cp and sync"
-MERGE, MERGE_FLUSHED = "1 LoRA", "1 LoRA, flushed"
-FOUR, EIGHT, UNTOUCHED = "4 LoRAs", "8 LoRAs", "1 LoRA at strength 0"
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """The files of one size of checkpoint, and how each case is run with them."""
-
-    base: Path
-    loras: Sequence[Path]
-    out: Path
-
-    @property
-    def gigabytes(self) -> float:
-        return self.base.stat().st_size / 1e9
-
-    def cases(self, *names: str) -> dict[str, Callable[[], Sample]]:
-        every: Mapping[str, Callable[[], Sample]] = {
-            COPY: lambda: self.command("cp", self.base, self.out),
-            COPY_FLUSHED: lambda: self.command("sh", "-c", 'cp "$0" "$1" && sync "$1"', self.base, self.out),
-            MERGE: lambda: self.merge(1),
-            MERGE_FLUSHED: lambda: self.merge(1, flush=True),
-            FOUR: lambda: self.merge(4),
-            EIGHT: lambda: self.merge(8),
-            UNTOUCHED: lambda: self.merge(1, strength=0.0),
-        }
-        return {name: self.from_scratch(every[name]) for name in names}
-
-    def from_scratch(self, case: Callable[[], Sample]) -> Callable[[], Sample]:
-        """Return the case with a clean disk and warm inputs before it, and nothing left after it."""
-
-        def run() -> Sample:
-            self.out.unlink(missing_ok=True)
-            finish(["sync", "-f", self.out.parent])
-            for path in (self.base, *self.loras):
-                read_once(path)
-            try:
-                return case()
-            finally:
-                self.out.unlink(missing_ok=True)
-
-        return run
-
-    def command(self, *command: str | Path) -> Sample:
-        done = finish(command)
-        if self.out.stat().st_size != self.base.stat().st_size:
-            raise ProcessError(f"{command[0]}: wrote {self.out.stat().st_size} bytes, not as many as it read")
-        return Sample(done.wall, done.cpu)
-
-    def merge(self, count: int, *, flush: bool = False, strength: float | None = None) -> Sample:
-        strengths = [strength] * count if strength is not None else STRENGTHS
-        stack = list(zip(self.loras[:count], strengths, strict=False))
-        return task.run("merge", self.base, stack, self.out, flush=flush)
-
-
-def read_once(path: Path) -> None:
-    buffer = memoryview(bytearray(2**24))
-    with path.open("rb", buffering=0) as file:
-        while file.readinto(buffer):
-            pass
 
 
 def measure(rounds: int, folder: Path, quick: bool) -> dict[str, Any]:
@@ -111,16 +57,6 @@ def measure(rounds: int, folder: Path, quick: bool) -> dict[str, Any]:
             found.figures += accuracy(large, quick)
         forget(large)
     return found.as_dict()
-
-
-def bench(folder: Path, arch: str, count: int, quick: bool) -> Bench:
-    base = files.model_file(folder / f"{arch}.safetensors", files.model_keys(arch, quick))
-    return Bench(base, files.lora_files(folder, arch, RANK, count, quick), folder / f"{arch}_out.safetensors")
-
-
-def forget(used: Bench) -> None:
-    for path in (used.base, *used.loras, used.out):
-        path.unlink(missing_ok=True)
 
 
 def sdxl_figures(used: Bench, samples: Mapping[str, Samples], bare: int) -> list[Figure]:
@@ -189,17 +125,9 @@ def comfyui_figures(ours: Samples, theirs: Samples) -> list[Figure]:
 
 
 def table(arch: str, used: Bench, samples: Mapping[str, Samples], bare: int) -> Table:
-    rows = [
-        [name, len(several), wall(several), min(one.wall for one in several), cpu(several), rss(several)]
-        for name, several in samples.items()
-    ]
     note = (
         f"`import torch` alone: {bare / 1e9:.2f} GB. Without “flushed” neither side waits for the disk: `cp` never "
         "does, and for the merge the call of fsync is left out."
     )
-    columns = ("case", "runs", "median s", "least s", "CPU s", "peak memory, GB")
-    return Table(f"Merge, {NAMES[arch]}, {used.gigabytes:.2f} GB fp16, LoRAs of rank {RANK}", columns, rows, note)
-
-
-def rss(samples: Samples) -> float | str:
-    return peak_rss(samples) / 1e9 or "–"
+    title = f"Merge, {NAMES[arch]}, {used.gigabytes:.2f} GB fp16, LoRAs of rank {RANK}"
+    return table_of(title, samples, note)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 REPO = Path(__file__).resolve().parents[1]
 SHOWN = 300  # characters of a failed process' last line
@@ -56,12 +57,16 @@ def finish(
         spent = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)  # or its end would be waited for once more
         if process.returncode:
-            errors.seek(0)
-            words = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
-            name = " ".join(Path(str(part)).name for part in command[:3])
-            raise ProcessError(f"`{name}` ended with {process.returncode}: {words[-1][:SHOWN]}")
+            raise ProcessError(_why(command, process.returncode, errors))
         out.seek(0)
         return Finished(spent, used.ru_utime + used.ru_stime, out.read().decode())
+
+
+def _why(command: Sequence[str | Path], code: int, errors: IO[bytes]) -> str:
+    errors.seek(0)
+    words = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
+    name = " ".join(Path(str(part)).name for part in command[:3])
+    return f"`{name}` ended with {code}: {words[-1][:SHOWN]}"
 
 
 def peak_rss() -> int:

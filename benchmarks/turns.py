@@ -42,6 +42,10 @@ def wall(samples: Samples) -> float:
     return statistics.median(sample.wall for sample in samples)
 
 
+def least_wall(samples: Samples) -> float:
+    return min(sample.wall for sample in samples)
+
+
 def cpu(samples: Samples) -> float:
     return statistics.median(sample.cpu for sample in samples)
 
