@@ -11,9 +11,13 @@ from ..adapters import KINDS
 from ..adapters.base import ScaledAdapter, Shape
 from ..blocks import block_of
 from ..checkpoint import Checkpoint
+from ..conversion.model import choose_model
 from ..dialects import DIFFUSION, split_dialect
+from ..errors import LoraError
+from ..keymap import KeyMap
 from ..lazytorch import torch
 from ..lorafile import AdapterSpec, LoraFile
+from ..writing import WRITINGS
 
 Suffixes = tuple[str, str]  # of up and down
 
@@ -58,7 +62,7 @@ def sources_of(lora: LoraFile, base: Checkpoint | None) -> Iterator[Source]:
     beside: dict[str, list[AdapterSpec]] = defaultdict(list)
     for spec in lora.adapters:
         beside[spec.module].append(spec)
-    usual = _usual_suffixes(lora)
+    usual, keymap = _usual_suffixes(lora), _keymap(lora, base)
     for spec in lora.adapters:
         if spec.kind not in FACTORED or spec.param != "weight":
             continue
@@ -68,7 +72,7 @@ def sources_of(lora: LoraFile, base: Checkpoint | None) -> Iterator[Source]:
         suffixes = _suffixes(spec) or usual
         has_alpha = f"{spec.module}.alpha" in lora.file if spec.kind == "lora" else False
         bias = next((other for other in others if other.kind == "bias"), None)
-        yield Source(spec, _shape(spec, base), suffixes, has_alpha or suffixes == _WITH_ALPHA, bias)
+        yield Source(spec, _shape(spec, keymap), suffixes, has_alpha or suffixes == _WITH_ALPHA, bias)
 
 
 def block(module: str) -> str:
@@ -87,10 +91,20 @@ def weight_of(spec: AdapterSpec, base: Checkpoint) -> torch.Tensor | None:
     return weight if weight.numel() == math.prod(targets[0].adapter_shape) else None
 
 
-def _shape(spec: AdapterSpec, base: Checkpoint | None) -> Shape:
-    """Return the shape of the change; the model tells the kernel where the parts are flat."""
+def _keymap(lora: LoraFile, base: Checkpoint | None) -> KeyMap | None:
+    """Return where modules have their places, None if it does not matter or the file does not tell its model."""
+    if all(spec.kind not in ("loha", "lokr") for spec in lora.adapters):
+        return None
+    try:
+        return base.keymap if base else choose_model(lora, "", None, WRITINGS["comfy"]).keymap
+    except LoraError:
+        return None
+
+
+def _shape(spec: AdapterSpec, keymap: KeyMap | None) -> Shape:
+    """Return the shape of the change; the model tells the kernel where the parts of a convolution are flat."""
     shape = spec.delta_shape()
-    targets = base.keymap.find(spec.module, spec.param) if base and len(shape) == 2 and not spec.new_shape else ()
+    targets = keymap.find(spec.module, spec.param) if keymap and len(shape) == 2 and not spec.new_shape else ()
     if targets and spec.fits(targets[0].adapter_shape):
         return targets[0].adapter_shape
     return shape

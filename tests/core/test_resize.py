@@ -440,6 +440,20 @@ def test_an_alpha_of_the_header_goes_with_what_is_kept(tmp_path: Path) -> None:
     assert float((written(found) - dense).norm()) <= optimum(dense, 4) * (1 + ABOVE_OPTIMUM)
 
 
+def test_a_flat_convolution_gets_its_kernel_from_the_model_that_the_names_tell(tmp_path: Path) -> None:
+    """Else the file would load in programs alone that do not look at shapes."""
+    module = "lora_unet_input_blocks_1_0_in_layers_2"  # of SDXL, (320, 320, 3, 3)
+    more = {f"lora_unet_input_blocks_4_1_transformer_blocks_{i}_attn2_to_k": (640, 2048) for i in range(2)}
+    tensors: Tensors = {}
+    for name, (rows, columns) in {module: (320, 320 * 9), **more}.items():
+        for place, shape in enumerate(((rows, 2), (2, columns), (rows, 2), (2, columns))):
+            tensors[f"{name}.hada_w{place // 2 + 1}_{'ab'[place % 2]}"] = random(*shape, seed=place)
+    found, _ = resized(tmp_path, tensors, rank=3)
+    assert found[f"{module}.lora_down.weight"].shape == (3, 320, 3, 3)
+    assert found[f"{module}.lora_up.weight"].shape == (320, 3, 1, 1)
+    assert found[f"{next(iter(more))}.lora_down.weight"].shape == (3, 2048)
+
+
 # DoRA
 
 
