@@ -45,10 +45,10 @@ def add_products(weight: torch.Tensor, products: Iterable[Product], out: torch.T
     if out is weight and not summed:
         return
     if out.is_contiguous():
-        _add_tiles(_matrix(weight), summed, _matrix(out))
+        _add_tiles(_matrix(weight), summed, _matrix(out), in_place=out is weight)
         return
     room = torch.empty(out.shape, dtype=torch.float32, device=out.device)
-    _add_tiles(_matrix(weight), summed, _matrix(room))
+    _add_tiles(_matrix(weight), summed, _matrix(room), in_place=False)
     out.copy_(room)
 
 
@@ -67,8 +67,7 @@ def _sum_of(several: Sequence[Product]) -> Product:
     return Product(up, down, several[0].start)
 
 
-def _add_tiles(weight: torch.Tensor, products: list[Product], out: torch.Tensor) -> None:
-    in_place = weight.data_ptr() == out.data_ptr()
+def _add_tiles(weight: torch.Tensor, products: list[Product], out: torch.Tensor, *, in_place: bool) -> None:
     buffer = torch.empty(0, dtype=torch.float32, device=out.device)
     for rows, columns in _tiles(*out.shape, whole=out.device.type != "cpu"):
         written = out[rows, columns]

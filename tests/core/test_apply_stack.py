@@ -246,6 +246,18 @@ def test_one_product_for_each_tile(count: int, monkeypatch: pytest.MonkeyPatch) 
     assert fused.largest <= 2**16
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_another_device_gets_one_product(dtype: torch.dtype) -> None:
+    """A GPU divides a product itself. Tensors without data stand for it here."""
+    weight = torch.empty((4096, 2048), dtype=dtype, device="meta")
+    with Counting() as counting:
+        result = apply_stack(weight, stack_on((4096, 2048), 4))
+        in_place = apply_stack(weight, stack_on((4096, 2048), 4), out=weight)
+    assert counting.calls["addmm_"] == 2
+    assert (result.device.type, result.dtype) == ("meta", torch.float32)
+    assert in_place is weight
+
+
 def test_strength_zero_reads_nothing() -> None:
     weight = normal((64, 64), 1)
     nothing = [Placed(placed.adapter, placed.target, 0.0) for placed in stack_on((64, 64))]
