@@ -160,8 +160,8 @@ def _is_same(written: torch.Tensor | None, before: torch.Tensor) -> bool:
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Tell whether fp16 numbers are all finite: their sum in fp32 is then, and never otherwise."""
-    return math.isfinite(float(tensor.sum(dtype=torch.float32)))
+    """Tell whether the numbers are all finite: the smallest and the largest are, and NaN would be both."""
+    return all(math.isfinite(float(bound)) for bound in torch.aminmax(tensor))
 
 
 def _tensor(memory: memoryview, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:

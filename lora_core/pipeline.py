@@ -61,7 +61,7 @@ def run_jobs(jobs: Sequence[Callable[[Worker], Result]], on_bytes: Callable[[int
     count = min(len(jobs), MOST_WORKERS, _processors() + 1)
     if not jobs:
         return []
-    with _one_thread_each(count):
+    with _one_thread_each():
         pool = ThreadPoolExecutor(count, "lora_core")
         try:
             futures = [pool.submit(job, worker) for job in jobs]
@@ -99,10 +99,10 @@ def _end(pool: ThreadPoolExecutor) -> None:
 
 
 @contextmanager
-def _one_thread_each(workers: int) -> Generator[None, None, None]:
-    """Let torch use one thread for each of several workers; more would only wait for each other."""
+def _one_thread_each() -> Generator[None, None, None]:
+    """Let torch compute on the thread that asks; more threads for each would only wait for each other."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if workers > 1 else before)  # threads that start now take the number over
+    torch.set_num_threads(1)  # threads that start now take the number over
     try:
         yield
     finally:

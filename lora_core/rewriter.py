@@ -63,7 +63,8 @@ class Rewriter:
     def write_file(self, out: Path, inputs: list[Path], before_commit: Callable[[], None], **options: bool) -> None:
         """Write a checkpoint of one file; `before_commit` may still raise."""
         ((part, plan),) = self.plans
-        with TensorWriter(out, plan.planned, self.metadata(plan.metadata), inputs=inputs, **options) as writer:
+        metadata = self.metadata(plan.metadata)
+        with TensorWriter(out, plan.planned, metadata, inputs=inputs, like=plan.source, **options) as writer:
             self._count(0)
             self._write(writer, part, plan)
             before_commit()
@@ -82,7 +83,8 @@ class Rewriter:
                 if plan.is_copy or plan.source is None:
                     continue
                 target = folder.place(*_below(part), plan.source.path.name)
-                with TensorWriter(target, plan.planned, self.metadata(plan.metadata), verify=verify) as writer:
+                metadata = self.metadata(plan.metadata)
+                with TensorWriter(target, plan.planned, metadata, verify=verify, like=plan.source) as writer:
                     self._write(writer, part, plan)
                     writer.commit()
             for path, part in self._json_files():

@@ -9,7 +9,7 @@ from .lazytorch import torch
 
 DTYPE_NAMES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16", "fp8_e4m3fn": "F8_E4M3"}  # user's name -> header's
 
-_PIECE = 2**22  # elements that are rounded stochastically at a time
+_PIECE = 2**17  # numbers that are worked on at a time: they and what is made of them stay in the processor's cache
 
 
 def round_to(value: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, int]:
@@ -33,20 +33,33 @@ def round_stochastically(value: torch.Tensor, dtype: torch.dtype, seed: int) -> 
     generator = torch.Generator(device=value.device).manual_seed(seed)
     result = torch.empty(value.shape, dtype=dtype, device=value.device)
     flat, written = value.reshape(-1), result.view(-1)
-    for start in range(0, flat.numel(), _PIECE):
-        piece = flat[start : start + _PIECE]
-        written[start : start + _PIECE] = _stochastic(piece, dtype, generator).to(dtype)
+    size = min(_PIECE if value.device.type == "cpu" else flat.numel(), flat.numel())
+    sums, powers = torch.empty((2, size), dtype=torch.float32, device=value.device)
+    words = torch.empty(-(-size // 4), dtype=torch.int64, device=value.device)
+    for start in range(0, flat.numel(), max(size, 1)):
+        piece = flat[start : start + size]
+        count = piece.numel()
+        # odd numbers of 16 bits: their mean is 0, and a value on the grid stays clear of the middle between two steps
+        words.random_(-(2**63), None, generator=generator).bitwise_or_(0x0001_0001_0001_0001)
+        noise = sums[:count].copy_(words.view(torch.int16)[:count])
+        written[start : start + size].copy_(_stochastic(piece, dtype, noise, powers[:count]))
     return result
 
 
-def _stochastic(value: torch.Tensor, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+def _stochastic(value: torch.Tensor, dtype: torch.dtype, noise: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
+    """Return `value` on the grid of `dtype`, in `noise`, which holds numbers between -2^15 and 2^15 at random.
+
+    With noise of up to half a step, rounding to nearest is stochastic rounding. A step is `eps` times the value's power
+    of two, and no smaller than where the grid becomes even. A large number that has this step as its own last place
+    rounds to it: adding and taking it away again is faster than a division.
+    """
     limits = torch.finfo(dtype)
-    lowest = round(math.log2(limits.smallest_normal)) + 1  # frexp's exponents are of mantissas from 0.5 to 1
-    exponent = torch.frexp(value).exponent.clamp_min_(lowest)
-    step = torch.ldexp(torch.full_like(value, limits.eps / 2), exponent)
-    # 16 bits of chance: with more, a sum could round up to the next whole number
-    chance = torch.rand(value.shape, generator=generator, device=value.device).mul_(65536).floor_().div_(65536)
-    return ((value / step).add_(chance).floor_() * step).clamp_(limits.min, limits.max)
+    value = value.clamp(limits.min, limits.max)
+    exponents = torch.bitwise_and(value.view(torch.int32), 0x7F80_0000, out=power.view(torch.int32))
+    exponents.clamp_min_(int(torch.tensor(limits.smallest_normal).view(torch.int32)))
+    torch.addcmul(value, power, noise, value=2.0**-16 * limits.eps, out=noise)
+    power.mul_(1.5 * 2**23 * limits.eps)
+    return noise.add_(power).sub_(power)
 
 
 @dataclass(slots=True)
@@ -62,9 +75,15 @@ class RealisedChange:
         cls, before: torch.Tensor, after: torch.Tensor, before_rounded: torch.Tensor, after_rounded: torch.Tensor
     ) -> RealisedChange:
         """Return that of one layer: its values before and after, and both as the written format holds them."""
-        change = after - before.float()
-        error = float((after_rounded - before_rounded.float()).sub_(change).norm()) ** 2
-        return cls(1, error, float(change.norm()) ** 2)
+        error = change = 0.0
+        tensors = (before, after, before_rounded, after_rounded)
+        for pieces in zip(*(tensor.reshape(-1).split(_PIECE) for tensor in tensors), strict=True):
+            first, then, first_rounded, then_rounded = (piece.float() for piece in pieces)
+            exact = then - first
+            change += float(torch.dot(exact, exact))
+            lost = exact.sub_(then_rounded).add_(first_rounded)
+            error += float(torch.dot(lost, lost))
+        return cls(1, error, change)
 
     def add(self, other: RealisedChange) -> None:
         self.layers += other.layers

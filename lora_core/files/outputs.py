@@ -15,7 +15,7 @@ from ..errors import OutputError
 from .openfile import SEEKING, read_exactly
 
 COPY_BYTES = 64 * 2**20  # how much is copied between two looks at the cancel callback
-_BUFFER_BYTES = 2**20  # of a copy outside the kernel: more than this would not stay in the processor's cache
+WRITE_BYTES = 2**20  # in one system call: with more, a kernel may spend most of its time looking for large pages
 
 
 def check_target(path: Path, overwrite: bool, inputs: Iterable[Path], size: int = 0) -> None:
@@ -69,7 +69,7 @@ class as_output_error:  # noqa: N801  (reads as a phrase: `with as_output_error(
 def write_all(fd: int, data: memoryview, offset: int) -> None:
     done = 0
     while done < len(data):
-        part = data[done : done + COPY_BYTES]
+        part = data[done : done + WRITE_BYTES]
         if hasattr(os, "pwrite"):
             done += os.pwrite(fd, part, offset + done)
         else:
@@ -99,8 +99,8 @@ def copy_bytes(
                 copied = 0
             in_kernel = copied > 0
         else:
-            buffer = buffer or memoryview(bytearray(min(length, _BUFFER_BYTES)))
-            copied = min(count, _BUFFER_BYTES)
+            buffer = buffer or memoryview(bytearray(min(length, WRITE_BYTES)))
+            copied = min(count, WRITE_BYTES)
             read_exactly(source, source_fd, buffer[:copied], start + done)
             write_all(fd, buffer[:copied], offset + done)
         done += copied

@@ -44,7 +44,10 @@ def fp8_codes(values: torch.Tensor, scale: torch.Tensor, codes: torch.dtype, see
     With a seed, rounding is stochastic: up or down at random, right on average. Without one it is to nearest.
     """
     axes = tuple(range(1, values.dim())) if scale.numel() > 1 else tuple(range(values.dim()))
-    largest = values.abs().amax(dim=axes, keepdim=True) if values.numel() else values.new_ones(())
+    if values.numel():
+        largest = torch.maximum(values.amax(dim=axes, keepdim=True), -values.amin(dim=axes, keepdim=True))
+    else:
+        largest = values.new_ones(())
     new = (largest / torch.finfo(codes).max).to(scale.dtype)
     new = torch.where(new == 0, torch.ones_like(new), new)
     scaled = values / new.float()
