@@ -94,7 +94,7 @@ class LowVram:
             buffer = torch.empty(patch.memory_required(), dtype=torch.uint8)
             patch.prepare(buffer, None)
             for dtype in (torch.float32, torch.bfloat16):
-                used = patch(weight.to(dtype))
+                used = patch(weight.to(dtype, copy=True))  # the host gives a copy, which is the patch's to change
                 error = (used.float() - loaded.float()).norm() / (loaded.float() - weight.float()).norm()
                 results[f"{key} {dtype}"] = [str(used.dtype), float(error)]
         return (json.dumps(results),)
