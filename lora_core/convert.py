@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from .matching import OnUnmatched, describe_lora
 from .options import CONVERT
 from .report import Report, Stopwatch, counted, described_file, some_names
 from .rounding import DTYPE_NAMES, round_to
-from .writing import WRITINGS, Writing, WrittenDialect, written
+from .writing import WRITINGS, Writing, WrittenDialect
 
 PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
 
@@ -83,7 +83,7 @@ def convert(
         lora.file.check_unchanged()
         write_lora(target, tensors, metadata, inputs, report, overwrite=overwrite)
         if has_config and described:
-            write_config(target, peft_file_config(described, _modules(model, writing)), report)
+            write_config(target, peft_file_config(described, model.module_names(writing)), report)
     return watch.stop()
 
 
@@ -163,13 +163,3 @@ def _tensors(
     if clamped:
         report.warnings.append(f"{clamped} values were beyond the range of the written number format and were clamped.")
     return tensors
-
-
-def _modules(model: Model, writing: Writing) -> Mapping[str, None]:
-    """Return the names of a model's modules, dialect prefix apart."""
-    names = (
-        name.module
-        for component in model.keymap.components
-        for _, name in written(component, writing, model.diffusers.get(component.arch.id, frozenset()))
-    )
-    return dict.fromkeys(names)

@@ -15,7 +15,7 @@ from ..keymap import KeyMap
 from ..lorafile import LoraFile
 from ..outlines import diffusers_names, outlined, outlines_of, read_outline
 from ..report import some_names
-from ..writing import Writing
+from ..writing import Writing, written
 from .plan import plan
 
 File = tuple[Shapes, Sequence[Found]]
@@ -29,6 +29,15 @@ class Model:
     title: str
     keymap: KeyMap
     diffusers: Mapping[str, frozenset[str]]  # names there by the id of an architecture, where the rows give several
+
+    def module_names(self, writing: Writing) -> list[str]:
+        """Return the names of all modules, dialect prefix apart."""
+        names = (
+            name.module
+            for component in self.keymap.components
+            for _, name in written(component, writing, self.diffusers.get(component.arch.id, frozenset()))
+        )
+        return list(dict.fromkeys(names))
 
 
 def choose_model(lora: LoraFile, arch: str, base: Checkpoint | None, writing: Writing) -> Model:
@@ -60,7 +69,14 @@ def _model(files: list[File], lora: LoraFile) -> Model:
         wanted = dict.fromkeys(name for family in families for name in family.text_encoders if name not in held)
         files = [*files, *(_outline(item) for name in wanted for item in outlined(name)[:1])]
     names = {item.arch.id: diffusers_names(item) for _, items in files for item in items}
-    return Model(*title, KeyMap(*files), names)
+    return Model(*title, KeyMap(*(_numbered(number, *file) for number, file in enumerate(files))), names)
+
+
+def _numbered(number: int, shapes: Shapes, found: Sequence[Found]) -> File:
+    """Return a file with its number before its keys: two text encoders may have keys alike."""
+    start = f"{number}/"
+    keys = {start + key: shape for key, shape in shapes.items()}
+    return keys, [replace(item, prefix=start + item.prefix) for item in found]
 
 
 def _outline(found: Found) -> File:
