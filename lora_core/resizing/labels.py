@@ -14,7 +14,12 @@ from ..lorawriter import kept_metadata, rank_metadata
 from .layers import Written
 
 COMMENT = "ss_training_comment"
-_ALPHA_KEYS = ("network_alpha", "alpha", "loftq_config", "layer_replication")  # other kinds', and of the old factors
+# What PEFT's configuration of any kind may say, and still is true of a LoRA
+_COMMON = (
+    *("base_model_name_or_path", "revision", "task_type", "auto_mapping", "inference_mode", "peft_version"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save"),
+)
+_OUTDATED = ("network_alpha", "alpha")  # beside lora_alpha, in some trainers' files
 
 
 def metadata_of(
@@ -49,10 +54,14 @@ def configs_of(lora: LoraFile, written: Sequence[Written]) -> dict[str, dict[str
     for item in bare:
         components.setdefault(_component(item, lora), []).append(item)
     header = json_object(lora.metadata.get(PEFT_METADATA, ""))
-    return {
-        name: {**_under(name, header), **({} if name else found.beside), **_config(items)}
-        for name, items in components.items()
-    }
+    left_out = {spec.module for spec in lora.adapters}.difference(item.source.module for item in written)
+    result: dict[str, dict[str, Any]] = {}
+    for name, items in components.items():
+        known = {**_true(_under(name, header)), **_true({} if name else found.beside)}
+        result[name] = {**known, **_config(items)}
+        if "target_modules" in known and not left_out:  # what PEFT found them by, it finds them by again
+            result[name]["target_modules"] = known["target_modules"]
+    return result
 
 
 def config_text(config: Mapping[str, Any]) -> str:
@@ -68,8 +77,13 @@ def _component(item: Written, lora: LoraFile) -> str:
 
 def _under(component: str, header: Mapping[str, Any]) -> dict[str, Any]:
     prefix = f"{component}." if component else ""
-    found = {key.removeprefix(prefix): value for key, value in header.items() if key.startswith(prefix)}
-    return {key: value for key, value in found.items() if key not in _ALPHA_KEYS}
+    return {key.removeprefix(prefix): value for key, value in header.items() if key.startswith(prefix)}
+
+
+def _true(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a configuration is true of the output, ranks and alphas apart."""
+    is_lora = str(config.get("peft_type", "LORA")).endswith("LORA") and "lora_alpha" in config
+    return {k: v for k, v in config.items() if (k not in _OUTDATED if is_lora else k in _COMMON)}
 
 
 def _config(items: Sequence[Written]) -> dict[str, Any]:
