@@ -22,6 +22,7 @@ from .noise import Noise
 from .sources import Change, Comparison, Factors, sum_of_squares
 
 Kind = Literal["lora", "dora"]
+_CANCELLED = 1e-9  # of its terms' sizes: a sum that is no larger is what rounding leaves of zero
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class Errors:
     change: float = 0.0
 
     def note(self) -> str:
-        dora, lora = (math.sqrt(value / self.change) if self.change else 0.0 for value in (self.dora, self.lora))
+        dora, lora = (math.sqrt(max(0.0, value) / self.change) for value in (self.dora, self.lora))
         return f"DoRA: relative error {dora:.2%}; LoRA of the same ranks: {lora:.2%}"
 
 
@@ -106,9 +107,11 @@ class Extraction:
 
     def _add_factors(self, job: Job, factors: Factors, weight: torch.Tensor | None) -> bool:
         found = self._watched(lambda: svd_of_product(*factors))
-        if found.total > 0:
-            self.made.add(self._layer(job, None if weight is None else sum_of_squares(weight)), found)
-        return found.total > 0
+        terms = sum_of_squares(factors[0]) * sum_of_squares(factors[1])
+        if found.total <= _CANCELLED**2 * terms:
+            return False
+        self.made.add(self._layer(job, None if weight is None else sum_of_squares(weight)), found)
+        return True
 
     def _add_dora(self, job: Job, change: Change, square: float) -> None:
         whole = change.whole
