@@ -24,13 +24,13 @@ MOST_WORKERS = 4  # each holds a tensor or two, and a disk gets no faster with m
 class Worker(threading.local):
     """What a job is given: memory that is used again and again, and the way to tell what is written."""
 
-    def __init__(self, told: SimpleQueue[Any], stopped: threading.Event) -> None:
-        self._told, self._stopped = told, stopped
+    def __init__(self, told: SimpleQueue[Any], cancelled: threading.Event) -> None:
+        self._told, self._cancelled = told, cancelled
         self._memory: dict[int, mmap.mmap] = {}
 
     def wrote(self, nbytes: int) -> None:
         """Tell of written bytes; raises if the work is cancelled."""
-        if self._stopped.is_set():
+        if self._cancelled.is_set():
             raise _StoppedError
         self._told.put(nbytes)
 
@@ -45,7 +45,7 @@ class Worker(threading.local):
 
 
 class _StoppedError(Exception):
-    """The work was cancelled; seen by nobody, because the reason is raised on the caller's thread."""
+    """The work was cancelled, or another job failed; seen by nobody, because the reason is raised instead."""
 
 
 def run_jobs(jobs: Sequence[Callable[[Worker], Result]], on_bytes: Callable[[int], None]) -> list[Result]:
@@ -56,22 +56,32 @@ def run_jobs(jobs: Sequence[Callable[[Worker], Result]], on_bytes: Callable[[int
     is left afterwards, whatever happens.
     """
     told: SimpleQueue[Any] = SimpleQueue()
-    stopped = threading.Event()
-    worker = Worker(told, stopped)
-    count = min(len(jobs), MOST_WORKERS, _processors() + 1)
+    failed, cancelled = threading.Event(), threading.Event()
+    worker = Worker(told, cancelled)
     if not jobs:
         return []
     with _one_thread_each():
-        pool = ThreadPoolExecutor(count, "lora_core")
+        pool = ThreadPoolExecutor(min(len(jobs), MOST_WORKERS, _processors() + 1), "lora_core")
         try:
-            futures = [pool.submit(job, worker) for job in jobs]
+            futures = [pool.submit(_begin, job, worker, failed) for job in jobs]
             _listen(futures, told, on_bytes)
         except BaseException:
-            stopped.set()
+            failed.set()
+            cancelled.set()
             raise
         finally:
             _end(pool)
     return [future.result() for future in futures]  # raises before it comes to one that was never begun
+
+
+def _begin(job: Callable[[Worker], Result], worker: Worker, failed: threading.Event) -> Result:
+    if failed.is_set():
+        raise _StoppedError
+    try:
+        return job(worker)
+    except BaseException:
+        failed.set()
+        raise
 
 
 def _listen(futures: Sequence[Future[Result]], told: SimpleQueue[Any], on_bytes: Callable[[int], None]) -> None:
