@@ -14,7 +14,9 @@ from typing import TypeAlias
 from .lazytorch import torch
 
 CERTIFIED = 0.01  # how far above the least possible error a search may stop
-GAIN_FACTOR, GAIN_MARGIN = 2.0, 0.005  # the rest of the way is at most 2 · the last step + 0.5 % of the squared error
+GAIN_FACTOR, GAIN_MARGIN = 1.05, 0.002  # what is still to gain: 1.05 · the last gain + 0.2 % of the squared error
+OVERSAMPLING = 8  # columns of a block beyond the rank, at least
+FIRST_AIM = 32  # rank for which a search begins that has only an energy to reach
 NEGLIGIBLE = 1e-7  # of σ₁: the rounding of fp32, which the factors are kept in
 MEASURED = 1e-4  # a share of ‖W‖² below this is measured, not found as a difference: products in fp32 are too rough
 
@@ -43,43 +45,59 @@ Found: TypeAlias = "tuple[torch.Tensor, torch.Tensor, torch.Tensor, float, float
 
 
 def searched(short: torch.Tensor, task: Task) -> Found | None:
-    """Return what a Krylov space holds once its error is certified; None where the exact way is the better one."""
-    block = 16 * -(-(task.rank // 2 + 8) // 16)  # a multiple of 16 columns is what processors multiply best
-    if 8 * block >= len(short):
-        return None
-    width = min(block, 32) if task.energy else block
-    space = KrylovSpace(short, task.total, width, task.seed)
-    steps: list[tuple[torch.Tensor, float]] = []
-    while 2 * (space.basis.shape[1] + width) <= len(short):
-        task.on_step()
-        space.grow()
-        steps.append((space.squares(), space.rest()))
-        rank = task.rank_of(*steps[-1])
-        excess = _excess(steps, rank, -(-block // width), task.total)
-        if excess <= CERTIFIED:
-            left, values, right = space.vectors(rank)
-            kept = int((values > NEGLIGIBLE * values[0]).sum())
-            total = float(steps[-1][0].sum()) + steps[-1][1]
-            return left[:, :kept], values[:kept], right[:kept], total, excess
+    """Return what a Krylov space holds once its error is certified; None where the exact way is the better one.
+
+    A block has more columns than the rank: of σ that are equal, a space finds no more than it has columns. Where an
+    `energy` is asked for, the rank is not known, so the search starts anew with wider blocks if it turns out higher.
+    """
+    aim = min(task.rank, FIRST_AIM) if task.energy else task.rank
+    while 5 * _block(aim) <= len(short):
+        found = _grown(short, task, _block(aim))
+        if not isinstance(found, int):
+            return found
+        aim = min(task.rank, max(2 * aim, found))
     return None
 
 
-def _excess(steps: list[tuple[torch.Tensor, float]], rank: int, window: int, total: float) -> float:
-    """Return by how much the error at `rank` may be above the optimum, as a share of it.
+def _block(rank: int) -> int:
+    """Return half as many columns again, in multiples of 16: what processors multiply best."""
+    return 16 * -(-max(rank + OVERSAMPLING, 3 * rank // 2) // 16)
 
-    Proved: optimum² is at least the sum of the Ritz values beyond `rank`, as these interlace with σ². Verified, on
-    the spectra of the decision page: what further blocks would gain is at most twice what the last `window` of them
-    gained, and half a percent, once there are 3 · window + 1 blocks.
+
+def _grown(short: torch.Tensor, task: Task, block: int) -> Found | int | None:
+    """Return what a space of this block holds; a rank that it is too narrow for, or None if it was not certified."""
+    space = KrylovSpace(short, task.total, block, task.seed)
+    steps: list[tuple[torch.Tensor, float]] = []
+    while 4 * (space.basis.shape[1] + block) <= 3 * len(short):
+        task.on_step()
+        space.grow()
+        steps.append((space.squares(), space.rest()))
+        squares, rest = steps[-1]
+        rank = task.rank_of(squares, rest)
+        if len(steps) > 1 and rank + OVERSAMPLING > block:
+            return min(rank, len(squares))
+        excess = _excess(steps, rank, task.total)
+        if excess <= CERTIFIED and rank + OVERSAMPLING <= block:
+            left, values, right = space.vectors(rank)
+            kept = int((values > NEGLIGIBLE * values[0]).sum())
+            return left[:, :kept], values[:kept], right[:kept], float(squares.sum()) + rest, excess
+    return None
+
+
+def _excess(steps: list[tuple[torch.Tensor, float]], rank: int, total: float) -> float:
+    """Return by how much the error at `rank` may be above the optimum, as a share of it; at lower ranks it is less.
+
+    Proved: optimum² is at least the sum of the Ritz values beyond `rank`, as these are no larger than the σ² of their
+    place. Verified, on the spectra of the decision page: from the third block on, what all further ones would gain is
+    no more than the last one gained, give or take GAIN_MARGIN of the error².
     """
     squares, rest = steps[-1]
-    if len(squares) < rank:
-        return float("inf")
     least = float(squares[rank:].sum())
     error = least + rest
     if error <= (10 * NEGLIGIBLE) ** 2 * total:
         return 0.0  # fp32 holds no more
-    if len(steps) > 3 * window and len(steps[-1 - window][0]) >= rank:
-        squares, rest = steps[-1 - window]
+    if len(steps) >= 3:
+        squares, rest = steps[-2]
         gain = max(0.0, float(squares[rank:].sum()) + rest - error)
         least = max(least, error * (1 - GAIN_MARGIN) - GAIN_FACTOR * gain)
     return (error / least) ** 0.5 - 1 if least > 0 else float("inf")
@@ -98,6 +116,7 @@ class KrylovSpace:
         self.basis = torch.zeros(short.shape[0], 0, dtype=torch.float64, device=short.device)
         self.projected = torch.zeros(0, short.shape[1], dtype=torch.float64, device=short.device)
         self._gram = torch.zeros(0, 0, dtype=torch.float64, device=short.device)
+        self._turned = self._gram
 
     def grow(self) -> None:
         """Add a block to the basis."""
@@ -112,7 +131,8 @@ class KrylovSpace:
 
     def squares(self) -> torch.Tensor:
         """Return the Ritz values σ̂² ≤ σ², largest first, on the CPU."""
-        return torch.linalg.eigvalsh(self._gram).flip(0).clamp_min(0.0).cpu()
+        squares, self._turned = torch.linalg.eigh(self._gram)
+        return squares.flip(0).clamp_min(0.0).cpu()
 
     def rest(self) -> float:
         """Return ‖W − QQᵀW‖_F², what no factors in this space can hold."""
@@ -123,12 +143,11 @@ class KrylovSpace:
         return squared_norm(outside)
 
     def vectors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the first `rank` (left (d, rank), σ̂ (rank,), right (rank, D)), all in fp64."""
-        squares, turned = torch.linalg.eigh(self._gram)
-        turned = turned.flip(1)[:, :rank]
-        values = squares.flip(0)[:rank].clamp_min(0.0).sqrt()
-        right = (turned.t() @ self.projected) / torch.where(values > 0, values, 1.0)[:, None]
-        return self.basis @ turned, values, right
+        """Return the first `rank` (left (d, rank), σ̂ (rank,), right (rank, D)), all in fp64, after `squares`."""
+        turned = self._turned.flip(1)[:, :rank]
+        right = turned.t() @ self.projected
+        values = torch.linalg.vector_norm(right, dim=1)
+        return self.basis @ turned, values, right / torch.where(values > 0, values, 1.0)[:, None]
 
     def _separated(self, block: torch.Tensor) -> torch.Tensor:
         """Return an orthonormal basis in fp64 of what `block` adds to the basis.

@@ -84,6 +84,19 @@ def test_the_error_is_within_the_certificate_for_ten_seeds(name: str, rank: int)
         assert away <= (1 + excess) * optimum + ROUNDING * float(squares.sum().sqrt())
 
 
+@pytest.mark.parametrize("energy", [0.0, 0.99])
+def test_equal_singular_values_are_all_found(energy: float) -> None:
+    """A space holds no more of them than its blocks have columns, and further blocks gain nothing to tell it by."""
+    place = torch.arange(1, 481).double()
+    values = torch.where(place <= 38, 1.0, 0.03 * place**-0.5)
+    of = torch.diag(values.float())
+    for seed in range(3):
+        found = svd_of_dense(of, 40, energy=energy, seed=seed)
+        optimum = float(values[len(found.values) :].norm())
+        assert len(found.values) == (38 if energy else 40)
+        assert error(found, of) <= (1 + found.excess) * optimum + ROUNDING * found.total**0.5
+
+
 @pytest.mark.parametrize("shape", [(SIDE, SIDE), (SIDE, 2 * SIDE), (2 * SIDE, SIDE)])
 @pytest.mark.parametrize("name", SPECTRA)
 def test_dense_matrices_at_the_rank_and_below_it(name: str, shape: tuple[int, int]) -> None:
@@ -110,10 +123,10 @@ def test_what_is_said_of_the_error_is_true(name: str) -> None:
 def test_it_takes_few_steps() -> None:
     """A step is two products with the matrix; the count is the cost."""
     steps = {name: count_steps(SPECTRA[name], 16) for name in ("power 0.5", "power 1.0", "noise", "steep")}
-    assert steps["power 0.5"] <= 4
-    assert steps["power 1.0"] <= 4
+    assert steps["power 0.5"] <= 3
+    assert steps["power 1.0"] <= 3
     assert steps["steep"] <= 3
-    assert steps["noise"] <= 6
+    assert steps["noise"] <= 4
 
 
 def count_steps(values: torch.Tensor, rank: int) -> int:
@@ -205,7 +218,7 @@ def test_a_seed_gives_the_same_numbers_and_threads_change_only_their_rounding() 
     assert not torch.equal(found[0].left, svd_of_dense(of, 16, seed=4).left)
 
 
-@pytest.mark.parametrize("scale", [1e-18, 1e-6, 1e4, 1e15])
+@pytest.mark.parametrize("scale", [1e-24, 1e-6, 1e4, 1e24])
 @pytest.mark.parametrize("rank", [16, 150])
 def test_scales_do_not_matter(scale: float, rank: int) -> None:
     of = matrix(SPECTRA["power 1.0"], (SIDE, SIDE))
