@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,14 +22,16 @@ from .lorafile import LoraFile
 from .lorawriter import check_config, write_config, write_lora
 from .matching import describe_lora
 from .options import RESIZE
-from .ranks import RankRule, rule_of
+from .ranks import rule_of
 from .report import Report, Stopwatch, counted, described_file, some_names
 from .resizing.ahead import ahead
 from .resizing.labels import config_text, configs_of, metadata_of
 from .resizing.layers import Resizing, dtype_of
 from .resizing.sources import Source, sources_of
 from .resizing.spectra import Finder
+from .resizing.summary import compare, how, tell
 from .rounding import DTYPE_NAMES
+from .truncation import Ranked
 
 PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
 
@@ -76,17 +79,20 @@ def resize(
         scratch = files.enter_context(Scratch(target))
         resizing = Resizing(rule, conv_rank, wanted, scratch, report, lora=lora, wanted=wanted)
         _describe(report, lora, checkpoint)
+        resizing.metadata_of = partial(_metadata, resizing)
         _take_all(resizing, lora, checkpoint, on_step)
         tensors = resizing.finish()
-        _tell(report, resizing, checkpoint is not None)
+        tell(report, resizing, checkpoint is not None)
         config = configs_of(lora, resizing.written)
-        metadata = metadata_of(lora, resizing.written, _how(rule, conv_rank, report), config)
+        metadata = metadata_of(lora, resizing.written, how(resizing), config)
         lora.file.check_unchanged()
         write_lora(target, tensors, metadata, inputs, report, overwrite=overwrite)
         if has_config and config:
             write_config(target, config_text(next(iter(config.values()))), report)
+        elif lora.dialect == "peft":
+            report.notes.append(f"PEFT itself loads it from a folder of its own, where the output is {PEFT_FILE}")
     if any(item.kind == "lora" and not item.source.is_lora for item in resizing.written):
-        _compare(report)
+        compare(report)
     return watch.stop()
 
 
@@ -105,7 +111,7 @@ def _take_all(resizing: Resizing, lora: LoraFile, checkpoint: Checkpoint | None,
         )
     _keep_others(resizing, lora, sources)
     if resizing.rule.is_budget:  # which counts bytes before it is known which layers get any
-        resizing.dtype = Counter(resizing.wanted or dtype_of(source) for source in sources).most_common(1)[0][0]
+        resizing.dtype = resizing.wanted or max(map(dtype_of, sources), key=lambda dtype: dtype.itemsize)
     finder = Finder(lora, checkpoint, resizing.rule.by == "relative", resizing.limit)
     homeless: list[str] = []
     with closing(ahead(finder.found, sources)) as layers:
@@ -138,57 +144,7 @@ def _keep_others(resizing: Resizing, lora: LoraFile, sources: Sequence[Source]) 
         resizing.report.notes.append(f"kept as they are, without a rank to change: {what}")
 
 
-def _tell(report: Report, resizing: Resizing, has_base: bool) -> None:
-    """Say what became of the layers."""
-    cut = [layer for layer in report.layers if "unchanged" not in layer]
-    if cut:
-        total = sum(layer["norm"] ** 2 for layer in cut) or 1.0
-        energy = sum(layer["norm"] ** 2 * layer["energy"] for layer in cut) / total
-        worst = min(cut, key=lambda layer: layer["energy"])
-        before, after = _span([layer["from_rank"] for layer in cut]), _span([layer["rank"] for layer in cut])
-        report.notes.append(
-            f"{counted(cut, 'layer')}: rank {before} → {after}, {energy:.2%} of the squared change kept, "
-            f"least in {worst['name']} ({worst['energy']:.2%})"
-        )
-        sums, fros, most = ([layer[name] for layer in cut] for name in ("sum_retained", "fro_retained", "max_ratio"))
-        report.notes.append(
-            f"on average: {sum(sums) / len(cut):.1%} of Σσ retained, {sum(fros) / len(cut):.1%} of ‖σ‖; "
-            f"largest ratio σ₁/σₖ {max(most):.1f}"
-        )
-    whole = len(report.layers) - len(cut)
-    if whole:
-        report.notes.append(f"{whole} of {len(report.layers)} layers stay as they are: their rank is no higher")
-    for modules, why in ((resizing.dropped, "all zero"), (resizing.without, "not worth any rank by the threshold")):
-        if modules:
-            report.notes.append(f"{counted(modules, 'layer')} left out, {why}: {some_names(modules)}")
-    doras = [item for item in resizing.written if item.source.spec.magnitude is not None and item.kind == "lora"]
-    if doras and cut:
-        how = "cut so that its weights turn the least" if has_base else "cut as LoRA; with the base it is closer"
-        report.notes.append(f"{len(doras)} × DoRA: magnitudes kept, so no weight's norm changes; {how}")
-    if resizing.clamped:
-        report.warnings.append(
-            f"{resizing.clamped} values were beyond the range of the written number format and were clamped."
-        )
-
-
-def _span(ranks: Sequence[int]) -> str:
-    low, high = min(ranks), max(ranks)
-    return f"{low}" if low == high else f"{low}–{high}"
-
-
-def _how(rule: RankRule, conv_rank: int, report: Report) -> str:
-    """Return what was done as the metadata tells it, in the words of kohya's script."""
-    before = _span([layer["from_rank"] for layer in report.layers] or [0])
-    conv = f" (conv: {conv_rank})" if conv_rank and conv_rank != rule.max_rank else ""
-    if rule.by == "rank":
-        return f"dimension is resized from {before} to {rule.max_rank}{conv}"
-    return f"Dynamic resize with {rule.by}: {rule.threshold:g} from {before}, at most {rule.max_rank}{conv}"
-
-
-def _compare(report: Report) -> None:
-    before, after = report.inputs[0]["bytes"], report.outputs[0]["bytes"]
-    if after > before:
-        report.warnings.append(
-            f"{report.outputs[0]['name']} is larger than {report.inputs[0]['name']}: "
-            "plain LoRA of this rank takes more numbers than what it was made of."
-        )
+def _metadata(resizing: Resizing, ranked: Sequence[Ranked]) -> dict[str, str]:
+    """Return the metadata if a budget gives layers these ranks, as large as it will be."""
+    written = resizing.would_write(ranked)
+    return metadata_of(resizing.lora, written, how(resizing), configs_of(resizing.lora, written))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..conversion.recast import folded
@@ -10,7 +11,7 @@ from ..lazytorch import torch
 from ..lorafile import LoraFile
 from ..ranks import Spectrum
 from ..rounding import round_to
-from ..truncation import Layer, Truncation, described
+from ..truncation import Layer, Ranked, Truncation, described
 from .sources import Source
 from .spectra import Found
 
@@ -69,7 +70,21 @@ class Resizing(Truncation):
         self._known[layer.name] = _Known(source, len(svd.values), float(svd.values.sum()))
         if self.rule.is_budget:  # what waits on disk is no more than can be kept
             svd = replace(svd, values=svd.values[: len(svd.right)])
-        self.add(layer, svd)
+        self.add(layer, svd, self._around(source) if self.rule.is_budget else None)
+
+    def would_write(self, ranked: Sequence[Ranked]) -> list[Written]:
+        """Return the layers that are written, if a budget gives those that wait these ranks."""
+        waiting = {layer.layer.name for layer in self._waiting}
+        cut = [item for item in ranked if item.layer.name in waiting]
+        return [
+            *self.written,
+            *(Written(self._known[item.layer.name].source, "lora", item.rank, float(item.rank)) for item in cut),
+        ]
+
+    @property
+    def from_ranks(self) -> list[int]:
+        """The ranks that the layers had."""
+        return [known.from_rank for known in self._known.values()]
 
     def stored(self, name: str, tensor: torch.Tensor) -> None:
         """Take a tensor that keeps its values, in the number format that was asked for."""
@@ -112,12 +127,16 @@ class Resizing(Truncation):
             self.without.append(source.module)
             return
         self.written.append(Written(source, "lora", rank, float(rank)))
-        shape_name = f"{source.module}.reshape_weight"
-        for name in (source.spec.magnitude and source.spec.magnitude.name, shape_name):
-            if name and name in self.lora.file:
-                self.stored(name, self.lora.file.tensor(name))
-        for info in source.bias.parts.values() if source.bias else ():  # the scale is in the factors now
-            self.stored(info.name, folded(self.lora.file.tensor(info.name), source.spec.scale.value))
+        for name, tensor in self._around(source).items():
+            self.stored(name, tensor)
+
+    def _around(self, source: Source) -> dict[str, torch.Tensor]:
+        """Return the tensors that stand beside new factors; a bias takes the scale that those have in them."""
+        names = [f"{source.module}.reshape_weight", source.spec.magnitude.name if source.spec.magnitude else ""]
+        found = {name: self.lora.file.tensor(name) for name in names if name in self.lora.file}
+        for info in source.bias.parts.values() if source.bias else ():
+            found[info.name] = folded(self.lora.file.tensor(info.name), source.spec.scale.value)
+        return found
 
     def _keep_whole(self, source: Source) -> None:
         spec = source.spec
