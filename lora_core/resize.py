@@ -120,6 +120,8 @@ def _take_all(resizing: Resizing, lora: LoraFile, checkpoint: Checkpoint | None,
                 on_step(number, len(sources))
             resizing.take(found)
             homeless += [found.source.module] if found.is_homeless else []
+    if on_step:
+        on_step(len(sources), len(sources))
     if homeless:
         resizing.report.warnings.append(
             f"{counted(homeless, 'DoRA module')} without a place in the base, cut without it: {some_names(homeless)}."
