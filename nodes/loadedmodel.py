@@ -15,6 +15,8 @@ from ..lora_core.files.tensorheader import TensorInfo
 from ..lora_core.keymap import KeyMap
 from . import host
 
+_PREFIX = "diffusion_model."  # of the weights; the rest is the host's own, such as the noise levels of sampling
+
 
 class LoadedModel:
     """A MODEL of the graph: its weights are those that the host would sample with, before it rounds them.
@@ -25,7 +27,9 @@ class LoadedModel:
 
     def __init__(self, model: Any, name: str) -> None:
         self.name = name
-        self._model, self._weights = model, host.loaded_weights(model)
+        weights = host.loaded_weights(model)
+        self._model = model
+        self._weights = {key: weight for key, weight in weights.items() if key.startswith(_PREFIX)}
         self.shapes = {key: host.patched_shape(model, key, weight) for key, weight in self._weights.items()}
         self.found = detect(self.shapes) or [_unknown(type(model.model).__name__)]
 
@@ -78,4 +82,4 @@ def _coding(weight: Any) -> str | None:
 
 def _unknown(title: str) -> Found:
     """Return an architecture without another name for anything: what the host loads and LoRA Core does not know."""
-    return Found(Arch(title, title, signatures=(), prefixes=("diffusion_model.",)), None, "diffusion_model.")
+    return Found(Arch(title, title, signatures=(), prefixes=(_PREFIX,)), None, _PREFIX)
