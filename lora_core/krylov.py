@@ -17,6 +17,7 @@ CERTIFIED = 0.01  # how far above the least possible error a search may stop
 GAIN_FACTOR, GAIN_MARGIN = 1.05, 0.002  # what is still to gain: 1.05 · the last gain + 0.2 % of the squared error
 OVERSAMPLING = 8  # columns of a block beyond the rank, at least
 FIRST_AIM = 32  # rank for which a search begins that has only an energy to reach
+MOST_OFTEN = 3  # blocks that a search takes; from there on, vectors are likely to be asked for
 NEGLIGIBLE = 1e-7  # of σ₁: the rounding of fp32, which the factors are kept in
 MEASURED = 1e-4  # a share of ‖W‖² below this is measured, not found as a difference: products in fp32 are too rough
 
@@ -116,7 +117,7 @@ class KrylovSpace:
         self.basis = torch.zeros(short.shape[0], 0, dtype=torch.float64, device=short.device)
         self.projected = torch.zeros(0, short.shape[1], dtype=torch.float64, device=short.device)
         self._gram = torch.zeros(0, 0, dtype=torch.float64, device=short.device)
-        self._turned = self._gram
+        self._turned = self._gram  # its eigenvectors, once they were needed
 
     def grow(self) -> None:
         """Add a block to the basis."""
@@ -131,7 +132,10 @@ class KrylovSpace:
 
     def squares(self) -> torch.Tensor:
         """Return the Ritz values σ̂² ≤ σ², largest first, on the CPU."""
-        squares, self._turned = torch.linalg.eigh(self._gram)
+        if len(self._gram) < MOST_OFTEN * len(self._half):
+            squares = torch.linalg.eigvalsh(self._gram)
+        else:
+            squares, self._turned = torch.linalg.eigh(self._gram)
         return squares.flip(0).clamp_min(0.0).cpu()
 
     def rest(self) -> float:
@@ -143,8 +147,9 @@ class KrylovSpace:
         return squared_norm(outside)
 
     def vectors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the first `rank` (left (d, rank), σ̂ (rank,), right (rank, D)), all in fp64, after `squares`."""
-        turned = self._turned.flip(1)[:, :rank]
+        """Return the first `rank` (left (d, rank), σ̂ (rank,), right (rank, D)), all in fp64."""
+        known = len(self._turned) == len(self._gram)
+        turned = (self._turned if known else torch.linalg.eigh(self._gram).eigenvectors).flip(1)[:, :rank]
         right = turned.t() @ self.projected
         values = torch.linalg.vector_norm(right, dim=1)
         return self.basis @ turned, values, right / torch.where(values > 0, values, 1.0)[:, None]

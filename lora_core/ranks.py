@@ -39,6 +39,11 @@ class RankRule:
         """Whether all layers are decided together, by `spread`."""
         return self.by in BUDGETS
 
+    @property
+    def needs_all(self) -> bool:
+        """Whether the rule compares with the sum of all σ, so that the largest of them alone do not tell."""
+        return self.by in ("sum", "sv_cumulative")
+
     def rank_of(self, spectrum: Spectrum) -> int:
         """Return the smallest rank that satisfies the rule, from 1 to the limit; 0 for a change of zeros."""
         if spectrum.total == 0 or len(spectrum.values) == 0:
@@ -48,16 +53,17 @@ class RankRule:
 
 
 def rule_of(*, rank: int, energy: float, max_rank: int, rank_by: str, threshold: float) -> RankRule:
-    """Return the rule that a user's options mean; raises OptionError for a threshold outside its range."""
+    """Return the rule that a user's options mean; raises OptionError for a number outside its range."""
     by = ("energy" if energy else "rank") if rank_by == "auto" else rank_by
     if by == "rank":
         return RankRule("rank", 0.0, rank)
     if by == "energy":
-        return RankRule("energy", energy or threshold, max_rank)
+        threshold = energy or threshold
     low, high = _RANGES.get(by, (0.0, math.inf))
     if not low < threshold <= high:
         bounds = f"above {low:g}" + ("" if high == math.inf else f", at most {high:g}")
-        raise OptionError(f"threshold: for rank_by {by} expected a number {bounds}; found {threshold!r}.")
+        name = "energy" if by == "energy" and energy else "threshold"
+        raise OptionError(f"{name}: for rank_by {by} expected a number {bounds}; found {threshold!r}.")
     return RankRule(by, threshold, max_rank)
 
 
@@ -70,7 +76,8 @@ def spread(rule: RankRule, spectra: Sequence[Spectrum], element_bytes: int = 2, 
     for the error, up to one singular value. `fixed_bytes` is what the file holds besides.
     """
     ranks = [0] * len(spectra)
-    heap = [(-_gain(one, 0), place) for place, one in enumerate(spectra) if one.total > 0 and len(one.values)]
+    saved = [one.values[: rule.max_rank].square().tolist() if one.total > 0 else [] for one in spectra]
+    heap = [(-squares[0] / spectra[place].parameters_per_rank, place) for place, squares in enumerate(saved) if squares]
     heapq.heapify(heap)
     room = rule.threshold * 1e6 - fixed_bytes
     rest, allowed = (total := sum(one.total for one in spectra)), 0.0
@@ -78,20 +85,15 @@ def spread(rule: RankRule, spectra: Sequence[Spectrum], element_bytes: int = 2, 
         allowed = rule.threshold**2 * total
     while heap and rest > allowed:
         _, place = heapq.heappop(heap)
-        one = spectra[place]
-        cost = one.parameters_per_rank * element_bytes
-        if rule.by == "file_size" and cost > room:
+        size = spectra[place].parameters_per_rank
+        if rule.by == "file_size" and size * element_bytes > room:
             continue  # a smaller layer may still fit
-        room -= cost
-        rest -= float(one.values[ranks[place]]) ** 2
+        room -= size * element_bytes
+        rest -= saved[place][ranks[place]]
         ranks[place] += 1
-        if ranks[place] < min(rule.max_rank, len(one.values)):
-            heapq.heappush(heap, (-_gain(one, ranks[place]), place))
+        if ranks[place] < len(saved[place]):
+            heapq.heappush(heap, (-saved[place][ranks[place]] / size, place))
     return ranks
-
-
-def _gain(spectrum: Spectrum, index: int) -> float:
-    return float(spectrum.values[index]) ** 2 / spectrum.parameters_per_rank
 
 
 def _fixed(spectrum: Spectrum, threshold: float) -> int:
@@ -135,18 +137,20 @@ def _sum(spectrum: Spectrum, threshold: float) -> int:
 
 
 def _sv_ratio(spectrum: Spectrum, threshold: float) -> int:
-    """#{σ > σ₁ / threshold} + 1."""
+    """#{σ > σ₁ / threshold}, and one more."""
     return _kohya(spectrum, int((spectrum.values > spectrum.values[0] / threshold).sum()))
 
 
 def _sv_cumulative(spectrum: Spectrum, threshold: float) -> int:
+    """Σ_{i≤k} σ ≥ threshold · Σσ, and one more; needs all σ."""
     sums = spectrum.values.cumsum(0)
     return _kohya(spectrum, int(torch.searchsorted(sums / sums[-1], threshold)) + 1)
 
 
 def _sv_fro(spectrum: Spectrum, threshold: float) -> int:
+    """√(Σ_{i≤k} σ²) ≥ threshold · √(Σσ²), and one more."""
     sums = spectrum.values.square().cumsum(0)
-    return _kohya(spectrum, int(torch.searchsorted(sums / sums[-1], threshold**2)) + 1)
+    return _kohya(spectrum, int(torch.searchsorted(sums / spectrum.total, threshold**2)) + 1)
 
 
 def _kohya(spectrum: Spectrum, index: int) -> int:
@@ -165,6 +169,7 @@ _RANKS = {
 }  # fmt: skip
 assert set(_RANKS) == {*RULES, *KOHYA_RULES}
 _RANGES = {
-    "error": (0.0, 1.0), "ratio": (0.0, 1.0), "sum": (0.0, 1.0), "total_error": (0.0, 1.0), "file_size": (0.0, 1e6),
+    "energy": (0.0, 1.0), "error": (0.0, 1.0), "ratio": (0.0, 1.0), "sum": (0.0, 1.0),
+    "total_error": (0.0, 1.0), "file_size": (0.0, 1e6),
     "sv_ratio": (1.0, math.inf), "sv_cumulative": (0.0, 1.0), "sv_fro": (0.0, 1.0),
 }  # fmt: skip
