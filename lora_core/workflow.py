@@ -111,7 +111,7 @@ class _Runner:
 
     def _extract(self, node: GraphNode) -> tuple[Any, ...]:
         options = self._inputs(node, EXTRACT)
-        names, stack = [options.pop(name) for name in ("base", "tuned")], options.pop("lora_stack")
+        names, stack = (options.pop("base"), options.pop("tuned")), options.pop("lora_stack")
         check_choice(*names, options.pop("model_base"), options.pop("model_tuned"), stack)
         base, tuned = (None if name == NO_FILE else self._model(name)[0] for name in names)
         loras = [(self._lora(name), model, clip) for name, model, clip in join_stacks(stack, [])]
