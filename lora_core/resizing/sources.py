@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,10 +77,11 @@ def sources_of(lora: LoraFile, base: Checkpoint | None) -> Iterator[Source]:
 
 
 def block(module: str) -> str:
-    """Return the block of a module by its name in the file: no model is known here."""
+    """Return the block of a module by its name in the file, up to the first number: no model is known here."""
     dialect, rest = split_dialect(module)
-    found = block_of(rest.replace("_", ".")).replace(".", "_") if dialect.flat else block_of(rest)
-    return found if DIFFUSION in dialect.roles else f"{dialect.roles[-1]} {found}"
+    found = re.match(r".+?_\d+(?=_)", rest) if dialect.flat else None
+    name = found[0] if found else rest if dialect.flat else block_of(rest)
+    return name if DIFFUSION in dialect.roles else f"{dialect.roles[-1]} {name}"
 
 
 def weight_of(spec: AdapterSpec, base: Checkpoint) -> torch.Tensor | None:

@@ -22,6 +22,7 @@ from lora_core.cli import main
 from lora_core.errors import AdapterError, LoraError, OptionError, OutputError, UnmatchedError, WrongFileKindError
 from lora_core.lorafile import LoraFile
 from lora_core.resize import resize
+from lora_core.resizing.sources import block
 from lora_core.workflow import run
 from tests import tiny
 from tests.core.samples import listing, load, message, metadata_of, same_bytes, save
@@ -514,6 +515,11 @@ def test_dora_keeps_its_norms_and_turns_the_least_with_the_base(tmp_path: Path, 
         report = resize(source, out, rank=3, base="base", overwrite=True)
     weighted = load(out)
     goal = turned(dense, weight, magnitude, of_input=of_input)
+    axes = (0, *range(2, dense.dim())) if of_input else tuple(range(1, dense.dim()))
+    sizes = magnitude.double() / torch.linalg.vector_norm(weight.double() + dense, dim=axes, keepdim=True)
+    left, values, right = torch.linalg.svd((dense * sizes).flatten(1), full_matrices=False)
+    best = ((left[:, :3] * values[:3]) @ right[:3]).reshape(dense.shape) / sizes
+    assert float(((written(weighted) - best) * sizes).norm()) < 1e-5 * float((best * sizes).norm())
     first, second = (
         float((turned(written(found), weight, magnitude, of_input=of_input) - goal).norm())
         for found in (weighted, plain)
@@ -543,7 +549,7 @@ class _Largest(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("kind", ["lora", "loha", "lokr", "conv"])
+@pytest.mark.parametrize("kind", ["lora", "loha", "loha_core", "lokr", "conv"])
 def test_no_dense_change_is_formed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     rows, columns, rank = 1200, 1000, 8
     up, down = random(rows, rank), random(rank, columns)
@@ -551,6 +557,19 @@ def test_no_dense_change_is_formed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "lora": {f"{M}.lora_up.weight": up, f"{M}.lora_down.weight": down},
         "conv": {f"{M}.lora_up.weight": up[:, :, None, None], f"{M}.lora_down.weight": down.reshape(rank, 40, 5, 5)},
         "loha": {f"{M}.hada_w1_a": up, f"{M}.hada_w1_b": down, f"{M}.hada_w2_a": up + 1, f"{M}.hada_w2_b": down + 1},
+        "loha_core": {
+            f"{M}.hada_{name}": random(*shape, seed=place)
+            for place, (name, shape) in enumerate(
+                (
+                    ("t1", (4, 4, 5, 5)),
+                    ("w1_a", (4, rows)),
+                    ("w1_b", (4, 40)),
+                    ("t2", (4, 4, 5, 5)),
+                    ("w2_a", (4, rows)),
+                    ("w2_b", (4, 40)),
+                )
+            )
+        },
         "lokr": {f"{M}.lokr_w1": random(40, 40), f"{M}.lokr_w2": random(30, 25, seed=1)},
     }[kind]
 
@@ -560,8 +579,22 @@ def test_no_dense_change_is_formed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(OPERATION, "ahead", one_by_one)
     with _Largest() as largest:
         resized(tmp_path, tensors, rank=4)
-    limit = {"loha": rank**2}.get(kind, rank) * rows * 8  # the larger factor in fp64
+    limit = {"loha": rank**2, "loha_core": 16}.get(kind, rank) * rows * 8  # the larger factor in fp64
     assert 4 * 4 * rows <= largest.nbytes <= limit < 4 * rows * columns
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q", "input_blocks_4"),
+        ("lora_unet_img_in", "img_in"),
+        ("lora_te2_text_model_encoder_layers_11_mlp_fc1", "te2 text_model_encoder_layers_11"),
+        ("transformer.single_transformer_blocks.7.attn.to_q", "single_transformer_blocks.7"),
+        ("base_model.model.proj_out", "proj_out"),
+    ],
+)
+def test_blocks_by_names_alone(module: str, name: str) -> None:
+    assert block(module) == name
 
 
 # Refusals
@@ -604,11 +637,15 @@ def test_a_cancelled_run_leaves_no_file(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     threads = torch.get_num_threads()
-    with pytest.raises(KeyboardInterrupt):
-        resize(source, tmp_path / "out.safetensors", rank=2, on_step=cancel)
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            resize(source, tmp_path / "out.safetensors", rank=2, on_step=cancel)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
     assert steps == [(0, 3), (1, 3)]
     assert listing(tmp_path) == ["in.safetensors"]
-    assert torch.get_num_threads() == threads
 
 
 def test_a_larger_file_is_said_to_be_one(tmp_path: Path) -> None:
