@@ -25,7 +25,7 @@ def tell(report: Report, work: Extraction, elsewhere: int) -> None:
     ranks = [layer["rank"] for layer in layers if layer["rank"] is not None]
     report.notes.append(
         f"keeps {kept:.2%} of the change, relative error {math.sqrt(max(0.0, 1 - kept)):.2%}"
-        + (f", ranks {min(ranks)} to {max(ranks)}" if ranks else "")
+        + _span(ranks)
     )
     if work.kind == "dora":
         report.notes[-1] = report.notes[-1].replace("of the change", "of the change of directions")
@@ -73,6 +73,13 @@ def nothing(compared: Comparison, left_out: Sequence[str]) -> LoraError:
             "checkpoint, and as the base the one that it was made from."
         )
     return LoraError(f"{compared.name}: nothing to extract: every shared tensor equals the one in {before}.")
+
+
+def _span(ranks: Sequence[int]) -> str:
+    if not ranks:
+        return ""
+    low, high = min(ranks), max(ranks)
+    return f", rank {low}" if low == high else f", ranks {low} to {high}"
 
 
 def _about_ranks(work: Extraction) -> list[str]:

@@ -17,7 +17,7 @@ EXAMPLES = sorted((REPO / "example_workflows").glob("*.json"))
 SET_WIDGETS = """(values) => {
     for (const node of app.graph._nodes)
         for (const widget of node.widgets ?? [])
-            if (widget.name in values) widget.value = values[widget.name];
+            if (widget.name in values && widget.value !== "None") widget.value = values[widget.name];
 }"""
 
 LORA = "examples/style.safetensors"
@@ -37,11 +37,11 @@ def choices(server: Server, model: str) -> dict[str, Any]:
             tiny.make_tiny(model, path, seed)
     tiny.make_lora(server.models / "loras" / LORA, tiny.flat("lora_unet_", tiny.modules(model)))
     base, tuned = names
-    return {**QUICK, "ckpt_name": base, "checkpoint": base, "base": base, "tuned": tuned}
+    return {**QUICK, "ckpt_name": base, "lora_name": LORA, "checkpoint": base, "base": base, "tuned": tuned}
 
 
 def test_each_example_has_a_picture_and_the_host_offers_them(server: Server) -> None:
-    known = {"extract_lora", "inspect_loras", "merge_to_checkpoint", "stack_and_generate"}
+    known = {"extract_from_models", "extract_lora", "inspect_loras", "merge_to_checkpoint", "stack_and_generate"}
     assert known <= {path.stem for path in EXAMPLES}
     assert all(path.with_suffix(".jpg").is_file() for path in EXAMPLES)
     (offered,) = [names for pack, names in server.get("/workflow_templates").items() if "lora-core" in pack]

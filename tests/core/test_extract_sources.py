@@ -186,7 +186,7 @@ def test_the_report_adds_all_layers_up(base: Path, tuned: Path, tmp_path: Path) 
     left = sum(float((changes[keys[module]] - found).square().sum()) for module, found, _ in layers_of(out))
     whole = sum(float(change.square().sum()) for change in changes.values())
     kept = 1 - left / whole
-    assert report.notes[1] == f"keeps {kept:.2%} of the change, relative error {math.sqrt(1 - kept):.2%}, ranks 8 to 8"
+    assert report.notes[1] == f"keeps {kept:.2%} of the change, relative error {math.sqrt(1 - kept):.2%}, rank 8"
 
 
 def test_ranks_above_the_dimensions_are_told(base: Path, tuned: Path) -> None:
