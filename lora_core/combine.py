@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .checkpoint import Checkpoint
+from .combining.changes import is_dense
+from .combining.checks import in_use, nothing_left, tell
+from .combining.dtypes import dtype_of, widest_dtype
 from .combining.elementwise import Rule, Sign
 from .combining.experimental import Experimental
+from .combining.limits import Limits
 from .combining.onbase import OnBase
-from .combining.output import Output, dtype_of, widest_dtype
+from .combining.output import Output, Result
 from .combining.provenance import metadata_of, peft_modules
-from .combining.stacked import Member, common_model, in_use, layers_of, members_of, nothing_left, tell
+from .combining.settings import Settings, rank_rule
+from .combining.stacked import Member, StackedLayer, common_model, layers_of, members_of
 from .combining.summed import Sum, converters_of
 from .conversion.model import Model
 from .convert import PEFT_FILE
@@ -23,48 +28,15 @@ from .errors import OptionError
 from .files.outputs import check_target
 from .files.scratch import Scratch
 from .files.tensorfile import OnStep
-from .lorawriter import check_config, peft_file_config, write_config, write_lora
+from .lorawriter import PeftModule, check_config, peft_file_config, write_config, write_lora
 from .matching import OnUnmatched, StackedLora
 from .merge import LoraItem, open_stack
 from .options import COMBINE
-from .ranks import RankRule, rule_of
+from .options.combine import DENSE_METHODS
 from .report import Report, Stopwatch, described_file
+from .resizing.ahead import ahead
 from .truncation import Truncation
-from .writing import WRITINGS, Writing, WrittenDialect
-
-NO_LIMIT = 2**31 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """What a user set, checked."""
-
-    method: str
-    elementwise: Rule
-    rule: RankRule | None  # None: no rank is cut off
-    max_rank: int
-    writing: Writing
-    dtype: str
-    arch: str
-    on_unmatched: OnUnmatched
-    overwrite: bool
-
-    def note(self) -> dict[str, object]:
-        """Return the method and its numbers, as the file names them."""
-        if self.method == "sum":
-            return {"method": "sum"}
-        density = {} if self.method == "core_tsv" else {"density": self.elementwise.density}
-        sign = {"sign": self.elementwise.sign} if self.method.endswith("ties") else {}
-        seed = {"seed": self.elementwise.seed} if "dare" in self.method else {}
-        return {"method": self.method, "experimental": True, **density, **sign, **seed}
-
-    @property
-    def named(self) -> str:
-        """The same for people."""
-        if self.method == "sum":
-            return "sum"
-        numbers = [f"{name} {value}" for name, value in self.note().items() if name not in ("method", "experimental")]
-        return ", ".join([f"experimental: {self.method}", *numbers])
+from .writing import WRITINGS, WrittenDialect
 
 
 def combine(
@@ -107,8 +79,10 @@ def combine(
     for name, value in given.items():
         COMBINE.option(name).check(value)
     elementwise = Rule(method.removeprefix("core_"), density, sign, seed)
-    rule = _rule(rank, energy, max_rank, rank_by, threshold, has_base=base is not None)
-    settings = _Settings(method, elementwise, rule, max_rank, WRITINGS[dialect], dtype, arch, on_unmatched, overwrite)
+    rule = rank_rule(rank, energy, max_rank, rank_by, threshold, has_base=base is not None)
+    settings = Settings(
+        method, elementwise, Limits(rule, max_rank), WRITINGS[dialect], dtype, arch, on_unmatched, overwrite
+    )
     report = Report("combine")
     watch = Stopwatch(report)
     with ExitStack() as files:
@@ -122,7 +96,7 @@ def combine(
 class _Combination:
     """One run: the open files, and where the result goes."""
 
-    settings: _Settings
+    settings: Settings
     stack: Sequence[StackedLora]
     base: Checkpoint | None
     out: Path
@@ -139,27 +113,37 @@ class _Combination:
         members = members_of(self.stack, model, writing)
         self.report.inputs = [described_file(item.lora.path) for item in self.stack]
         tell(members, model, settings.on_unmatched, self.report)
-        output = self._output(files.enter_context(Scratch(self.out)))
+        output = self._output(files.enter_context(Scratch(self.out)), model)
         self._make(members, model, output, on_step)
         tensors = output.finish()
         if not self.report.layers:
             raise nothing_left(members)
         output.say(settings.named)
-        modules = [] if writing.has_alpha else peft_modules(self.report.layers, writing, output.magnitudes)
-        metadata = metadata_of(self.stack, model, self.report.layers, output.alphas, modules, settings.note())
+        metadata, modules = self._metadata(model, output, self.report.layers)
         for item in self.stack:
             item.lora.file.check_unchanged()
         write_lora(self.out, tensors, metadata, inputs, self.report, overwrite=settings.overwrite)
         if has_config and modules:
             write_config(self.out, peft_file_config(modules, model.module_names(writing)), self.report)
 
-    def _output(self, scratch: Scratch) -> Output:
+    def _output(self, scratch: Scratch, model: Model) -> Output:
         settings = self.settings
         dtype = (
             widest_dtype([item.lora for item in self.stack]) if settings.dtype == "keep" else dtype_of(settings.dtype)
         )
-        rule = settings.rule or RankRule("rank", 0.0, NO_LIMIT)
-        return Output(Truncation(rule, 0, dtype, scratch, self.report), settings.writing, dtype, self.report)
+        truncation = Truncation(settings.limits.deciding, 0, dtype, scratch, self.report)
+        output = Output(truncation, settings.writing, dtype, self.report)
+        truncation.metadata_of = lambda ranked: self._metadata(model, output, output.layers_with(ranked))[0]
+        return output
+
+    def _metadata(
+        self, model: Model, output: Output, layers: Sequence[Mapping[str, Any]]
+    ) -> tuple[dict[str, str], list[PeftModule]]:
+        """Return (metadata, what PEFT's configuration tells of) of a file with these layers of a report."""
+        writing = self.settings.writing
+        modules = [] if writing.has_alpha else peft_modules(layers, writing, output.magnitudes)
+        alphas = output.alphas if writing.has_alpha else None
+        return metadata_of(self.stack, model, layers, alphas, modules, self.settings.note()), modules
 
     def _make(self, members: Sequence[Member], model: Model, output: Output, on_step: OnStep | None) -> None:
         settings, layers = self.settings, layers_of(members, model)
@@ -170,25 +154,26 @@ class _Combination:
                 "choose diffusers."
             )
         on_base = OnBase(self.base, members)
-        maker: Sum | Experimental
-        maker = Sum(output, on_base, converters_of(members, on_base), settings.rule, settings.max_rank)
+        summed = Sum(on_base, converters_of(members, on_base), settings.limits, settings.writing.has_alpha)
+        maker: Sum | Experimental = summed
         if settings.method != "sum":
-            rule, max_rank = settings.rule, settings.max_rank
-            maker = Experimental(settings.method, settings.elementwise, output, on_base, maker, rule, max_rank)
-        for number, layer in enumerate(layers):
-            if on_step:
-                on_step(number, len(layers))
-            maker.make(layer)
+            maker = Experimental(settings.method, settings.elementwise, on_base, summed, settings.limits)
+        needs_norms = settings.limits.rule is not None and settings.limits.rule.by == "relative"
+        with closing(_results(maker, layers, settings.method)) as results:
+            for number, (layer, result) in enumerate(results):
+                if on_step:
+                    on_step(number, len(layers))
+                output.put(layer, result, on_base.norm(layer.slot) if needs_norms else None)
         if on_step:
             on_step(len(layers), len(layers))
 
 
-def _rule(
-    rank: int, energy: float, max_rank: int, rank_by: str, threshold: float, *, has_base: bool
-) -> RankRule | None:
-    """Return what decides ranks, None where no rank is to be cut off."""
-    if not rank and (rank_by == "rank" or (rank_by == "auto" and not energy)):
-        return None
-    if rank_by == "relative" and not has_base:
-        raise OptionError("rank_by: relative compares with the weights, so it needs the model: give it with --base.")
-    return rule_of(rank=rank, energy=energy, max_rank=max_rank, rank_by=rank_by, threshold=threshold)
+def _results(
+    maker: Sum | Experimental, layers: Sequence[StackedLayer], method: str
+) -> Generator[tuple[StackedLayer, Result], None, None]:
+    """Yield every layer with what becomes of it: first those of factors, a few ahead, then one dense one at a time."""
+    dense = {layer.key for layer in layers if method in DENSE_METHODS or is_dense(layer)}
+    yield from ahead(lambda layer: (layer, maker.result(layer)), [one for one in layers if one.key not in dense])
+    for layer in layers:
+        if layer.key in dense:
+            yield layer, maker.result(layer)

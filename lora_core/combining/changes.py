@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..adapters import KINDS, LoRA, Reshape, Shape, tensors_of
-from ..adapters.base import Adapter
+from ..adapters.base import Adapter, is_finite
 from ..errors import AdapterError
 from ..factorised import factors_of
 from ..lazytorch import torch
-from .stacked import Part
+from .stacked import Part, StackedLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def read(part: Part) -> Adapter:
     """Read an adapter's tensors; raises AdapterError naming the layer if one holds NaN or infinity."""
     adapter = part.member.lora.adapter(part.spec)
     for tensor in tensors_of(adapter):
-        if not bool(torch.isfinite(tensor.float()).all()):
+        if not is_finite(tensor):
             raise AdapterError(f"{part.where}: holds NaN or infinity; the file is damaged or its training failed.")
     return adapter
 
@@ -47,6 +47,12 @@ def read(part: Part) -> Adapter:
 def depends_on_weight(part: Part) -> bool:
     """Tell, without its tensors, whether the change is not the same for every weight; growing it is no such thing."""
     return part.spec.magnitude is not None or not KINDS[part.spec.kind].additive
+
+
+def is_dense(layer: StackedLayer) -> bool:
+    """Tell whether a layer takes matrices as large as its weight, which are best made one after the other."""
+    is_full = any(part.spec.kind == "full" for part in layer.parts) and not layer.is_vector
+    return is_full or any(depends_on_weight(part) for part in layer.parts)
 
 
 def change_of(part: Part, adapter: Adapter, shape: Shape) -> Change | None:

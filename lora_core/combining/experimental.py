@@ -3,76 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..adapters.base import Adapter
 from ..lazytorch import torch
-from ..linalg import Svd, svd_of_dense
-from ..ranks import RankRule
 from .changes import Change, change_of, depends_on_weight, read
 from .corespace import merged_in_core, task_singular_vectors
 from .elementwise import Rule
+from .limits import Limits
 from .onbase import OnBase
-from .output import Output
+from .output import Result
 from .stacked import Part, StackedLayer
-from .summed import NEGLIGIBLE, Sum, change_of_member, parts_by_member
+from .summed import Sum, change_of_member, parts_by_member
 
 
 @dataclass(frozen=True, slots=True)
 class Experimental:
-    """Makes one layer after the other by `method`; biases and norms are summed."""
+    """Merges a layer by `method`; biases and norms are summed."""
 
     method: str
     elementwise: Rule
-    output: Output
     on_base: OnBase
     summed: Sum
-    rule: RankRule | None
-    max_rank: int
+    limits: Limits
 
-    def make(self, layer: StackedLayer) -> None:
+    def result(self, layer: StackedLayer) -> Result:
+        """Return what becomes of a layer; raises OptionError for one that takes the base and there is none."""
         if layer.is_vector:
-            self.summed.make(layer)
-        elif self.method.startswith("core_"):
-            changes = [change for parts in parts_by_member(layer).values() for change in self._factored(layer, parts)]
-            self.output.put_svd(layer, self._in_core(layer, changes))
-        else:
-            self._densely(layer)
-
-    def _in_core(self, layer: StackedLayer, changes: Sequence[Change]) -> Svd:
-        if self.method == "core_tsv":
-            return task_singular_vectors(changes)
-        return merged_in_core(changes, self.elementwise, _name(layer))
-
-    def _densely(self, layer: StackedLayer) -> None:
+            return self.summed.result(layer)
         members = parts_by_member(layer)
-        taus: list[torch.Tensor] = []
-        rank = 0
-        for parts in members.values():
-            tau, own = self._dense(layer, parts)
-            taus.append(tau)
-            rank += own
+        if self.method.startswith("core_"):
+            changes = [change for parts in members.values() for change in self._factored(layer, parts)]
+            if self.method == "core_tsv":
+                return task_singular_vectors(changes)
+            return merged_in_core(changes, self.elementwise, _name(layer))
+        found = [self._dense(layer, parts) for parts in members.values()]
+        rank = sum(rank for _, rank in found)
+        taus = [tau for tau, _ in found]
+        del found  # the merge overwrites them, and is done with each after the last use
         strengths = [parts[0].strength for parts in members.values()]
         merged = self.elementwise.merged(taus, strengths, _name(layer), list(members)).flatten(1)
         del taus
-        if self.rule is None:
-            most = min(rank, self.max_rank, *merged.shape)
-            svd = svd_of_dense(merged, most)
-            svd = replace(svd, left=svd.left[:, :most], values=svd.values[:most], right=svd.right[:most])
-        else:
-            energy = self.rule.threshold if self.rule.by == "energy" else 0.0
-            svd = svd_of_dense(merged, self.output.truncation.limit(self.output.layer(layer)), energy=energy)
-        self.output.put_svd(layer, svd)
+        return self.limits.fitted(merged, rank)
 
     def _dense(self, layer: StackedLayer, parts: Sequence[Part]) -> tuple[torch.Tensor, int]:
         """Return (one LoRA's change at strength 1, its rank)."""
         if any(depends_on_weight(part) for part in parts):
-            return self._alone(layer, parts), self.max_rank
+            return self._alone(layer, parts), self.limits.max_rank
         adapters = [read(part) for part in parts]
         changes = [change_of(part, adapter, layer.shape) for part, adapter in zip(parts, adapters, strict=True)]
         found = [change for change in changes if change is not None]
         if len(found) < len(changes):
-            return change_of_member(parts, adapters), self.max_rank
+            return change_of_member(parts, adapters), self.limits.max_rank
         delta = found[0].dense()
         for change in found[1:]:
             delta += change.dense()
@@ -88,8 +70,7 @@ class Experimental:
             if len(found) == len(changes):
                 return found
         delta = change_of_member(parts, adapters) if adapters else self._alone(layer, parts)
-        matrix = delta.flatten(1)
-        svd = svd_of_dense(matrix, min(self.max_rank, *matrix.shape), energy=1.0 - NEGLIGIBLE)
+        svd = Limits(None, self.limits.max_rank).fitted(delta.flatten(1))
         up, down = svd.factors(len(svd.values))
         return [Change(up, down, 1.0, parts[0].strength, parts[0].member.index)]
 

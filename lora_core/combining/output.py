@@ -10,19 +10,30 @@ from ..blocks import block_in
 from ..conversion.converter import Made
 from ..conversion.loraparts import Parts, spelled
 from ..conversion.plan import Slot
-from ..files.tensorheader import DTYPES
 from ..lazytorch import torch
 from ..linalg import Svd
-from ..lorafile import LoraFile
 from ..report import Report, counted, some_names
-from ..rounding import DTYPE_NAMES, round_to
-from ..truncation import Layer, Truncation
+from ..rounding import round_to
+from ..truncation import Layer, Ranked, Truncation
 from ..writing import Writing, suffix
 from .concatenated import Joined
 from .stacked import StackedLayer
 
 EXACT = 1.0  # share of the squared change that is kept
 EXACT_LOSS = 1e-9  # what rounding in the fit of an exact rank may leave
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A change that is stored as it is."""
+
+    tensor: torch.Tensor  # in the layer's shape
+    kind: str  # full or norm
+
+
+# What becomes of a layer: an exact sum, singular values of which a rule takes some, a difference, or an adapter that
+# keeps its kind; None if the change is zero
+Result = Joined | Svd | Difference | Made | None
 
 
 @dataclass(slots=True)
@@ -52,8 +63,23 @@ class Output:
             was=kinds_of(layer),
         )
 
-    def put_joined(self, layer: StackedLayer, joined: Joined) -> None:
-        """Take an exact sum."""
+    def put(self, layer: StackedLayer, result: Result, weight_norm: float | None = None) -> None:
+        """Take what becomes of a layer; `weight_norm` is of its weight, where the rule asks for it."""
+        if isinstance(result, Joined):
+            self._put_joined(layer, result)
+        elif isinstance(result, Made):
+            self._put_made(layer, result)
+        elif isinstance(result, Difference) and bool(result.tensor.any()):
+            self._put_difference(layer, result)
+        elif isinstance(result, Svd) and len(result.values) and result.total:
+            shape = torch.tensor(layer.shape)
+            is_grown = layer.shape != layer.slot.shape and self.writing.has_alpha
+            beside = {f"{layer.slot.name}.reshape_weight": shape} if is_grown else None
+            self.truncation.add(self.layer(layer, weight_norm), result, beside)
+        else:
+            self.empty.append(layer.slot.name)
+
+    def _put_joined(self, layer: StackedLayer, joined: Joined) -> None:
         shape = layer.shape
         ones = (1,) * (len(shape) - 2)
         fields = {
@@ -65,33 +91,26 @@ class Output:
         self.alphas[layer.slot.name] = joined.scale * joined.rank
         self._describe(layer, joined.rank, EXACT, joined.norm())
 
-    def put_svd(self, layer: StackedLayer, svd: Svd, weight_norm: float | None = None) -> None:
-        """Take singular values, whose number the rule decides; none are a layer without effect."""
-        if not len(svd.values) or svd.total == 0:
-            self.empty.append(layer.slot.name)
-            return
-        if layer.shape != layer.slot.shape and self.writing.has_alpha:
-            self.truncation.keep(f"{layer.slot.name}.reshape_weight", torch.tensor(layer.shape))
-        self.truncation.add(self.layer(layer, weight_norm), svd)
-
-    def put_difference(self, layer: StackedLayer, difference: torch.Tensor, kind: str) -> None:
-        """Take a change as it is, in the layer's shape; `kind` is full or norm."""
-        if not bool(difference.any()):
-            self.empty.append(layer.slot.name)
-        elif layer.is_vector and not self.writing.has_alpha:
-            self._vectors.append((layer.slot, difference))
+    def _put_difference(self, layer: StackedLayer, found: Difference) -> None:
+        if layer.is_vector and not self.writing.has_alpha:
+            self._vectors.append((layer.slot, found.tensor))
         else:
-            self._put(layer.slot, Parts(kind, {"diff": difference}))
-            self._describe(layer, None, EXACT, float(torch.linalg.vector_norm(difference)))
+            self._put(layer.slot, Parts(found.kind, {"diff": found.tensor}))
+            self._describe(layer, None, EXACT, float(torch.linalg.vector_norm(found.tensor)))
 
-    def put_made(self, layer: StackedLayer, made: Made) -> None:
-        """Take a layer that keeps its kind."""
+    def _put_made(self, layer: StackedLayer, made: Made) -> None:
         if made.parts.magnitude is not None and not made.parts.magnitude_of_input:
             self.magnitudes.add(layer.slot.name)
         if made.parts.rank:
             self.alphas[layer.slot.name] = made.parts.scale * made.parts.rank
         self._put(layer.slot, made.parts)
         self._describe(layer, made.parts.rank, max(0.0, EXACT - made.error**2), 0.0)
+
+    def layers_with(self, ranked: Sequence[Ranked]) -> list[Mapping[str, Any]]:
+        """Return what metadata is made of if these layers get these ranks."""
+        new = [{"name": item.layer.name, "module": item.layer.module, "rank": item.rank} for item in ranked]
+        names = {item["name"] for item in new}
+        return [*(layer for layer in self.report.layers if layer["name"] not in names), *new]
 
     def finish(self) -> Mapping[str, torch.Tensor]:
         """Decide the ranks that wait, and return all tensors."""
@@ -171,16 +190,3 @@ def lost(layers: Sequence[Mapping[str, Any]]) -> tuple[float, str, float]:
     most, _, name = max(losses)
     total = sum(size for _, size, _ in losses)
     return (sum(share * size for share, size, _ in losses) / total if total else most), name, most
-
-
-def dtype_of(name: str) -> torch.dtype:
-    return getattr(torch, DTYPES[DTYPE_NAMES[name]][1])
-
-
-def widest_dtype(loras: Sequence[LoraFile]) -> torch.dtype:
-    """Return the number format that holds the values of all files' tensors: fp16 or bf16 if that is all, else fp32."""
-    found = {info.dtype for lora in loras for name, info in lora.file.items() if not name.endswith(".alpha")}
-    wide = found - {"F8_E4M3", "F8_E5M2"}  # fp16 holds these
-    if wide <= {"F16"}:
-        return torch.float16
-    return torch.bfloat16 if found <= {"BF16"} else torch.float32

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..arch.base import Arch, Shape
+from ..arch.base import Shape
 from ..checkpoint import Checkpoint
 from ..conversion.model import Model, choose_model
 from ..conversion.plan import Job, Piece, Plan, Slot, plan
-from ..errors import LoraError, NothingMatchedError, OptionError, UnknownArchError, UnmatchedError
+from ..errors import UnknownArchError
 from ..lorafile import AdapterSpec, LoraFile
-from ..matching import OnUnmatched, StackedLora, describe_lora
-from ..report import LoraReport, Report, counted, some_names
+from ..matching import StackedLora, describe_lora
+from ..report import LoraReport
 from ..writing import Writing
 
 
@@ -62,6 +62,10 @@ class StackedLayer:
     parts: list[Part] = field(default_factory=list)
 
     @property
+    def key(self) -> tuple[str, str]:
+        return self.slot.name, self.slot.param
+
+    @property
     def shape(self) -> Shape:
         """The weight's shape, as large as the largest that an adapter makes it."""
         grown = (part.spec.new_shape for part in self.parts if part.spec.new_shape)
@@ -97,17 +101,15 @@ def common_model(loras: Sequence[LoraFile], arch: str, base: Checkpoint | None, 
 
 
 def members_of(stack: Sequence[StackedLora], model: Model, writing: Writing) -> list[Member]:
-    """Return the LoRAs with their plans; raises NothingMatchedError for one of another architecture."""
+    """Return the LoRAs with their plans."""
     members: list[Member] = []
     for index, item in enumerate(stack):
         todo = plan(item.lora, model.keymap, writing, model.diffusers)
         report = describe_lora(item.lora)
         report.strength_model, report.strength_clip = item.strength_model, item.strength_clip
         report.unmatched, report.mismatched = todo.unmatched, todo.mismatched
-        report.modules_matched = report.modules_total - len(_missing(item.lora, todo))
+        report.modules_matched = report.modules_total - len(missing(item.lora, todo))
         members.append(Member(index, item, todo, report))
-    for member in members:
-        _refuse_foreign(member, members, model)
     return members
 
 
@@ -124,50 +126,14 @@ def layers_of(members: Sequence[Member], model: Model) -> list[StackedLayer]:
     return list(layers.values())
 
 
-def tell(members: Sequence[Member], model: Model, on_unmatched: OnUnmatched, report: Report) -> None:
-    """Describe the stack in the report; raises UnmatchedError for what has no place, where that is the policy."""
-    report.arch, report.title = model.id, model.title
-    report.loras = [member.report for member in members]
-    for member in members:
-        report.warnings.extend(member.lora.warnings)
-        missing = _missing(member.lora, member.plan)
-        text = f"{counted(missing, 'module')} without a place in {model.title}"
-        if missing and on_unmatched == "error":
-            raise UnmatchedError(f"{member.lora.name}: {text}: {some_names(missing)}.")
-        if missing and on_unmatched == "warn":
-            report.warnings.append(f"{member.lora.name}: {text} left out: {some_names(missing)}.")
-
-
-def in_use(stack: Sequence[StackedLora], method: str, report: Report) -> list[StackedLora]:
-    """Return the LoRAs whose strength is not 0, and say which are skipped or there twice.
-
-    Raises OptionError for a stack without any, and for a LoRA that is there twice where each counts as a vote.
-    """
-    if not stack:
-        raise OptionError("combine: no LoRA given; name at least one.")
-    used = [item for item in stack if item.strength_model or item.strength_clip]
-    skipped = [item.lora.name for item in stack if item not in used]
-    report.notes += [f"{name}: strength 0, skipped" for name in skipped]
-    if not used:
-        raise OptionError(f"combine: every LoRA has strength 0: {some_names(skipped)}; give one another strength.")
-    paths = [item.lora.path.resolve() for item in used]
-    for name in dict.fromkeys(item.lora.name for item, path in zip(used, paths, strict=True) if paths.count(path) > 1):
-        if method != "sum":
-            raise OptionError(
-                f"{name}: is in the stack more than once, and {method} weighs LoRAs against each other; "
-                "keep one, at the sum of the strengths."
-            )
-        report.warnings.append(f"{name}: is in the stack more than once; its strengths add up.")
-    return used
-
-
 def _fitting(lora: LoraFile, model: Model) -> int:
     """Return how many adapters have a place of their shape in this model."""
     places = ((spec, model.keymap.find(spec.module, spec.param)) for spec in lora.adapters)
     return sum(bool(targets) and spec.fits(targets[0].adapter_shape) for spec, targets in places)
 
 
-def _missing(lora: LoraFile, todo: Plan) -> list[str]:
+def missing(lora: LoraFile, todo: Plan) -> list[str]:
+    """Return the modules that have no place in the model."""
     names = (*todo.unmatched, *(str(item["name"]) for item in todo.mismatched), *lora.unsupported)
     return list(dict.fromkeys(names))
 
@@ -175,36 +141,3 @@ def _missing(lora: LoraFile, todo: Plan) -> list[str]:
 def _strength(item: StackedLora, spec: AdapterSpec, model: Model) -> float:
     role = model.keymap.find(spec.module, spec.param)[0].role
     return item.strength_model if role == "diffusion" else item.strength_clip
-
-
-def _refuse_foreign(member: Member, members: Sequence[Member], model: Model) -> None:
-    """Raise NothingMatchedError for a LoRA of another model than the others', even if some modules happen to fit."""
-    here = {one.arch.id for one in model.keymap.components if one.arch.role == "diffusion"}
-    arches, found = member.lora.arches, member.report
-    is_foreign = here and arches and here.isdisjoint(arch.id for arch in arches)
-    if member.plan.jobs and not (is_foreign and found.modules_matched < found.modules_total):
-        return
-    name = member.lora.name
-    others = [other.lora.name for other in members if other is not member and other.plan.jobs]
-    if not is_foreign and not others:
-        raise NothingMatchedError(
-            f"{name}: none of its {found.modules_total} modules has a place of its shape in {model.title}, e.g. "
-            f"{member.lora.modules[0]!r}; name the model with --arch, or give it with --base."
-        )
-    what = f"is for {_titles(arches)}" if is_foreign else f"has names and shapes such as {member.lora.modules[0]!r}"
-    raise NothingMatchedError(
-        f"{name}: {what}, but {some_names(others) or 'the model that is given'} is for {model.title}; "
-        f"{found.modules_matched} of {found.modules_total} modules would fit. "
-        "LoRAs become one only if all are for one model: combine those of each model apart."
-    )
-
-
-def _titles(arches: Sequence[Arch]) -> str:
-    return " or ".join(arch.title for arch in arches)
-
-
-def nothing_left(members: Sequence[Member]) -> LoraError:
-    names = some_names([member.lora.name for member in members])
-    return LoraError(
-        f"{names}: nothing is left: every change is zero, or they cancel each other; change the strengths."
-    )

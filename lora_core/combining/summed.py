@@ -9,85 +9,60 @@ from ..adapters import FullDifference, NormDifference
 from ..adapters.base import Adapter
 from ..conversion.converter import Converter
 from ..lazytorch import torch
-from ..linalg import svd_of_dense, svd_of_product
-from ..ranks import RankRule
-from .changes import Change, change_of, dense_of, depends_on_weight, read
+from ..linalg import svd_of_product
+from .changes import change_of, dense_of, depends_on_weight, read
 from .concatenated import concatenated
+from .limits import Limits
 from .onbase import OnBase
-from .output import Output
+from .output import Difference, Result
 from .stacked import Member, Part, StackedLayer
-
-NEGLIGIBLE = 1e-12  # share of ‖delta‖² that an exact rank may leave out: fp32 does not hold more
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Makes one layer after the other: Σ strength · delta, what depends on the weight in stack order."""
+    """Finds Σ strength · delta of a layer, what depends on the weight in stack order."""
 
-    output: Output
     on_base: OnBase
     converters: Mapping[int, Converter]  # by member
-    rule: RankRule | None  # None: no rank is cut off
-    max_rank: int  # of what has no factors, without a rule
+    limits: Limits
+    has_alpha: bool  # the dialect has tensors for it, and for full differences
 
-    def make(self, layer: StackedLayer) -> None:
-        if self.rule is None and self._keep(layer):
-            return
+    def result(self, layer: StackedLayer) -> Result:
+        """Return what becomes of a layer; raises OptionError for one that takes the base and there is none."""
+        if self.limits.rule is None and self._stays(layer):
+            for part in layer.parts:
+                read(part)
+            first = layer.parts[0]
+            return self.converters[first.member.index].made(first.job)
         if any(depends_on_weight(part) for part in layer.parts):
-            self._finish(layer, self.on_base.change(layer, [None] * len(self.on_base.members)), "full")
-            return
+            return self._of_dense(layer, self.on_base.change(layer, [None] * len(self.on_base.members)))
         adapters = [read(part) for part in layer.parts]
         if layer.is_vector or self._are_differences(adapters):
             kind = "norm" if all(isinstance(adapter, NormDifference) for adapter in adapters) else "full"
-            self.output.put_difference(layer, _dense(layer.parts, adapters), kind)
-            return
+            return Difference(_dense(layer.parts, adapters), kind)
         changes = [change_of(part, adapter, layer.shape) for part, adapter in zip(layer.parts, adapters, strict=True)]
         factored = [change for change in changes if change is not None]
-        if len(factored) == len(changes):
-            self._join(layer, factored)
-        else:
-            self._finish(layer, _dense(layer.parts, adapters), "full")
+        if len(factored) < len(changes):
+            return self._of_dense(layer, _dense(layer.parts, adapters))
+        joined = concatenated(factored)
+        if joined is None or self.limits.hold(joined.rank):
+            return joined
+        return svd_of_product(*joined.factors(), self.limits.most(layer.shape))
 
-    def _join(self, layer: StackedLayer, changes: Sequence[Change]) -> None:
-        joined = concatenated(changes)
-        if joined is None:
-            self.output.empty.append(layer.slot.name)
-        elif self.rule is None or (self.rule.by == "rank" and joined.rank <= self.rule.max_rank):
-            self.output.put_joined(layer, joined)
-        else:
-            self.output.put_svd(layer, svd_of_product(*joined.factors()), self._weight_norm(layer))
+    def _of_dense(self, layer: StackedLayer, delta: torch.Tensor) -> Result:
+        """Return a change that has no factors: a vector as it is, a matrix at the rank that it may have."""
+        return Difference(delta, "full") if layer.is_vector else self.limits.fitted(delta.flatten(1))
 
-    def _finish(self, layer: StackedLayer, delta: torch.Tensor, kind: str) -> None:
-        """Take a change that has no factors: a vector as it is, a matrix at the rank that it may have."""
-        if layer.is_vector:
-            self.output.put_difference(layer, delta, kind)
-            return
-        matrix = delta.flatten(1)
-        if self.rule is None:
-            svd = svd_of_dense(matrix, min(self.max_rank, *matrix.shape), energy=1.0 - NEGLIGIBLE)
-        else:
-            energy = self.rule.threshold if self.rule.by == "energy" else 0.0
-            svd = svd_of_dense(matrix, self.output.truncation.limit(self.output.layer(layer)), energy=energy)
-        self.output.put_svd(layer, svd, self._weight_norm(layer))
-
-    def _keep(self, layer: StackedLayer) -> bool:
-        """Keep what depends on the weight as the kind that it is, if a single LoRA changes the layer, at strength 1."""
+    def _stays(self, layer: StackedLayer) -> bool:
+        """Tell whether a layer depends on the weight and a single LoRA changes it, at strength 1: it keeps its kind."""
         first = layer.parts[0]
         is_alone = all(part.job is first.job for part in layer.parts) and first.strength == 1
-        if not (is_alone and any(depends_on_weight(part) for part in layer.parts)):
-            return False
-        for part in layer.parts:
-            read(part)
-        self.output.put_made(layer, self.converters[first.member.index].made(first.job))
-        return True
+        return is_alone and any(depends_on_weight(part) for part in layer.parts)
 
     def _are_differences(self, adapters: Sequence[Adapter]) -> bool:
         """Tell whether the sum is a difference of no more numbers than each of them."""
-        is_exact = self.rule is None and self.output.writing.has_alpha
+        is_exact = self.limits.rule is None and self.has_alpha
         return is_exact and all(isinstance(adapter, FullDifference) for adapter in adapters)
-
-    def _weight_norm(self, layer: StackedLayer) -> float | None:
-        return self.on_base.norm(layer.slot) if self.rule and self.rule.by == "relative" else None
 
 
 def change_of_member(parts: Sequence[Part], adapters: Sequence[Adapter]) -> torch.Tensor:
