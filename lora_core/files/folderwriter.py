@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import FileFormatError, OutputError
+from .flushing import Flusher
 from .modelfolder import parts_of
 from .outputs import as_output_error, copy_bytes, needs_space, sync_directory, temporary_name
 
@@ -47,8 +48,18 @@ class FolderWriter:
         """Copy a file's bytes."""
         path = self.place(*names)
         with as_output_error(self.path), source.open("rb") as there, path.open("wb") as here:
-            size = os.fstat(there.fileno()).st_size
-            copy_bytes(source, there.fileno(), 0, here.fileno(), 0, size, on_bytes)
+            flusher = Flusher(here.fileno())
+
+            def count(nbytes: int) -> None:
+                flusher.add(nbytes)
+                if on_bytes:
+                    on_bytes(nbytes)
+
+            try:
+                size = os.fstat(there.fileno()).st_size
+                copy_bytes(source, there.fileno(), 0, here.fileno(), 0, size, count)
+            finally:
+                flusher.finish()
             os.fsync(here.fileno())
 
     def write_text(self, text: str, *names: str) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
-import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ..errors import OutputError
 from ..lazytorch import torch
+from .flushing import Flusher
+from .layout import PlannedTensor, laid_out
 from .openfile import hashed_range
 from .outputs import (
     as_output_error,
@@ -27,22 +27,9 @@ from .outputs import (
     write_all,
 )
 from .tensorfile import TensorFile, byte_view, read_header
-from .tensorheader import DTYPES, MAX_HEADER_BYTES, TensorInfo, element_count
+from .tensorheader import DTYPES
 
-PAGE = 4096  # bytes of a page of memory, and of a block of most file systems
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedTensor:
-    """A tensor of a file to be written: known before any data is."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return element_count(self.shape) * DTYPES[self.dtype][0]
+__all__ = ["PlannedTensor", "TensorWriter"]
 
 
 class TensorWriter:
@@ -68,7 +55,7 @@ class TensorWriter:
     ) -> None:
         self.path = Path(path)
         self._overwrite, self._verify = overwrite, verify
-        self._infos, header = _layout(self.path, plan, metadata or {}, like.data_start if like else None)
+        self._infos, header = laid_out(self.path, plan, metadata or {}, like.data_start if like else None)
         self.size = len(header) + sum(info.nbytes for info in self._infos.values())
         self._missing = set(self._infos)
         self._digests: dict[str, Any] = {}  # hashes of the bytes written so far
@@ -78,6 +65,7 @@ class TensorWriter:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         with as_output_error(self.path):
             self._fd = os.open(self._temporary, flags, 0o666)  # less the umask, as any new file
+        self._flusher = Flusher(self._fd)
         try:
             with as_output_error(self.path):
                 reserve(self._fd, self.size)
@@ -112,6 +100,7 @@ class TensorWriter:
             raise OutputError(f"{self.path.name}: tensor {name!r} has {info.nbytes} bytes, got {start + len(data)}.")
         with as_output_error(self.path):
             write_all(self._fd, data, info.start + start)
+        self._flusher.add(len(data))
         if self._verify:
             self._digests.setdefault(name, hashlib.sha256()).update(data)
         if start + len(data) == info.nbytes:
@@ -120,6 +109,12 @@ class TensorWriter:
     def copy(self, names: Sequence[str], source: TensorFile, on_bytes: Callable[[int], None] | None = None) -> None:
         """Copy the bytes of tensors that lie one after the other in `source` and in the file to be written."""
         there, here = [source[name] for name in names], [self._infos[name] for name in names]
+
+        def count(nbytes: int) -> None:
+            self._flusher.add(nbytes)
+            if on_bytes:
+                on_bytes(nbytes)
+
         length = 0
         for one, other in zip(there, here, strict=True):
             places = one.start - there[0].start, other.start - here[0].start
@@ -127,7 +122,7 @@ class TensorWriter:
                 raise OutputError(f"{self.path.name}: tensor {one.name!r} differs from the one to copy.")
             length += one.nbytes
         with as_output_error(self.path):
-            copy_bytes(source.path, source.fileno(), there[0].start, self._fd, here[0].start, length, on_bytes)
+            copy_bytes(source.path, source.fileno(), there[0].start, self._fd, here[0].start, length, count)
         self._copied.update(dict.fromkeys(names, source))
         self._missing.difference_update(names)
 
@@ -136,6 +131,7 @@ class TensorWriter:
         if self._missing:
             raise OutputError(f"{self.path.name}: {len(self._missing)} planned tensors were not written.")
         with as_output_error(self.path):
+            self._flusher.finish()
             os.fsync(self._fd)
             self._check_written()
             if self.path.exists():
@@ -148,6 +144,8 @@ class TensorWriter:
     def discard(self) -> None:
         """Remove the temporary file, if it still is one."""
         if self._fd >= 0:
+            with suppress(OSError):  # nothing of it is kept
+                self._flusher.finish()
             os.close(self._fd)
             self._fd = -1
         self._temporary.unlink(missing_ok=True)
@@ -166,34 +164,3 @@ class TensorWriter:
             expected = source.hashed(name) if source else digest.digest() if digest else written
             if written != expected:
                 raise OutputError(f"{self.path.name}: tensor {name!r} reads back differently; nothing was kept.")
-
-
-def _layout(
-    path: Path, plan: Sequence[PlannedTensor], metadata: Mapping[str, str], like: int | None
-) -> tuple[dict[str, TensorInfo], bytes]:
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    offset = 0
-    for tensor in plan:
-        if tensor.name in header:
-            raise OutputError(f"{path.name}: tensor {tensor.name!r} is planned twice.")
-        end = offset + tensor.nbytes
-        header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    text += b" " * (-len(text) % 8)  # data starts aligned, as the reference writer does
-    if like is not None:
-        text += b" " * ((like - 8 - len(text)) % PAGE)
-    if len(text) > MAX_HEADER_BYTES:
-        raise OutputError(f"{path.name}: the header would need {len(text)} bytes; the limit is {MAX_HEADER_BYTES}.")
-    start = 8 + len(text)
-    infos = {
-        tensor.name: TensorInfo(
-            tensor.name,
-            tensor.dtype,
-            tensor.shape,
-            start + header[tensor.name]["data_offsets"][0],
-            tensor.nbytes,
-        )
-        for tensor in plan
-    }
-    return infos, struct.pack("<Q", len(text)) + text

@@ -19,8 +19,8 @@ import lora_core
 from lora_core import pipeline
 from lora_core.apply import apply_stack
 from lora_core.checkpoint import Checkpoint
-from lora_core.errors import AdapterError
-from lora_core.files import tensorfile, tensorwriter
+from lora_core.errors import AdapterError, OutputError
+from lora_core.files import flushing, tensorfile, tensorwriter
 from lora_core.files.tensorfile import TensorFile
 from lora_core.lorafile import LoraFile
 from lora_core.matching import StackedLora, match_stack
@@ -197,6 +197,62 @@ def test_data_lies_in_pages_as_in_the_input(base: Path, lora: Path, out: Path) -
     with TensorFile(base) as before, TensorFile(out) as after:
         assert before.data_start != after.data_start  # the note of what was merged is there
         assert {(before[name].start - after[name].start) % 4096 for name in before} == {0}
+
+
+def test_data_is_aligned_though_the_inputs_is_not(base: Path, lora: Path, out: Path) -> None:
+    content = base.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    base.write_bytes((length + 3).to_bytes(8, "little") + content[8 : 8 + length] + b"   " + content[8 + length :])
+    lora_core.merge(base, [lora], out)
+    with TensorFile(base) as before, TensorFile(out) as after:
+        assert (before.data_start % 8, after.data_start % 8) == (3, 0)
+
+
+# Flushes
+
+
+def test_data_goes_to_the_disk_while_the_merge_goes_on(
+    base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    flushed = threading.Event()
+
+    def flushes(fd: int) -> None:
+        threads.append(threading.current_thread())
+        flushed.set()
+
+    monkeypatch.setattr(flushing, "FLUSH_BYTES", 2**16)
+    monkeypatch.setattr(os, "fdatasync", flushes)
+    lora_core.merge(base, [lora], out, on_step=lambda done, total: done < total or flushed.wait(30))
+    assert threads
+    assert threading.current_thread() not in threads
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_failed_flush_is_an_error_though_the_last_one_succeeds(
+    base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
+) -> None:
+    """The system tells of a write that failed once, and not again."""
+
+    flushed = threading.Event()
+
+    def broken(fd: int) -> None:
+        flushed.set()
+        raise OSError(5, "Input/output error")
+
+    def cancel(done: int, total: int) -> None:
+        if done == total:
+            assert flushed.wait(30)
+            if is_cancelled:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(flushing, "FLUSH_BYTES", 2**16)
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(KeyboardInterrupt if is_cancelled else OutputError) as caught:
+        lora_core.merge(base, [lora], out, on_step=cancel)
+    if not is_cancelled:
+        assert str(caught.value) == "out.safetensors: can't be written: Input/output error; nothing was kept."
+    assert samples.listing(out.parent) == ["in", "in/base.safetensors", "in/lora.safetensors"]
 
 
 # The same bytes, whatever the system offers

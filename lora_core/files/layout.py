@@ -1,0 +1,63 @@
+"""The layout of a safetensors file to be written: where each tensor will lie, and the header that says so."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+from .tensorheader import DTYPES, MAX_HEADER_BYTES, TensorInfo, element_count
+
+PAGE = 4096  # bytes of a page of memory, and of a block of most file systems
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTensor:
+    """A tensor of a file to be written: known before any data is."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return element_count(self.shape) * DTYPES[self.dtype][0]
+
+
+def laid_out(
+    path: Path, plan: Sequence[PlannedTensor], metadata: Mapping[str, str], like: int | None
+) -> tuple[dict[str, TensorInfo], bytes]:
+    """Return (infos, header) of a file with these tensors in this order.
+
+    `like` is where the data of another file starts; here it starts at the same place within a page, if that is aligned.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for tensor in plan:
+        if tensor.name in header:
+            raise OutputError(f"{path.name}: tensor {tensor.name!r} is planned twice.")
+        end = offset + tensor.nbytes
+        header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)  # data starts aligned, as the reference writer does
+    if like is not None and like % 8 == 0:
+        text += b" " * ((like - 8 - len(text)) % PAGE)
+    if len(text) > MAX_HEADER_BYTES:
+        raise OutputError(f"{path.name}: the header would need {len(text)} bytes; the limit is {MAX_HEADER_BYTES}.")
+    start = 8 + len(text)
+    infos = {
+        tensor.name: TensorInfo(
+            tensor.name,
+            tensor.dtype,
+            tensor.shape,
+            start + header[tensor.name]["data_offsets"][0],
+            tensor.nbytes,
+        )
+        for tensor in plan
+    }
+    return infos, struct.pack("<Q", len(text)) + text
