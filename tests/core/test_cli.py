@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import lora_core
-from lora_core.options import CONVERT, EXTRACT, MERGE
+from lora_core.options import CONVERT, EXTRACT, MERGE, RESIZE
 from tests import tiny
 from tests.core.samples import REPO, listing, partials, python, sparse_checkpoint
 
@@ -73,7 +73,7 @@ EXTRACT_XYZ = ("extract", "--base", "x", "--tuned", "y", "--out", "z")
     "arguments, code, words",
     [
         ((), 2, "required: COMMAND"),
-        (("resize",), 2, "invalid choice"),
+        (("shrink",), 2, "invalid choice"),
         (("merge", "--base", "x.safetensors"), 2, "required: --lora, --out"),
         (EXTRACT_XYZ, 2, "one of the arguments --rank --energy --rank-by is required"),
         ((*EXTRACT_XYZ, "--rank", "8", "--energy", "0.9"), 2, "not allowed"),
@@ -99,6 +99,7 @@ def test_every_declared_option_has_its_flag() -> None:
         ("merge", MERGE, {"checkpoint", "filename_prefix"}),
         ("extract", EXTRACT, {"filename_prefix"}),
         ("convert", CONVERT, {"lora_name", "filename_prefix"}),
+        ("resize", RESIZE, {"lora_name", "filename_prefix"}),
     ):
         text = cli(command, "--help").stdout
         for option in node.options:
