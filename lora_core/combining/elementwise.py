@@ -26,7 +26,9 @@ class Rule:
     sign: Sign
     seed: int
 
-    def merged(self, taus: list[torch.Tensor], strengths: Sequence[float], name: str, members: Sequence[int]):
+    def merged(
+        self, taus: list[torch.Tensor], strengths: Sequence[float], name: str, members: Sequence[int]
+    ) -> torch.Tensor:
         """Return the merged change of the layer `name`; `members` are the places of the LoRAs in the stack."""
         for tau, member in zip(taus, members, strict=True):
             if self.method.startswith("dare"):
@@ -37,8 +39,11 @@ class Rule:
 
 
 def generator_of(seed: int, name: str, member: int) -> torch.Generator:
-    """Return what a LoRA's mask of a layer is drawn from: on the CPU, so that every device draws the same."""
-    return torch.Generator().manual_seed((seed << 32) + zlib.crc32(f"{name} {member}".encode()))
+    """Return what a LoRA's mask of a layer is drawn from: on the CPU, so that every device draws the same.
+
+    That generator looks at 32 bits of its seed, so all three become one number of that size.
+    """
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed} {member} {name}".encode()))
 
 
 def trim(tau: torch.Tensor, density: float) -> None:
