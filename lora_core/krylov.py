@@ -15,6 +15,7 @@ from .lazytorch import torch
 
 CERTIFIED = 0.01  # how far above the least possible error a search may stop
 GAIN_FACTOR, GAIN_MARGIN = 1.05, 0.002  # what is still to gain: 1.05 · the last gain + 0.2 % of the squared error
+SMALL_SIDE = 256  # up to which the whole is decomposed in a few milliseconds
 OVERSAMPLING = 8  # columns of a block beyond the rank, at least
 FIRST_AIM = 32  # rank for which a search begins that has only an energy to reach
 MOST_OFTEN = 3  # blocks that a search takes; from there on, vectors are likely to be asked for
@@ -52,7 +53,7 @@ def searched(short: torch.Tensor, task: Task) -> Found | None:
     `energy` is asked for, the rank is not known, so the search starts anew with wider blocks if it turns out higher.
     """
     aim = min(task.rank, FIRST_AIM) if task.energy else task.rank
-    while 5 * _block(aim) <= len(short):
+    while len(short) > SMALL_SIDE and 5 * _block(aim) <= len(short):
         found = _grown(short, task, _block(aim))
         if not isinstance(found, int):
             return found
