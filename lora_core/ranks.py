@@ -67,16 +67,27 @@ def rule_of(*, rank: int, energy: float, max_rank: int, rank_by: str, threshold:
     return RankRule(by, threshold, max_rank)
 
 
-def spread(rule: RankRule, spectra: Sequence[Spectrum], element_bytes: int = 2, fixed_bytes: int = 0) -> list[int]:
+def spread(
+    rule: RankRule,
+    spectra: Sequence[Spectrum],
+    element_bytes: int = 2,
+    fixed_bytes: int = 0,
+    limits: Sequence[int] | None = None,
+) -> list[int]:
     """Return a rank for each layer that spends a budget where it does most, 0 for a layer not worth any.
 
     A singular value costs m + n numbers and saves σ² of the squared error, so values are taken in the order of
     σ² / (m + n) until the file of `file_size` MB is full, or until the error of all layers together,
     √(Σ rest / Σ all), is down to `total_error`: the least total Frobenius error for the size, and the smallest size
-    for the error, up to one singular value. `fixed_bytes` is what the file holds besides.
+    for the error, up to one singular value. `fixed_bytes` is what the file holds besides; `limits` are the highest
+    rank of each layer, where it is not the rule's.
     """
     ranks = [0] * len(spectra)
-    saved = [one.values[: rule.max_rank].square().tolist() if one.total > 0 else [] for one in spectra]
+    limits = limits or [rule.max_rank] * len(spectra)
+    saved = [
+        one.values[:limit].square().tolist() if one.total > 0 else []
+        for one, limit in zip(spectra, limits, strict=True)
+    ]
     heap = [(-squares[0] / spectra[place].parameters_per_rank, place) for place, squares in enumerate(saved) if squares]
     heapq.heapify(heap)
     room = rule.threshold * 1e6 - fixed_bytes

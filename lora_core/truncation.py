@@ -76,7 +76,7 @@ class Truncation:
     def limit(self, layer: Layer) -> int:
         """Return the highest rank that a layer can get: how many singular values to find."""
         rule = self._rule(layer)
-        return min(rule.max_rank, *_matrix(layer.shape)) if rule.by != "sum" else min(_matrix(layer.shape))
+        return min(_matrix(layer.shape)) if rule.needs_all else min(rule.max_rank, *_matrix(layer.shape))
 
     def add(self, layer: Layer, svd: Svd, beside: Mapping[str, torch.Tensor] | None = None) -> int | None:
         """Take a layer's singular values and return its rank, None if a budget decides later.
@@ -134,13 +134,13 @@ class Truncation:
         A file's size counts its header and all else that it holds, which depends on the ranks in turn: both are found
         in turns, and the largest file that is not too large counts.
         """
-        spectra = [item.spectrum for item in self._waiting]
+        spectra, limits = [item.spectrum for item in self._waiting], [item.rule.max_rank for item in self._waiting]
         size = torch.empty(0, dtype=self.dtype or torch.float32).element_size()
         if self.rule.by != "file_size":
-            return spread(self.rule, spectra, size)
+            return spread(self.rule, spectra, size, limits=limits)
         best, rest = [0] * len(spectra), self._rest([1] * len(spectra), size)
         for _ in range(_TRIES):
-            ranks = spread(self.rule, spectra, size, rest)
+            ranks = spread(self.rule, spectra, size, rest, limits)
             taken, used = rest, self._factor_bytes(ranks, size)
             rest = self._rest(ranks, size)
             if rest + used <= self.rule.threshold * 1e6 and used > self._factor_bytes(best, size):
