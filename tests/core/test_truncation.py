@@ -169,7 +169,7 @@ def test_a_budget_is_spent_where_it_does_most(tmp_path: Path) -> None:
 def test_a_budget_counts_on_no_more_than_the_limit_of_kernels(scratch: Scratch) -> None:
     """The kernel's third value would do more for the error than any of the linear layer's, but it can't be had."""
     eye = torch.eye(8)
-    made = Truncation(RankRule("total_error", 0.3, 6), 2, torch.float32, scratch, Report("extract"))
+    made = Truncation(RankRule("total_error", 0.6, 6), 2, torch.float32, scratch, Report("extract"))
     for name, shape, size in (("linear", (8, 8), 1.0), ("kernel", (8, 2, 2, 2), 10.0)):
         values = torch.full((8,), size).double()
         made.add(Layer(name, name, "b", shape, (".up", ".down")), Svd(eye, values, eye, float(values.square().sum())))
