@@ -68,7 +68,9 @@ def _number(option: Option) -> Any:
     io_type, to_number = (io.Float, float) if option.type == "FLOAT" else (io.Int, int)
     limits = {"min": option.low, "max": option.high, "step": option.step}
     numbers = {key: to_number(value) for key, value in limits.items() if value is not None}
-    return _make(io_type, option.name, **_common(option), **numbers)
+    # without a word the page draws a new number after each run for an input named seed
+    more = {"control_after_generate": False} if option.type == "INT" else {}
+    return _make(io_type, option.name, **_common(option), **numbers, **more)
 
 
 def _combo(option: Option, choices: list[str]) -> Any:
