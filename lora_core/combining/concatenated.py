@@ -20,6 +20,7 @@ class Joined:
     up: torch.Tensor  # (out, r)
     down: torch.Tensor  # (r, in·kernel)
     scale: float
+    is_untouched: bool = False  # the tensors and the scale are those of a file
 
     @property
     def rank(self) -> int:
@@ -30,27 +31,32 @@ class Joined:
         return self.up.float() * self.scale, self.down.float()
 
     def norm(self) -> float:
-        """Return ‖up · down‖_F · scale, in fp32."""
+        """Return ‖scale · up · down‖_F, in fp32."""
         up, down = self.up.float(), self.down.float()
         square = float(((up.t() @ up) * (down @ down.t())).sum())
-        return max(0.0, square) ** 0.5 * self.scale
+        return max(0.0, square) ** 0.5 * abs(self.scale)
 
 
 def concatenated(changes: Sequence[Change]) -> Joined | None:
     """Return Σ strength · change; None if it is zero.
 
-    The largest weight becomes the scale, so a LoRA by itself keeps its tensors, and LoRAs of one weight keep all of
-    theirs. LoRAs that share their down factor share its rank: the same LoRA at ½ and ½ is that LoRA.
+    LoRAs that share their down factor share its rank: the same LoRA at ½ and ½ is that LoRA, its tensors untouched.
+    LoRAs of one weight keep their tensors too, and the weight becomes the scale.
     """
-    groups = [(up, down, weight) for down, ups in _by_down(changes) if (summed := _sum(ups)) for up, weight in [summed]]
+    groups = [(*summed, down) for down, ups in _by_down(changes) if (summed := _sum(ups))]
     if not groups:
         return None
-    scale = max(abs(weight) for _, _, weight in groups)
-    pairs = [_weighted(up, down, weight / scale) for up, down, weight in groups]
-    up, down = torch.cat([up for up, _ in pairs], dim=1), torch.cat([down for _, down in pairs])
-    joined = Joined(up, down, scale)
-    least = min(up.shape[0], down.shape[1])
-    return _compressed(joined) if joined.rank > least or (len(groups) > 1 and _is_dependent(down)) else joined
+    up, weight, down = groups[0]
+    first = changes[0]
+    if len(groups) == 1 and up is first.up and math.isclose(weight, first.scale, rel_tol=1e-12):
+        joined = Joined(up, down, first.scale, is_untouched=True)
+    else:
+        scale = abs(weight) if len({abs(weight) for _, weight, _ in groups}) == 1 else 1.0
+        pairs = [_weighted(up, down, weight / scale) for up, weight, down in groups]
+        joined = Joined(torch.cat([up for up, _ in pairs], dim=1), torch.cat([down for _, down in pairs]), scale)
+    least = min(joined.up.shape[0], joined.down.shape[1])
+    is_high = joined.rank > least or (len(groups) > 1 and _is_dependent(joined.down))
+    return _compressed(joined) if is_high else joined
 
 
 def _by_down(changes: Sequence[Change]) -> list[tuple[torch.Tensor, list[tuple[torch.Tensor, float]]]]:
@@ -78,7 +84,7 @@ def _sum(ups: Sequence[tuple[torch.Tensor, float]]) -> tuple[torch.Tensor, float
 
 
 def _weighted(up: torch.Tensor, down: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return factors of share · up · down, |share| ≤ 1.
+    """Return factors of share · up · down.
 
     The values of both get alike in size by a power of two, which rounds nothing: fp16 has few digits for small numbers.
     """

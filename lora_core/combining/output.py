@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..blocks import block_in
@@ -80,7 +80,8 @@ class Output:
             self.empty.append(layer.slot.name)
 
     def _put_joined(self, layer: StackedLayer, joined: Joined) -> None:
-        shape = layer.shape
+        shape, norm = layer.shape, joined.norm()
+        joined = joined if joined.is_untouched else self._folded(joined)
         ones = (1,) * (len(shape) - 2)
         fields = {
             "up": joined.up.reshape(*joined.up.shape, *ones),
@@ -89,7 +90,16 @@ class Output:
         grown = shape if shape != layer.slot.shape else None
         self._put(layer.slot, Parts("lora", fields, joined.scale, joined.rank, new_shape=grown))
         self.alphas[layer.slot.name] = joined.scale * joined.rank
-        self._describe(layer, joined.rank, EXACT, joined.norm())
+        self._describe(layer, joined.rank, EXACT, norm)
+
+    def _folded(self, joined: Joined) -> Joined:
+        """Put the scale into the factors, so that alpha is the rank, unless that rounds what nothing else does.
+
+        diffusers mistakes alphas of kohya's names that differ from layer to layer.
+        """
+        up = joined.up.float() * joined.scale
+        is_exact = self.dtype == torch.float32 or torch.equal(up.to(self.dtype).float(), up)
+        return replace(joined, up=up, scale=1.0) if is_exact else joined
 
     def _put_difference(self, layer: StackedLayer, found: Difference) -> None:
         if layer.is_vector and not self.writing.has_alpha:
