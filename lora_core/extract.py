@@ -25,7 +25,7 @@ from .lazytorch import torch
 from .lorawriter import write_lora
 from .merge import LoraItem, open_stack
 from .options import EXTRACT
-from .ranks import RankRule, rule_of
+from .ranks import rule_of
 from .report import Report, Stopwatch
 from .rounding import DTYPE_NAMES
 from .truncation import Ranked, Truncation
@@ -70,7 +70,7 @@ def extract(
     chosen = {"rank_by": rank_by, "kind": kind, "clamp": clamp, "dialect": dialect, "dtype": dtype}
     for name, value in {**numbers, **chosen}.items():
         EXTRACT.option(name).check(value)
-    rule = _rule(rank, energy, max_rank, rank_by, threshold)
+    rule = rule_of(rank=rank, energy=energy, max_rank=max_rank, rank_by=rank_by, threshold=threshold)
     report = Report("extract")
     watch = Stopwatch(report)
     with ExitStack() as files:
@@ -103,13 +103,6 @@ def _extracted(work: Extraction) -> dict[str, str]:
     metadata = described(made.decided)
     made.report.predicted_bytes = lora_size(made.tensors.planned(), metadata)
     return metadata
-
-
-def _rule(rank: int, energy: float, max_rank: int, rank_by: str, threshold: float) -> RankRule:
-    rule = rule_of(rank=rank, energy=energy, max_rank=max_rank, rank_by=rank_by, threshold=threshold)
-    if rule.by == "energy" and not 0 < rule.threshold <= 1:
-        raise OptionError(f"energy: expected a share above 0, at most 1; found {rule.threshold!r}.")
-    return rule
 
 
 def _compared(

@@ -7,6 +7,7 @@ W is multiplied in fp32; the basis is separated and everything is summed in fp64
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -178,5 +179,6 @@ def orthonormal(block: torch.Tensor) -> torch.Tensor:
 def squared_norm(matrix: torch.Tensor) -> float:
     """Return ‖matrix‖_F², summed in fp64; on a CPU in pieces that stay in its cache."""
     rows = max(1, 2**16 // max(1, matrix.shape[1])) if matrix.device.type == "cpu" else len(matrix)
-    norms = [torch.linalg.vector_norm(piece, dtype=torch.float64) for piece in matrix.split(max(1, rows))]
-    return float(torch.stack(norms).square().sum())
+    # as plain numbers: small tensors that live on would split the room of each piece, and the next would take more
+    norms = [float(torch.linalg.vector_norm(piece, dtype=torch.float64)) for piece in matrix.split(max(1, rows))]
+    return math.fsum(norm * norm for norm in norms)

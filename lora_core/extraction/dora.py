@@ -7,6 +7,7 @@ one with the lengths of W, V = T · ‖W‖ / m, is nearest to W, so that a low 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..lazytorch import torch
@@ -14,37 +15,44 @@ from ..linalg import Svd
 from ..writing import Writing, suffix
 from .sources import Change, sum_of_squares
 
+_PIECE = 2**20  # numbers
+_TINY = 1e-38  # what zeros are divided by
 _NEGLIGIBLE = 1e-30  # a singular value that changes no bit, and keeps a magnitude in a file
 
 
 @dataclass(frozen=True, slots=True)
 class Directions:
-    """What a DoRA of a weight is fitted to; matrices are (out, in·kernel) in fp32."""
+    """What a DoRA of a weight is fitted to; matrices are (out, in·kernel)."""
 
-    weight: torch.Tensor  # W
-    delta: torch.Tensor  # V − W
-    magnitude: torch.Tensor  # (out,)
+    weight: torch.Tensor  # W, in its own dtype
+    delta: torch.Tensor  # V − W in fp32
+    magnitude: torch.Tensor  # (out,) in fp32
 
     def relative_error(self, up: torch.Tensor, down: torch.Tensor, size: float) -> float:
         """Return ‖W' − T‖ / `size` of the weight W' that the DoRA of these factors makes."""
-        fitted = self.weight + up @ down
-        fitted.mul_((self.magnitude / _norms(fitted).clamp_min(torch.finfo(torch.float32).tiny))[:, None])
-        tuned = self.weight + self.delta
-        tuned.mul_((self.magnitude / _norms(tuned).clamp_min(torch.finfo(torch.float32).tiny))[:, None])
-        return math.sqrt(sum_of_squares(fitted.sub_(tuned))) / size
+        square = 0.0
+        for rows in _pieces(self.delta):
+            base, magnitude = self.weight[rows].float(), self.magnitude[rows]
+            fitted = _with_lengths(base + up[rows] @ down, magnitude)
+            square += sum_of_squares(fitted.sub_(_with_lengths(base.add_(self.delta[rows]), magnitude)))
+        return math.sqrt(square) / size
 
 
 def directions_of(change: Change) -> Directions:
     """Return what to fit a DoRA of `change` to, which must be whole and have its weight."""
     assert change.whole is not None
     assert change.weight is not None
-    weight = change.weight.float().flatten(1)
-    tuned = weight + change.whole.flatten(1)
-    lengths, magnitude = _norms(weight), _norms(tuned)
-    # a row of zeros has no direction: one that was zeros takes the tuned row's, one that becomes zeros keeps its own
-    scale = torch.where((lengths > 0) & (magnitude > 0), lengths / magnitude.clamp_min(1e-38), 1.0)
-    tuned.mul_(scale[:, None])
-    delta = torch.where((magnitude > 0)[:, None], tuned.sub_(weight), 0.0)
+    weight, delta = change.weight.flatten(1), change.whole.flatten(1).clone()
+    magnitude = torch.empty(len(delta), device=delta.device)
+    for rows in _pieces(delta):
+        base = weight[rows].float()
+        tuned = delta[rows].add_(base)
+        lengths, longer = _norms(base), _norms(tuned)
+        # a row of zeros has no direction: one that was zeros takes the tuned row's, one that becomes zeros its own
+        scale = torch.where((lengths > 0) & (longer > 0), lengths / longer.clamp_min(_TINY), 1.0)
+        tuned.mul_(scale[:, None]).sub_(base)
+        tuned[longer == 0] = 0
+        magnitude[rows] = longer
     return Directions(weight, delta, magnitude)
 
 
@@ -68,6 +76,17 @@ def or_nothing(found: Svd) -> Svd:
     left, right = torch.zeros(found.left.shape[0], 1), torch.zeros(1, found.right.shape[1])
     left[0, 0] = right[0, 0] = 1.0
     return Svd(left, torch.tensor([_NEGLIGIBLE], dtype=torch.float64), right, _NEGLIGIBLE**2)
+
+
+def _with_lengths(matrix: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Give the rows these lengths, in place."""
+    return matrix.mul_((lengths / _norms(matrix).clamp_min(_TINY))[:, None])
+
+
+def _pieces(matrix: torch.Tensor) -> Iterator[slice]:
+    """Yield runs of rows, so that what is computed of each is small beside the matrix."""
+    step = max(1, _PIECE // max(1, matrix.shape[1]))
+    return (slice(first, first + step) for first in range(0, len(matrix), step))
 
 
 def _norms(matrix: torch.Tensor) -> torch.Tensor:

@@ -81,7 +81,7 @@ class Extraction:
     def _add(self, job: Job, change: Change) -> bool:
         """Take a layer; return whether anything changed."""
         if change.factors is not None and not (job.is_matrix and self.kind == "lora"):
-            change = change.dense()
+            change = change.dense(job.target.shape)
         if change.whole is None:
             assert change.factors is not None
             return self._add_factors(job, change.factors, change.weight)
@@ -98,10 +98,9 @@ class Extraction:
         elif self.kind == "dora":
             self._add_dora(job, change, square)
         else:
-            weight_square = None if change.weight is None else sum_of_squares(change.weight)
-            layer = self._layer(job, weight_square)
+            layer = self._layer(job, None if change.weight is None else sum_of_squares(change.weight))
             found = self._svd(job, layer, change.whole.flatten(1))
-            self.noise.add(found, weight_square or 0.0)
+            self.noise.add(found, change.weight_square or 0.0)
             self.made.add(layer, found)
         return True
 

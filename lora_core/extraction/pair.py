@@ -9,7 +9,9 @@ from pathlib import Path
 from ..errors import OptionError
 from ..lazytorch import torch
 from ..report import Report, counted, some_names
-from .sources import Change, Source
+from .sources import Change, Source, sum_of_squares
+
+_PIECE = 2**20  # numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,10 @@ class Pair:
 
     def change(self, key: str, *, with_weight: bool) -> Change | None:
         before, after = self.before.tensor(key), self.after.tensor(self.partners[key])
-        return None if _same(before, after) else Change(_difference(after, before), None, before)
+        if _same(before, after):
+            return None
+        square = sum_of_squares(before)
+        return Change(_difference(after, before), None, before if with_weight else None, square)
 
     def check_unchanged(self) -> None:
         self.before.check_unchanged()
@@ -112,10 +117,12 @@ def _same(before: torch.Tensor, after: torch.Tensor) -> bool:
 
 
 def _difference(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """Return after − before in fp32 at the cost of one such tensor."""
-    result = after.float()
-    other = before if before.dtype in (torch.float16, torch.bfloat16, torch.float32) else before.float()
-    return result - other if result is after else result.sub_(other)
+    """Return after − before in fp32; besides that, only pieces are converted."""
+    result = after.contiguous().to(torch.float32, copy=True)
+    pieces = result.view(-1).split(_PIECE), before.reshape(-1).split(_PIECE)
+    for piece, other in zip(*pieces, strict=True):
+        piece.sub_(other.float())
+    return result
 
 
 def _same_bytes(first: Path, second: Path) -> bool:

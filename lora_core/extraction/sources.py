@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,11 +13,11 @@ from ..arch.base import Shape
 from ..detection import Found
 from ..files.tensorheader import TensorInfo
 from ..keymap import KeyMap
+from ..krylov import squared_norm
 from ..lazytorch import torch
 from ..targets import Target
 
 Factors = tuple["torch.Tensor", "torch.Tensor"]  # up (out, r), down (r, in·kernel)
-_PIECE = 2**22  # numbers that are squared in fp64 at a time
 
 
 @runtime_checkable
@@ -67,25 +66,27 @@ class Change:
 
     whole: torch.Tensor | None
     factors: Factors | None = None
-    weight: torch.Tensor | None = None  # W in its own dtype, where it was asked for or read anyway
+    weight: torch.Tensor | None = None  # W in its own dtype, where it was asked for
+    weight_square: float | None = None  # ‖W‖_F², where it is known; of a part of W about its share
 
     def taken(self, target: Target) -> Change:
         """Return the change of the part of the weight that a target is, as the target's adapter sees it."""
         weight = None if self.weight is None else target.take(self.weight)
         if self.factors is None:
             assert self.whole is not None
-            return Change(target.take(self.whole), None, weight)
+            whole = target.take(self.whole)
+            square = None if self.weight_square is None else self.weight_square * whole.numel() / self.whole.numel()
+            return Change(whole, None, weight, square)
         up, down = self.factors
         if target.transposed:
             return Change(None, (down.t(), up.t()), weight)
         return Change(None, (target.take(up), down), weight)
 
-    def dense(self) -> Change:
-        """Return the same change, whole."""
+    def dense(self, shape: Shape) -> Change:
+        """Return the same change, whole, of a weight of this shape."""
         if self.factors is None:
             return self
-        assert self.weight is not None
-        return replace(self, whole=(self.factors[0] @ self.factors[1]).reshape(self.weight.shape), factors=None)
+        return replace(self, whole=(self.factors[0] @ self.factors[1]).reshape(shape), factors=None)
 
 
 class Comparison(Protocol):
@@ -115,9 +116,8 @@ class Comparison(Protocol):
 
 
 def sum_of_squares(tensor: torch.Tensor) -> float:
-    """Return ‖tensor‖_F², summed in fp64 piece by piece; NaN or infinity if an entry is."""
+    """Return ‖tensor‖_F², summed in fp64; NaN or infinity if an entry is."""
     if not tensor.numel():
         return 0.0
-    rows = max(1, _PIECE * (len(tensor) if tensor.dim() else 1) // tensor.numel())
-    pieces = tensor.split(rows) if tensor.dim() else (tensor,)
-    return math.fsum(float(torch.linalg.vector_norm(piece.float(), dtype=torch.float64)) ** 2 for piece in pieces)
+    plain = tensor.float() if tensor.element_size() == 1 else tensor
+    return squared_norm(plain.flatten(1) if plain.dim() > 1 else plain.reshape(-1, 1))

@@ -49,7 +49,7 @@ class Stacked:
             self.reshaped.append(key)
             return None
         weight = self.before.tensor(key)
-        return Change(apply_stack(weight, placed).sub_(weight.float()), None, weight)
+        return Change(apply_stack(weight, placed).sub_(weight.float()), None, weight if with_weight else None)
 
     def check_unchanged(self) -> None:
         self.before.check_unchanged()

@@ -24,8 +24,7 @@ def tell(report: Report, work: Extraction, elsewhere: int) -> None:
     kept = math.fsum(layer["energy"] * layer["norm"] ** 2 for layer in layers) / whole if whole else 1.0
     ranks = [layer["rank"] for layer in layers if layer["rank"] is not None]
     report.notes.append(
-        f"keeps {kept:.2%} of the change, relative error {math.sqrt(max(0.0, 1 - kept)):.2%}"
-        + _span(ranks)
+        f"keeps {kept:.2%} of the change, relative error {math.sqrt(max(0.0, 1 - kept)):.2%}" + _span(ranks)
     )
     if work.kind == "dora":
         report.notes[-1] = report.notes[-1].replace("of the change", "of the change of directions")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import lora_core
+from lora_core.checkpoint import Checkpoint
 from lora_core.errors import LoraError, NothingMatchedError, OptionError
 from lora_core.watched import watched
 from tests import tiny
@@ -176,7 +177,9 @@ def test_an_estimate_tells_what_the_file_will_be(base: Path, tuned: Path, tmp_pa
 @pytest.mark.parametrize("energy", [0.0, 1.5, -0.1])
 def test_an_energy_is_a_share(base: Path, tuned: Path, energy: float) -> None:
     text = refused(OptionError, base=base, tuned=tuned, rank_by="energy", threshold=energy, estimate_only=True)
-    assert text.startswith(("energy: expected a share above 0, at most 1", "threshold: expected 0 to"))
+    assert text.startswith(
+        ("threshold: for rank_by energy expected a number above 0, at most 1", "threshold: expected")
+    )
 
 
 def test_the_report_adds_all_layers_up(base: Path, tuned: Path, tmp_path: Path) -> None:
@@ -193,6 +196,20 @@ def test_ranks_above_the_dimensions_are_told(base: Path, tuned: Path) -> None:
     report = lora_core.extract(base, tuned, rank=FULL, estimate_only=True)
     matrices = sum(layer["rank"] is not None for layer in report.layers)
     assert f"{matrices} layers kept whole, as they have less than rank {FULL}" in report.notes
+
+
+def test_every_tensor_is_read_once(base: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[str, str]] = []
+    original = Checkpoint.tensor
+
+    def counted(self: Checkpoint, key: str) -> Tensor:
+        read.append((self.name, key))
+        return original(self, key)
+
+    monkeypatch.setattr(Checkpoint, "tensor", counted)
+    lora_core.extract(base, tuned, tmp_path / "lora.safetensors", rank_by="total_error", threshold=0.5)
+    keys = samples.load(base)
+    assert sorted(read) == sorted((path.name, key) for path in (base, tuned) for key in keys)
 
 
 # DoRA
