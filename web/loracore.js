@@ -6,8 +6,8 @@ import { app } from "../../scripts/app.js";
 import { addReport } from "./widgets/report.js";
 import { addRows } from "./widgets/rows.js";
 
+const OURS = "LoraCore"; // begins the id of every node of the pack
 const STACK = "LoraCoreStack";
-const NODES = new Set([STACK, "LoraCoreLoad", "LoraCoreMerge", "LoraCoreExtract", "LoraCoreConvert", "LoraCoreInspect"]);
 
 /** What the widgets need of the page. */
 const page = {
@@ -43,7 +43,8 @@ app.registerExtension({
     },
     /** @param {any} node */
     nodeCreated(node) {
-        if (NODES.has(node.comfyClass)) reports.set(node, addReport(node, { short: node.comfyClass === STACK }));
+        if (!node.comfyClass?.startsWith(OURS)) return;
+        reports.set(node, addReport(node, { short: node.comfyClass === STACK }));
     },
     /**
      * A node that an undo made anew, or that is in a workflow opened again, shows its last report as it shows its
