@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import machine, results
+from benchmarks.processes import end_in_order
 from benchmarks.subject import MODULES, measured
 
 DISK_GB = 30  # the largest files of a subject and what is made of them
@@ -22,6 +24,7 @@ COMMANDS = ("cp", "sync", "sh")
 
 def main() -> None:
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, end_in_order)
     reason = why_not(options.folder, options.quick, options.busy)
     if reason:
         sys.exit(reason)

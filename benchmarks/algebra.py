@@ -10,7 +10,17 @@ import torch
 
 from benchmarks import files, task
 from benchmarks.figures import Figure, Findings, Table, table_of
-from benchmarks.layers import Cases, Costs, Matrix, counted, error_over_optimum, factors, measure_layers, squared_values
+from benchmarks.layers import (
+    Cases,
+    Costs,
+    Matrix,
+    counted,
+    error_over_optimum,
+    factors,
+    measure_layers,
+    one_thread,
+    squared_values,
+)
 from benchmarks.peers import PeftLayer, kohya_combine, kohya_resize
 from benchmarks.turns import Samples, cpu, in_turn, wall
 from lora_core.linalg import svd_of_product
@@ -27,7 +37,7 @@ def measure(rounds: int, folder: Path, quick: bool) -> dict[str, Any]:
     found = Findings()
     counts = counted(files.lora_shapes("sdxl", quick).values())
     slow_rounds, file_rounds = max(1, rounds // 5), rounds // 2 + 1
-    with found.part("error of resize and combine"):
+    with found.part("error of resize and combine"), one_thread():
         found.figures += errors()
     with found.part("resize, layer by layer"):
         costs = measure_layers(counts, _resize_cases, rounds, slow_rounds)

@@ -11,7 +11,17 @@ import torch
 
 from benchmarks import files, task
 from benchmarks.figures import Figure, Findings, Table, table_of
-from benchmarks.layers import Cases, Costs, Matrix, counted, error_over_optimum, measure_layers, sloped, squared_values
+from benchmarks.layers import (
+    Cases,
+    Costs,
+    Matrix,
+    counted,
+    error_over_optimum,
+    measure_layers,
+    one_thread,
+    sloped,
+    squared_values,
+)
 from benchmarks.peers import full_svd, kj_extract
 from benchmarks.turns import Sample, Samples, cpu, in_turn, peak_rss, wall
 from lora_core.linalg import svd_of_dense
@@ -28,7 +38,7 @@ def measure(rounds: int, folder: Path, quick: bool) -> dict[str, Any]:
     found = Findings()
     bare, once = task.run(None).peak_rss, max(1, rounds // 5)
     files_of: dict[str, Samples] = {}
-    with found.part("error of extraction"):
+    with found.part("error of extraction"), one_thread():
         found.figures.append(worst_error(*((96, 128) if quick else (768, 1024))))
     with found.part("extract, layer by layer"):
         costs = measure_layers(counted(linear_shapes(quick)), _cases, rounds, once)

@@ -14,7 +14,7 @@ def measure(rounds: int, folder: Path, quick: bool) -> dict[str, Any]:
     with found.part("live stack"):
         from benchmarks import live_stack  # noqa: PLC0415  (it asks for ComfyUI)
 
-        details = live_stack.measure(rounds)
+        details = live_stack.measure(rounds, quick=quick)
         if "figures" in details:
             return {**found.as_dict(), **details}
         found.missing.append("live stack: figures beside goals; what was measured is in results.json only")

@@ -17,8 +17,9 @@ from benchmarks.turns import Sample
 RANK = 32
 STRENGTHS = (0.8, 0.6, -0.4, 0.5, 0.3, 0.7, -0.2, 0.4)
 COPY, COPY_FLUSHED = "cp", "cp and sync"
-MERGE, MERGE_FLUSHED = "1 LoRA", "1 LoRA, flushed"
-FOUR, EIGHT, UNTOUCHED = "4 LoRAs", "8 LoRAs", "1 LoRA at strength 0"
+MERGE, MERGE_FLUSHED = "1 LoRA, not flushed", "1 LoRA, flushed"
+FOUR, EIGHT = "4 LoRAs, not flushed", "8 LoRAs, not flushed"
+UNTOUCHED = "1 LoRA at strength 0, not flushed"
 
 
 @dataclass(frozen=True, slots=True)

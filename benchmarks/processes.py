@@ -48,10 +48,14 @@ def finish(
             [str(part) for part in command],
             cwd=cwd, env={**os.environ, **(env or {})}, stdin=given, stdout=out, stderr=errors,
         )  # fmt: skip
-        watch = threading.Timer(timeout, process.kill)
+        watch = threading.Timer(timeout, process.terminate)
         watch.start()
         try:
             _, status, used = os.wait4(process.pid, 0)
+        except BaseException:  # this process is to end, so that one is too
+            process.terminate()
+            process.wait()
+            raise
         finally:
             watch.cancel()
         spent = time.perf_counter() - start
@@ -67,6 +71,11 @@ def _why(command: Sequence[str | Path], code: int, errors: IO[bytes]) -> str:
     words = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
     name = " ".join(Path(str(part)).name for part in command[:3])
     return f"`{name}` ended with {code}: {words[-1][:SHOWN]}"
+
+
+def end_in_order(number: int, frame: object) -> None:
+    """Handle a signal by leaving all `with` and `finally` blocks, which remove files and end children."""
+    sys.exit(128 + number)
 
 
 def peak_rss() -> int:

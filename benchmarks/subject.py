@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.processes import ProcessError, finish
+from benchmarks.processes import ProcessError, end_in_order, finish
 
 MODULES = {
     "inspect": "inspection",
@@ -48,6 +49,7 @@ def measured(name: str, rounds: int, folder: Path, quick: bool) -> dict[str, Any
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, end_in_order)
     name, rounds, folder, *quick = sys.argv[1:]
     subject = importlib.import_module(f"benchmarks.{MODULES[name]}")
     found = subject.measure(int(rounds), Path(folder), bool(quick))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.processes import finish, peak_rss
+from benchmarks.processes import end_in_order, finish, peak_rss
 from benchmarks.turns import Sample
 
 
@@ -41,11 +42,12 @@ def _plain(argument: Any) -> Any:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, end_in_order)  # so that an operation takes its unfinished file away
     task = json.load(sys.stdin)
     if task["torch"]:
         import torch  # noqa: F401, PLC0415  (loading it is no part of the operation)
     if not task["flush"]:
-        os.fsync = lambda fd: None
+        os.fsync = os.fdatasync = lambda fd: None
     found = {"wall": 0.0, "cpu": 0.0}
     if task["operation"]:
         import lora_core  # noqa: PLC0415
