@@ -24,7 +24,7 @@ _NEGLIGIBLE = 1e-30  # a singular value that changes no bit, and keeps a magnitu
 class Directions:
     """What a DoRA of a weight is fitted to; matrices are (out, in·kernel)."""
 
-    weight: torch.Tensor  # W, in its own dtype
+    weight: torch.Tensor  # W, in its own dtype; maybe a loaded model's own, so never changed
     delta: torch.Tensor  # V − W in fp32
     magnitude: torch.Tensor  # (out,) in fp32
 
@@ -34,7 +34,7 @@ class Directions:
         for rows in _pieces(self.delta):
             base, magnitude = self.weight[rows].float(), self.magnitude[rows]
             fitted = _with_lengths(base + up[rows] @ down, magnitude)
-            square += sum_of_squares(fitted.sub_(_with_lengths(base.add_(self.delta[rows]), magnitude)))
+            square += sum_of_squares(fitted.sub_(_with_lengths(base + self.delta[rows], magnitude)))
         return math.sqrt(square) / size
 
 

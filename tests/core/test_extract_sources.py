@@ -274,6 +274,20 @@ def test_dora_where_rows_are_zeros_or_only_lengths_change(base: Path, tmp_path: 
         assert float((found[key] - after[key]).norm()) <= 1e-5 * float(after[key].norm()), key
 
 
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_weights_that_are_in_use_stay_as_they_are(
+    base: Path, tuned: Path, loras: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    """A loaded model gives its own tensors, not copies."""
+    held = {path.name: samples.load(path) for path in (base, tuned)}
+    monkeypatch.setattr(Checkpoint, "tensor", lambda self, key: held[self.name][key])
+    for other in ({"tuned": tuned}, {"loras": [loras["lora"], loras["lokr"], loras["dora"]]}):
+        lora_core.extract(base, **other, rank=4, kind=kind, estimate_only=True)
+    for path in (base, tuned):
+        expected = samples.load(path)
+        assert all(torch.equal(held[path.name][key], value) for key, value in expected.items())
+
+
 # Rounding that looks like a change
 
 
