@@ -8,45 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from .arch.base import Shape
 from .errors import LoraError
 from .files.filesize import lora_size
 from .files.scratch import Scratch
-from .files.tensorfile import dtype_name
-from .files.tensorwriter import PlannedTensor
 from .lazytorch import torch
 from .linalg import Svd
+from .rankedlayer import Layer, Ranked, described, factor_shapes, matrix_of, planned
 from .ranks import RankRule, Spectrum, spread
 from .report import Report
 from .rounding import round_to
 
-CURVE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # ranks at which the report tells the energy
 _TRIES = 6  # to spend a file's size, whose header depends on what is in it
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A name to write, and what is known of it besides its numbers."""
-
-    name: str  # as it is written, dialect prefix included
-    module: str
-    block: str
-    shape: Shape  # of the weight
-    suffixes: tuple[str, str]  # of up and down
-    has_alpha: bool = True
-    kept_bytes: int = 0  # of tensors that belong to the layer and are stored whatever its rank
-    weight_norm: float | None = None  # ‖W‖_F
-    was: str = ""  # the kinds that it was made of
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A layer and its rank, above 0."""
-
-    layer: Layer
-    rank: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +49,7 @@ class Truncation:
     def limit(self, layer: Layer) -> int:
         """Return the highest rank that a layer can get: how many singular values to find."""
         rule = self._rule(layer)
-        return min(_matrix(layer.shape)) if rule.needs_all else min(rule.max_rank, *_matrix(layer.shape))
+        return min(matrix_of(layer.shape)) if rule.needs_all else min(rule.max_rank, *matrix_of(layer.shape))
 
     def add(self, layer: Layer, svd: Svd, beside: Mapping[str, torch.Tensor] | None = None) -> int | None:
         """Take a layer's singular values and return its rank, None if a budget decides later.
@@ -85,7 +58,7 @@ class Truncation:
         are stored as they are if the layer gets a rank.
         """
         rule = self._rule(layer)
-        spectrum = Spectrum(svd.values, svd.total, _matrix(layer.shape), layer.weight_norm)
+        spectrum = Spectrum(svd.values, svd.total, matrix_of(layer.shape), layer.weight_norm)
         for name, tensor in (beside or {}).items():
             self.tensors.put(name, tensor)
         if not rule.is_budget:
@@ -162,29 +135,20 @@ class Truncation:
                 del plan[name]
             if rank:
                 ranked.append(Ranked(item.layer, rank))
-                plan.update({tensor.name: tensor for tensor in self._planned(item.layer, rank)})
+                plan.update({tensor.name: tensor for tensor in planned(item.layer, rank, self.dtype)})
         metadata = self.metadata_of(ranked) if self.metadata_of else {}
         return lora_size(plan.values(), metadata) - self._factor_bytes(ranks, size)
-
-    def _planned(self, layer: Layer, rank: int) -> list[PlannedTensor]:
-        dtype = dtype_name(self.dtype or torch.float32)
-        shapes = _factor_shapes(layer, rank)
-        planned = [
-            PlannedTensor(layer.name + suffix, dtype, shape)
-            for suffix, shape in zip(layer.suffixes, shapes, strict=True)
-        ]
-        return [*planned, *([PlannedTensor(layer.name + ".alpha", "F32", ())] if layer.has_alpha else [])]
 
     def _put(self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float) -> None:
         rank = factors[0].shape[1]
         if rank:
             self.decided.append(Ranked(layer, rank))
-            shaped = [factor.reshape(shape) for factor, shape in zip(factors, _factor_shapes(layer, rank), strict=True)]
+            shaped = [factor.reshape(shape) for factor, shape in zip(factors, factor_shapes(layer, rank), strict=True)]
             for suffix, factor in zip(layer.suffixes, self._cut(shaped), strict=True):
                 self.tensors.put(layer.name + suffix, self._rounded(factor))
             if layer.has_alpha:
                 self.tensors.put(layer.name + ".alpha", torch.tensor(float(rank)))
-        size = sum(tensor.nbytes for tensor in self._planned(layer, rank)) if rank else 0
+        size = sum(tensor.nbytes for tensor in planned(layer, rank, self.dtype)) if rank else 0
         self.report.layers.append({**described(layer, spectrum, rank, excess), "bytes": size})
 
     def _rounded(self, factor: torch.Tensor) -> torch.Tensor:
@@ -201,32 +165,3 @@ class Truncation:
         values = torch.cat([factor.flatten() for factor in factors])
         high = float(values.kthvalue(max(1, round(self.clamp * values.numel()))).values)
         return [factor.clamp(-high, high) for factor in factors]
-
-
-def described(layer: Layer, spectrum: Spectrum, rank: int, excess: float) -> dict[str, Any]:
-    """Return what the report says of a layer; `curve` is the energy at a few ranks."""
-    sums = spectrum.values.square().cumsum(0) / (spectrum.total or 1.0)
-    return {
-        "name": layer.name,
-        "block": layer.block,
-        "module": layer.module,
-        "rank": rank,
-        "energy": min(1.0, float(sums[rank - 1])) if rank else 0.0,
-        "norm": spectrum.total**0.5,
-        "curve": [[at, min(1.0, float(sums[at - 1]))] for at in sorted({*CURVE, len(sums)}) if 0 < at <= len(sums)],
-        "excess": excess,
-        **({"was": layer.was} if layer.was else {}),
-    }
-
-
-def _factor_shapes(layer: Layer, rank: int) -> tuple[Shape, Shape]:
-    """Return the shapes of up and down, in the dimensions of the weight."""
-    ones = (1,) * (len(layer.shape) - 2)
-    return (layer.shape[0], rank, *ones), (rank, *layer.shape[1:])
-
-
-def _matrix(shape: Shape) -> tuple[int, int]:
-    rest = 1
-    for size in shape[1:]:
-        rest *= size
-    return shape[0], rest

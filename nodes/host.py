@@ -143,10 +143,7 @@ def loaded_weights(model: Any) -> dict[str, Any]:
 
 
 def patched_weight(model: Any, key: str, weight: Any) -> Any:
-    """Return one of `loaded_weights` with the model's patches in fp32, not yet rounded, as the host computes it.
-
-    Without patches that is the weight itself, in its own number format.
-    """
+    """Return one of `loaded_weights` with its patches in fp32, not rounded, as the host does; itself without any."""
     patches, convert = model.patches.get(key), comfy.model_patcher.get_key_weight(model.model, key)[2]
     if patches is None and convert is None:
         return weight.cpu()

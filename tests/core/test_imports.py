@@ -46,6 +46,7 @@ LEVELS = (
         "krylov",
         "linalg",
         "ranks",
+        "rankedlayer",
         "factored",
         "factorised",
     ),
