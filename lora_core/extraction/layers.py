@@ -105,11 +105,12 @@ class Extraction:
         return True
 
     def _add_factors(self, job: Job, factors: Factors, weight: torch.Tensor | None) -> bool:
-        found = self._watched(lambda: svd_of_product(*factors))
+        layer = self._layer(job, None if weight is None else sum_of_squares(weight))
+        found = self._watched(lambda: svd_of_product(*factors, self.made.limit(layer)))
         terms = sum_of_squares(factors[0]) * sum_of_squares(factors[1])
         if found.total <= _CANCELLED**2 * terms:
             return False
-        self.made.add(self._layer(job, None if weight is None else sum_of_squares(weight)), found)
+        self.made.add(layer, found)
         return True
 
     def _add_dora(self, job: Job, change: Change, square: float) -> None:
