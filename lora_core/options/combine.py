@@ -13,13 +13,20 @@ CORE_METHODS = ("core_ties", "core_dare_linear", "core_dare_ties", "core_magnitu
 METHOD = Option(
     "method",
     "COMBO",
-    "sum: exactly what the stack does. The others are experimental: ties, dare and magnitude_prune on the changes "
-    "themselves, layer by layer; core_… the same in the space that the LoRAs span: quicker, and not the same method.",
+    "sum: exactly what the stack does. All others are experimental: ties, dare and magnitude_prune on the changes "
+    "themselves, layer by layer; core_… the same in the space that the LoRAs span: quicker, and not the same method; "
+    "core_tsv makes the LoRAs' singular vectors orthogonal to each other.",
     "sum",
     choices=("sum", *DENSE_METHODS, *CORE_METHODS),
 )
 COMBINED_RANK = Option(
-    "rank", "INT", "Highest rank of the result. 0: as high as it takes to be exact.", 0, low=0, high=32768, step=1
+    "rank",
+    "INT",
+    "Highest rank of the result. 0: as high as it takes to be exact; for what has no exact rank, up to max_rank.",
+    0,
+    low=0,
+    high=32768,
+    step=1,
 )
 DENSITY = Option(
     "density",

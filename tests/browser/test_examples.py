@@ -41,7 +41,10 @@ def choices(server: Server, model: str) -> dict[str, Any]:
 
 
 def test_each_example_has_a_picture_and_the_host_offers_them(server: Server) -> None:
-    known = {"combine_loras", "extract_from_models", "extract_lora", "inspect_loras", "merge_to_checkpoint", "resize_lora"}
+    known = {
+        *("combine_loras", "extract_from_models", "extract_lora", "inspect_loras", "merge_to_checkpoint"),
+        "resize_lora",
+    }
     assert known <= {path.stem for path in EXAMPLES}
     assert all(path.with_suffix(".jpg").is_file() for path in EXAMPLES)
     (offered,) = [names for pack, names in server.get("/workflow_templates").items() if "lora-core" in pack]

@@ -19,7 +19,7 @@ from lora_core.errors import AdapterError, LoraError, NothingMatchedError, Optio
 from lora_core.keymap import KeyMap
 from lora_core.lorafile import LoraFile
 from lora_core.outlines import outlined, read_outline
-from tests.core.samples import listing, load, message, metadata_of, same_bytes, save
+from tests.core.samples import listing, load, message, metadata_of, python, same_bytes, save
 from tests.tiny import random_normal
 
 Tensors = dict[str, torch.Tensor]
@@ -450,3 +450,30 @@ def test_a_cancel_between_layers_leaves_nothing(tmp_path: Path) -> None:
         lora_core.combine([a], tmp_path / "out.safetensors", on_step=on_step)
     assert steps == [(0, 3), (1, 3), (2, 3)]
     assert listing(tmp_path) == ["a.safetensors"]
+
+
+def test_command_and_workflow_do_the_same(tmp_path: Path) -> None:
+    loras = tmp_path / "models" / "loras"
+    a, b = (sdxl(loras / f"{name}.safetensors", name) for name in "ab")
+    wanted, out = tmp_path / "wanted.safetensors", tmp_path / "out.safetensors"
+    lora_core.combine([(a, 0.5, 0.25), (b, -1.0)], wanted, rank=5, dialect="comfy")
+    done = python(
+        *("-m", "lora_core", "combine", "--lora", str(a), "0.5", "0.25", "--lora", str(b), "-1", "--json"),
+        *("--rank", "5", "--dialect", "comfy", "--out", str(out)),
+    )
+    assert json.loads(done.stdout)["operation"] == "combine", done.stderr
+    rows = [
+        {"name": "a.safetensors", "strength": 0.5, "strength_clip": 0.25},
+        {"name": "b.safetensors", "strength": -1.0},
+    ]
+    inputs = {"lora_stack": ["1", 0], "rank": 5, "dialect": "comfy", "filename_prefix": "both"}
+    workflow = {
+        "1": {"class_type": "LoraCoreStack", "inputs": {"rows": {"v": 1, "rows": rows}}},
+        "2": {"class_type": "LoraCoreCombine", "inputs": inputs},
+    }
+    (tmp_path / "workflow.json").write_text(json.dumps(workflow), encoding="utf-8")
+    (report,) = lora_core.run(tmp_path / "workflow.json", models=tmp_path / "models")
+    made = loras / report.outputs[0]["name"]
+    assert wanted.read_bytes() == out.read_bytes() == made.read_bytes()
+    done = python("-m", "lora_core", "combine", "--lora", str(a), "--out", str(out), "--method", "best")
+    assert (done.returncode, "'best'" in done.stderr) == (2, True), done.stderr
