@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .ahead import ahead
 from .checkpoint import Checkpoint
 from .combining.changes import is_dense
 from .combining.checks import in_use, nothing_left, tell
@@ -34,7 +35,6 @@ from .merge import LoraItem, open_stack
 from .options import COMBINE
 from .options.combine import DENSE_METHODS
 from .report import Report, Stopwatch, described_file
-from .resizing.ahead import ahead
 from .truncation import Truncation
 from .writing import WRITINGS, WrittenDialect
 

@@ -7,15 +7,13 @@ job as soon as it is done with one, so neither the disk nor a processor waits fo
 from __future__ import annotations
 
 import mmap
-import os
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from .lazytorch import torch
+from .threads import one_thread_each, processors
 
 Result = TypeVar("Result")
 MOST_WORKERS = 4  # each holds a tensor or two, and a disk gets no faster with more
@@ -60,8 +58,8 @@ def run_jobs(jobs: Sequence[Callable[[Worker], Result]], on_bytes: Callable[[int
     worker = Worker(told, cancelled)
     if not jobs:
         return []
-    with _one_thread_each():
-        pool = ThreadPoolExecutor(min(len(jobs), MOST_WORKERS, _processors() + 1), "lora_core")
+    with one_thread_each():
+        pool = ThreadPoolExecutor(min(len(jobs), MOST_WORKERS, processors() + 1), "lora_core")
         try:
             futures = [pool.submit(_begin, job, worker, failed) for job in jobs]
             _listen(futures, told, on_bytes)
@@ -106,18 +104,3 @@ def _end(pool: ThreadPoolExecutor) -> None:
             return
         except KeyboardInterrupt:  # a second one; the files must not be closed while a thread still writes
             continue
-
-
-@contextmanager
-def _one_thread_each() -> Generator[None, None, None]:
-    """Let torch compute on the thread that asks; more threads for each would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that start now take the number over
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from .ahead import ahead
 from .checkpoint import Checkpoint
 from .conversion.converter import kept_tensors
 from .errors import LoraError
@@ -24,7 +25,6 @@ from .matching import describe_lora
 from .options import RESIZE
 from .ranks import rule_of
 from .report import Report, Stopwatch, counted, described_file, some_names
-from .resizing.ahead import ahead
 from .resizing.labels import config_text, configs_of, metadata_of
 from .resizing.layers import Resizing, dtype_of
 from .resizing.sources import Source, sources_of

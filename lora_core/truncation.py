@@ -23,7 +23,9 @@ _TRIES = 6  # to spend a file's size, whose header depends on what is in it
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class Waiting:
+    """A layer whose rank a budget decides later."""
+
     layer: Layer
     spectrum: Spectrum
     rule: RankRule
@@ -44,11 +46,11 @@ class Truncation:
     metadata_of: Callable[[Sequence[Ranked]], Mapping[str, str]] | None = None  # for the size of the file
     clamped: int = 0  # values beyond the range of `dtype`
     decided: list[Ranked] = field(default_factory=list[Ranked])  # so far, those of rank 0 left out
-    _waiting: list[_Waiting] = field(default_factory=list[_Waiting])
+    waiting: list[Waiting] = field(default_factory=list[Waiting])
 
     def limit(self, layer: Layer) -> int:
         """Return the highest rank that a layer can get: how many singular values to find."""
-        rule = self._rule(layer)
+        rule = self.rule_for(layer)
         return min(matrix_of(layer.shape)) if rule.needs_all else min(rule.max_rank, *matrix_of(layer.shape))
 
     def add(self, layer: Layer, svd: Svd, beside: Mapping[str, torch.Tensor] | None = None) -> int | None:
@@ -57,17 +59,17 @@ class Truncation:
         Those of a layer of zeros are refused by callers beforehand. `beside` are tensors, by their whole names, that
         are stored as they are if the layer gets a rank.
         """
-        rule = self._rule(layer)
+        rule = self.rule_for(layer)
         spectrum = Spectrum(svd.values, svd.total, matrix_of(layer.shape), layer.weight_norm)
         for name, tensor in (beside or {}).items():
             self.tensors.put(name, tensor)
         if not rule.is_budget:
             rank = rule.rank_of(spectrum)
-            self._put(layer, spectrum, svd.factors(rank), svd.excess)
+            self.put(layer, spectrum, svd.factors(rank), svd.excess)
             return rank
         for suffix, factor in zip(layer.suffixes, svd.factors(min(rule.max_rank, len(svd.values))), strict=True):
             self.tensors.put(layer.name + suffix, factor)
-        self._waiting.append(_Waiting(layer, spectrum, rule, svd.excess, tuple(beside or ())))
+        self.waiting.append(Waiting(layer, spectrum, rule, svd.excess, tuple(beside or ())))
         return None
 
     def keep(self, name: str, tensor: torch.Tensor) -> None:
@@ -76,26 +78,27 @@ class Truncation:
 
     def finish(self) -> Mapping[str, torch.Tensor]:
         """Decide what waits, and return all tensors; raises LoraError if a budget leaves nothing."""
-        if self._waiting:
+        if self.waiting:
             ranks = self._spread()
             if not any(ranks):
                 raise LoraError(
                     f"threshold: {self.rule.by} {self.rule.threshold:g} leaves no layer any rank; raise it."
                 )
-            for item, rank in zip(self._waiting, ranks, strict=True):
+            for item, rank in zip(self.waiting, ranks, strict=True):
                 self._settle(item, rank)
-            self._waiting.clear()
+            self.waiting.clear()
         return self.tensors
 
-    def _settle(self, item: _Waiting, rank: int) -> None:
+    def _settle(self, item: Waiting, rank: int) -> None:
         up, down = (self.tensors[item.layer.name + suffix] for suffix in item.layer.suffixes)
         for suffix in item.layer.suffixes:
             self.tensors.drop(item.layer.name + suffix)
         for name in () if rank else item.beside:
             self.tensors.drop(name)
-        self._put(item.layer, item.spectrum, (up[:, :rank], down[:rank]), item.excess)
+        self.put(item.layer, item.spectrum, (up[:, :rank], down[:rank]), item.excess)
 
-    def _rule(self, layer: Layer) -> RankRule:
+    def rule_for(self, layer: Layer) -> RankRule:
+        """Return the rule of a layer: kernels may have a limit of their own."""
         is_kernel = any(size > 1 for size in layer.shape[2:])
         if not (is_kernel and self.conv_rank):
             return self.rule
@@ -107,7 +110,7 @@ class Truncation:
         A file's size counts its header and all else that it holds, which depends on the ranks in turn: both are found
         in turns, and the largest file that is not too large counts.
         """
-        spectra, limits = [item.spectrum for item in self._waiting], [item.rule.max_rank for item in self._waiting]
+        spectra, limits = [item.spectrum for item in self.waiting], [item.rule.max_rank for item in self.waiting]
         size = torch.empty(0, dtype=self.dtype or torch.float32).element_size()
         if self.rule.by != "file_size":
             return spread(self.rule, spectra, size, limits=limits)
@@ -123,14 +126,14 @@ class Truncation:
         return best
 
     def _factor_bytes(self, ranks: Sequence[int], size: int) -> int:
-        pairs = zip(self._waiting, ranks, strict=True)
+        pairs = zip(self.waiting, ranks, strict=True)
         return size * sum(item.spectrum.parameters_per_rank * rank for item, rank in pairs)
 
     def _rest(self, ranks: Sequence[int], size: int) -> int:
         """Return what the file would hold besides the factors of these ranks, in bytes."""
         plan = {tensor.name: tensor for tensor in self.tensors.planned()}
         ranked = list(self.decided)
-        for item, rank in zip(self._waiting, ranks, strict=True):
+        for item, rank in zip(self.waiting, ranks, strict=True):
             for name in (*(item.layer.name + suffix for suffix in item.layer.suffixes), *(() if rank else item.beside)):
                 del plan[name]
             if rank:
@@ -139,7 +142,8 @@ class Truncation:
         metadata = self.metadata_of(ranked) if self.metadata_of else {}
         return lora_size(plan.values(), metadata) - self._factor_bytes(ranks, size)
 
-    def _put(self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float) -> None:
+    def put(self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float) -> None:
+        """Store a layer whose rank is decided, that of its factors, and its line in the report."""
         rank = factors[0].shape[1]
         if rank:
             self.decided.append(Ranked(layer, rank))

@@ -8,13 +8,12 @@ from typing import Any
 from ..lora_core.extract import extract
 from ..lora_core.extraction.choice import check_choice
 from ..lora_core.options import EXTRACT
-from ..lora_core.stack import join_stacks
 from . import host
-from .host import io, ui
+from .energychart import energy_picture
+from .host import io
 from .loadedmodel import LoadedModel
-from .merge import file_entry
-from .picture import energy_picture
-from .schema import NONE, schema_of
+from .schema import NONE, chosen, schema_of
+from .shown import shown
 
 
 class ExtractLora(io.ComfyNode):
@@ -24,11 +23,11 @@ class ExtractLora(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, base: str | None = None, tuned: str | None = None) -> bool | str:
-        return host.problem(host.model_path, _files(base, tuned))
+        return host.problem(host.model_path, chosen(base, tuned))
 
     @classmethod
     def fingerprint_inputs(cls, base: str | None = None, tuned: str | None = None, **_: Any) -> list[Any]:
-        return host.fingerprint(host.model_path, _files(base, tuned))
+        return host.fingerprint(host.model_path, chosen(base, tuned))
 
     @classmethod
     def execute(
@@ -41,20 +40,14 @@ class ExtractLora(io.ComfyNode):
         lora_stack: list[Any] | None = None,
         **options: Any,
     ) -> io.NodeOutput:
-        loras = None if lora_stack is None else [file_entry(entry) for entry in join_stacks(lora_stack, ())]
+        loras = None if lora_stack is None else host.stack_files(lora_stack)
         check_choice(base, tuned, model_base, model_tuned, loras)
         sides = _side(base, model_base, "model_base"), _side(tuned, model_tuned, "model_tuned")
         out = None if options.get("estimate_only") else host.new_lora_path(filename_prefix)
         report = extract(*sides, out, loras=loras or (), **options, on_step=host.progress())
         picture = energy_picture(report)
-        shown = {"text": (report.text(),), "report": (report.to_dict(),), **ui.PreviewImage(picture, cls=cls).as_dict()}
         name = "" if out is None else host.listed_name(out, "loras")
-        return io.NodeOutput(name, report.text(), picture, ui=shown)
-
-
-def _files(*names: str | None) -> list[str]:
-    """Return the names that mean files; a linked input is None."""
-    return [name for name in names if name not in (None, NONE)]
+        return io.NodeOutput(name, report.text(), picture, ui=shown(cls, report, picture))
 
 
 def _side(name: str, model: Any, socket: str) -> LoadedModel | Path | None:

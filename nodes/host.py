@@ -24,12 +24,12 @@ from ..lora_core.errors import FileFormatError, OutputError
 from ..lora_core.lorafile import trigger_words as words_of
 from ..lora_core.naming import new_path
 from ..lora_core.resolve import resolve
-from ..lora_core.stack import StackEntry
+from ..lora_core.stack import StackEntry, join_stacks
 
 __all__ = [
     "ComfyExtension", "WeightAdapterBase", "fingerprint", "io", "known_names", "listed_name", "loaded_weights",
     "located", "lora_names", "lora_path", "memory_bytes", "model_folder", "model_names", "model_path", "new_lora_path",
-    "new_model_path", "patched_shape", "patched_weight", "problem", "progress", "trigger_words", "ui",
+    "new_model_path", "patched_shape", "patched_weight", "problem", "progress", "stack_files", "trigger_words", "ui",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -53,6 +53,12 @@ def located(entry: StackEntry) -> StackEntry:
         name = resolve(name, lora_names(), "the loras folders")
         path = str(_path("loras", name))
     return StackEntry(name, strength_model, strength_clip, blocks=entry.blocks, hash=entry.hash, path=path)
+
+
+def stack_files(lora_stack: list[Any] | None) -> list[StackEntry]:
+    """Return the entries of a LORA_STACK with their files' paths as names, as lora_core takes them."""
+    entries = [located(entry) for entry in join_stacks(lora_stack, ())]
+    return [StackEntry(one.path, *one[1:], blocks=one.blocks, hash=one.hash, path=one.path) for one in entries]
 
 
 def trigger_words(entries: Iterable[StackEntry]) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 from ..lora_core.options import RESIZE
 from ..lora_core.resize import resize
 from . import host
-from .host import io, ui
-from .picture import energy_picture
-from .schema import NONE, schema_of
+from .energychart import energy_picture
+from .host import io
+from .schema import NONE, chosen, schema_of
+from .shown import shown
 
 
 class ResizeLora(io.ComfyNode):
@@ -22,11 +23,11 @@ class ResizeLora(io.ComfyNode):
         if lora_name == NONE:
             return "lora_name: choose the LoRA to resize."
         found = host.problem(host.lora_path, (lora_name,))
-        return found if found is not True else host.problem(host.model_path, _model(base))
+        return found if found is not True else host.problem(host.model_path, chosen(base))
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str | None = None, base: str | None = None, **_: Any) -> list[Any]:
-        return [*host.fingerprint(host.lora_path, (lora_name,)), *host.fingerprint(host.model_path, _model(base))]
+        return [*host.fingerprint(host.lora_path, (lora_name,)), *host.fingerprint(host.model_path, chosen(base))]
 
     @classmethod
     def execute(cls, lora_name: str, filename_prefix: str, base: str = NONE, **options: Any) -> io.NodeOutput:
@@ -34,12 +35,7 @@ class ResizeLora(io.ComfyNode):
         model = None if base == NONE else host.model_path(base)
         report = resize(host.lora_path(lora_name), out, base=model, **options, on_step=host.progress())
         picture = energy_picture(report)
-        shown = {"text": (report.text(),), "report": (report.to_dict(),), **ui.PreviewImage(picture, cls=cls).as_dict()}
-        return io.NodeOutput(host.listed_name(out, "loras"), report.text(), picture, ui=shown)
-
-
-def _model(base: str | None) -> tuple[str, ...]:
-    return () if base in (None, NONE) else (base,)
+        return io.NodeOutput(host.listed_name(out, "loras"), report.text(), picture, ui=shown(cls, report, picture))
 
 
 NODES = [ResizeLora]

@@ -13,6 +13,12 @@ CATEGORY = "LoRA Core"
 ROWS_TYPE = "LORACORE_ROWS"
 NONE = "None"
 
+
+def chosen(*names: str | None) -> list[str]:
+    """Return the names that mean files; a linked input is None."""
+    return [name for name in names if name not in (None, NONE)]
+
+
 SOCKETS = {
     "MODEL": io.Model,
     "CLIP": io.Clip,

@@ -59,7 +59,7 @@ class Resizing(Truncation):
 
     def limit(self, layer: Layer) -> int:
         """Return the highest rank that a layer can get; its singular values are always all known."""
-        return self._rule(layer).max_rank
+        return self.rule_for(layer).max_rank
 
     def take(self, found: Found) -> None:
         """Take a layer: at once, or where a budget decides, when all are known."""
@@ -74,7 +74,7 @@ class Resizing(Truncation):
 
     def would_write(self, ranked: Sequence[Ranked]) -> list[Written]:
         """Return the layers that are written, if a budget gives those that wait these ranks."""
-        waiting = {layer.layer.name for layer in self._waiting}
+        waiting = {layer.layer.name for layer in self.waiting}
         cut = [item for item in ranked if item.layer.name in waiting]
         return [
             *self.written,
@@ -99,7 +99,7 @@ class Resizing(Truncation):
         else:
             self.dropped.append(source.module)
 
-    def _put(self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float) -> None:
+    def put(self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float) -> None:
         known = self._known[layer.name]
         up, down = factors
         rank, more = up.shape[1], {}
@@ -121,7 +121,7 @@ class Resizing(Truncation):
     ) -> None:
         source = self._known[layer.name].source
         self.dtype = self.wanted or dtype_of(source)
-        Truncation._put(self, layer, spectrum, factors, excess)
+        Truncation.put(self, layer, spectrum, factors, excess)
         rank = factors[0].shape[1]
         if not rank:
             self.without.append(source.module)

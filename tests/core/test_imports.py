@@ -16,7 +16,7 @@ REPO = Path(__file__).resolve().parents[2]
 
 # A module may import modules of its own level and of those before it. A package counts as one module.
 LEVELS = (
-    ("errors", "options", "lazytorch"),
+    ("errors", "options", "lazytorch", "threads"),
     (
         "report",
         "tables",
@@ -55,6 +55,7 @@ LEVELS = (
         "refusals",
         "matching",
         "pipeline",
+        "ahead",
         "steps",
         "rewrite",
         "jobs",

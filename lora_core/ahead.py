@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from ..lazytorch import torch
+from .threads import one_thread_each, processors
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,22 +20,16 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Re
     The SVD of a layer is too small for several threads to share, and several layers are not. Raises what `work` raises;
     when the caller stops early, what was begun is finished first.
     """
-    workers = max(1, min(MOST_WORKERS, _processors()))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that start now take the number over
-    pool = ThreadPoolExecutor(workers, "lora_core")
-    try:
-        waiting: deque[Future[Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > workers:
+    workers = min(MOST_WORKERS, processors())
+    with one_thread_each():
+        pool = ThreadPoolExecutor(workers, "lora_core")
+        try:
+            waiting: deque[Future[Result]] = deque()
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -9,8 +9,22 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from .charts import LINE, as_image, label_of, note_picture
-from .picture import FAINT, FOOT, INK, LABEL, MARGIN, PAPER, RULE, WIDTH, _fitted, _font
+from .drawing import (
+    FAINT,
+    FOOT,
+    INK,
+    LABEL,
+    MARGIN,
+    PAPER,
+    RULE,
+    WIDTH,
+    as_image,
+    fitted,
+    label_of,
+    note_picture,
+    typeface,
+)
+from .sizechart import LINE
 
 ALL = "all blocks"
 TITLE = "Where the LoRAs agree"
@@ -46,11 +60,11 @@ def draw_conflicts(data: Entry) -> Image.Image:
     _head(pen, data, width)
     for place, (title, kind, _) in enumerate(columns):
         x = left + CELL * (place + 0.5)
-        pen.text((x, head - 24), title, INK, _font(13), anchor="md")
-        pen.text((x, head - 8), DETAIL_TITLES[kind], FAINT, _font(12), anchor="md")
+        pen.text((x, head - 24), title, INK, typeface(13), anchor="md")
+        pen.text((x, head - 8), DETAIL_TITLES[kind], FAINT, typeface(12), anchor="md")
     for number, row in enumerate(rows):
         top = head + ROW * number + (6 if number else 0)
-        pen.text((left - 12, top + ROW / 2), label_of(row), INK, _font(14), anchor="rm")
+        pen.text((left - 12, top + ROW / 2), label_of(row), INK, typeface(14), anchor="rm")
         for place, (_, kind, values) in enumerate(columns):
             _cell(pen, values.get(row), kind, (left + CELL * place, top))
     _scale(pen, left, head + ROW * len(rows) + 24)
@@ -72,16 +86,16 @@ def _columns(data: Entry) -> list[Column]:
 
 
 def _head(pen: ImageDraw.ImageDraw, data: Entry, width: int) -> None:
-    pen.text((MARGIN, 22), TITLE, INK, _font(24))
-    pen.text((MARGIN, 54), STACK, FAINT, _font(15))
-    pen.text((MARGIN, 74), SPACES, FAINT, _font(15))
+    pen.text((MARGIN, 22), TITLE, INK, typeface(24))
+    pen.text((MARGIN, 54), STACK, FAINT, typeface(15))
+    pen.text((MARGIN, 74), SPACES, FAINT, typeface(15))
     for number, lora in enumerate(data["loras"]):
         strengths = dict.fromkeys(f"{lora[name]:g}" for name in ("strength_model", "strength_clip"))
         text = f"{number + 1}   {lora['name']}, strength {', '.join(strengths)}"
-        pen.text((MARGIN, TOP + LINE * number), _fitted(text, width - 2 * MARGIN, _font(14)), INK, _font(14))
+        pen.text((MARGIN, TOP + LINE * number), fitted(text, width - 2 * MARGIN, typeface(14)), INK, typeface(14))
     if len(data["pairs"]) > MOST_PAIRS:
         text = f"the {MOST_PAIRS} closest of {len(data['pairs'])} pairs"
-        pen.text((MARGIN, TOP + LINE * len(data["loras"])), text, FAINT, _font(13))
+        pen.text((MARGIN, TOP + LINE * len(data["loras"])), text, FAINT, typeface(13))
 
 
 def _cell(pen: ImageDraw.ImageDraw, value: float | None, kind: str, corner: tuple[float, float]) -> None:
@@ -95,7 +109,7 @@ def _cell(pen: ImageDraw.ImageDraw, value: float | None, kind: str, corner: tupl
     pen.rectangle(box, fill, RULE)
     dark = sum(fill) < 390
     text = f"{value:.2f}" if kind == "interference" or abs(value) < 0.005 else f"{value:+.2f}"
-    pen.text((left + CELL / 2, top + ROW / 2), text, PAPER if dark else INK, _font(12), anchor="mm")
+    pen.text((left + CELL / 2, top + ROW / 2), text, PAPER if dark else INK, typeface(12), anchor="mm")
 
 
 def _colour(value: float, kind: str) -> tuple[int, int, int]:
@@ -112,8 +126,8 @@ def _scale(pen: ImageDraw.ImageDraw, left: int, top: int) -> None:
     for place, value in enumerate(ticks):
         x = left + 46 * place
         pen.rectangle((x, top, x + 44, top + 10), _colour(value, "cosine"), RULE)
-        pen.text((x + 22, top + 16), f"{value:+g}" if value else "0", FAINT, _font(12), anchor="ma")
-    pen.text((left - 12, top + 5), "cancel", FAINT, _font(12), anchor="rm")
+        pen.text((x + 22, top + 16), f"{value:+g}" if value else "0", FAINT, typeface(12), anchor="ma")
+    pen.text((left - 12, top + 5), "cancel", FAINT, typeface(12), anchor="rm")
     pen.text(
-        (left + 46 * len(ticks) + 10, top + 5), "reinforce (cosine; stack: minus 1)", FAINT, _font(12), anchor="lm"
+        (left + 46 * len(ticks) + 10, top + 5), "reinforce (cosine; stack: minus 1)", FAINT, typeface(12), anchor="lm"
     )

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from .picture import BAR, FAINT, FOOT, INK, LABEL, MARGIN, PAPER, RULE, TRACK, WIDTH, _fitted, _font
+from .drawing import (
+    BAR,
+    FAINT,
+    FOOT,
+    INK,
+    MARGIN,
+    PAPER,
+    RULE,
+    TRACK,
+    WIDTH,
+    as_image,
+    fitted,
+    label_of,
+    note_picture,
+    typeface,
+)
 
 COLOURS = (BAR, "#c8763a", "#4f8f57", "#8a5ca8", "#b54a56", "#4b9aa0", "#8c7a3d", "#6d747d")  # one for each LoRA
 HEAD, LINE = 84, 20
@@ -26,27 +40,6 @@ def sizes_picture(report: Any) -> torch.Tensor:
     return as_image(draw_sizes(data["blocks"], [lora["name"] for lora in data["loras"]]))
 
 
-def as_image(picture: Image.Image) -> torch.Tensor:
-    """Return a picture as ComfyUI's images are: (1, height, width, 3) in fp32, 0 to 1."""
-    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
-
-
-def label_of(block: str) -> str:
-    """Return a block's name as it fits beside its row: a text encoder's id stays, and so does the number."""
-    head, space, tail = block.rpartition(" ")
-    font = _font(14)
-    return head + space + _fitted(tail, LABEL - 14 - font.getlength(head + space), font)
-
-
-def note_picture(title: str, text: str) -> Image.Image:
-    """Return a small picture that says why there is no other."""
-    image = Image.new("RGB", (WIDTH, 110), PAPER)
-    pen = ImageDraw.Draw(image)
-    pen.text((MARGIN, 24), title, INK, _font(24))
-    pen.text((MARGIN, 64), text, FAINT, _font(15))
-    return image
-
-
 def draw_sizes(blocks: Sequence[Entry], names: Sequence[str]) -> Image.Image:
     """Return the chart; of more LoRAs than there are colours the first are drawn."""
     names = names[: len(COLOURS)]
@@ -61,10 +54,10 @@ def draw_sizes(blocks: Sequence[Entry], names: Sequence[str]) -> Image.Image:
     _head(pen, names, is_relative=field[0] == "relative_size")
     top, bottom = head + 26, head + 26 + row * len(blocks)
     _axes(pen, field[1], highest, top, bottom, is_relative=field[0] == "relative_size")
-    pen.text((sum(SPECTRA) / 2, top - 10), f"first {longest} singular values", FAINT, _font(13), anchor="md")
+    pen.text((sum(SPECTRA) / 2, top - 10), f"first {longest} singular values", FAINT, typeface(13), anchor="md")
     for place, block in enumerate(blocks):
         middle = top + row * (place + 0.5)
-        pen.text((SIZES[0] - 12, middle), label_of(block["block"]), INK, _font(14), anchor="rm")
+        pen.text((SIZES[0] - 12, middle), label_of(block["block"]), INK, typeface(14), anchor="rm")
         for number, one in enumerate(block["loras"][: len(names)]):
             if one:
                 _row(pen, one, field, highest, (top + row * place, row), (number, len(names)))
@@ -74,13 +67,15 @@ def draw_sizes(blocks: Sequence[Entry], names: Sequence[str]) -> Image.Image:
 
 
 def _head(pen: ImageDraw.ImageDraw, names: Sequence[str], *, is_relative: bool) -> None:
-    pen.text((MARGIN, 22), "Size of each block's change", INK, _font(24))
+    pen.text((MARGIN, 22), "Size of each block's change", INK, typeface(24))
     what = "its share of the weights' size" if is_relative else "its norm (with a model: its share of the weights)"
-    pen.text((MARGIN, 54), f"Left to right: {what}; effective rank; singular values, largest first", FAINT, _font(15))
+    pen.text(
+        (MARGIN, 54), f"Left to right: {what}; effective rank; singular values, largest first", FAINT, typeface(15)
+    )
     for number, name in enumerate(names if len(names) > 1 else ()):
         y = HEAD + LINE * number
         pen.rectangle((MARGIN, y + 2, MARGIN + 12, y + 14), COLOURS[number])
-        pen.text((MARGIN + 20, y + 8), _fitted(name, WIDTH - 3 * MARGIN, _font(14)), INK, _font(14), anchor="lm")
+        pen.text((MARGIN + 20, y + 8), fitted(name, WIDTH - 3 * MARGIN, typeface(14)), INK, typeface(14), anchor="lm")
 
 
 def _axes(
@@ -94,8 +89,8 @@ def _axes(
             x = left + (right - left) * part
             pen.line((x, top - 6, x, bottom + 4), RULE)
             value = f"{limit * part:.2%}" if is_relative and title[0] == "c" else f"{limit * part:.3g}"
-            pen.text((x, bottom + 8), value, FAINT, _font(12), anchor="ma")
-        pen.text(((left + right) / 2, top - 10), title, FAINT, _font(13), anchor="md")
+            pen.text((x, bottom + 8), value, FAINT, typeface(12), anchor="ma")
+        pen.text(((left + right) / 2, top - 10), title, FAINT, typeface(13), anchor="md")
 
 
 def _row(
@@ -118,9 +113,9 @@ def _row(
             pen.rectangle((left, upper, left + max(1, (right - left) * min(1.0, value / limit)), upper + band), colour)
     if count == 1:
         text = f"{size:.2%}" if field[0] == "relative_size" else f"{size:.3g}"
-        pen.text((SIZES[1] + VALUE, upper + band / 2), text, INK, _font(13), anchor="rm")
+        pen.text((SIZES[1] + VALUE, upper + band / 2), text, INK, typeface(13), anchor="rm")
         rank = "-" if effective is None else f"{effective:.1f}" + (f" of {one['rank']}" if one["rank"] else "")
-        pen.text((RANKS[1] + VALUE, upper + band / 2), rank, FAINT, _font(13), anchor="rm")
+        pen.text((RANKS[1] + VALUE, upper + band / 2), rank, FAINT, typeface(13), anchor="rm")
 
 
 def _spectrum(

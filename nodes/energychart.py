@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-WIDTH, MARGIN, LABEL, VALUE = 960, 28, 230, 150
-HEAD, FOOT = 92, 58
-PAPER, INK, FAINT, RULE, BAR, TRACK = "#fbfbfa", "#22262b", "#6d747d", "#d9dce0", "#2f6f9f", "#e9edf1"
+from .drawing import BAR, FAINT, FOOT, INK, LABEL, MARGIN, PAPER, RULE, TRACK, WIDTH, as_image, fitted, typeface
+
+HEAD, VALUE = 92, 150
 MAP = MARGIN + LABEL, 616  # from and to, in pixels: energy against rank
 KEPT = 644, WIDTH - MARGIN - VALUE + 18  # the bars
 NONE, ALL = (233, 237, 241), (47, 111, 159)  # the map's colours for no energy and for all of it
@@ -33,9 +32,7 @@ class Block:
 
 def energy_picture(report: Any) -> torch.Tensor:
     """Return the chart as an image tensor (1, height, width, 3), a row per block in the order of the model."""
-    blocks = blocks_of(report.to_dict().get("layers") or ())
-    pixels = np.asarray(draw(blocks), dtype=np.float32) / 255.0
-    return torch.from_numpy(pixels)[None]
+    return as_image(draw(blocks_of(report.to_dict().get("layers") or ())))
 
 
 def blocks_of(layers: Iterable[Mapping[str, Any]]) -> list[Block]:
@@ -54,35 +51,35 @@ def draw(blocks: list[Block]) -> Image.Image:
     image = Image.new("RGB", (WIDTH, bottom + FOOT), PAPER)
     pen = ImageDraw.Draw(image)
     ranks = sorted({rank for block in blocks for rank in block.curve})
-    pen.text((MARGIN, 20), "Energy against rank, block by block", INK, _font(24))
+    pen.text((MARGIN, 20), "Energy against rank, block by block", INK, typeface(24))
     what = "Share of the squared change that each rank would keep (line: highest rank in the LoRA), and what is kept"
-    pen.text((MARGIN, 52), what, FAINT, _font(15))
+    pen.text((MARGIN, 52), what, FAINT, typeface(15))
     _axis(pen, ranks, bottom)
     for index, block in enumerate(blocks):
         _label(pen, block, HEAD + index * row, row)
         _cells(pen, block, ranks, HEAD + index * row, row)
         _bar(pen, block, HEAD + index * row, row)
     if not blocks:
-        pen.text((MAP[0], HEAD + row / 2), "no layer changed", FAINT, _font(15), anchor="lm")
+        pen.text((MAP[0], HEAD + row / 2), "no layer changed", FAINT, typeface(15), anchor="lm")
     return image
 
 
 def _axis(pen: ImageDraw.ImageDraw, ranks: list[int], bottom: int) -> None:
     for place, rank in enumerate(ranks):
-        pen.text((_left(place, ranks) + _width(ranks) / 2, bottom + 8), f"{rank}", FAINT, _font(13), anchor="ma")
-    pen.text((sum(MAP) / 2, bottom + 28), "rank", FAINT, _font(13), anchor="ma")
+        pen.text((_left(place, ranks) + _width(ranks) / 2, bottom + 8), f"{rank}", FAINT, typeface(13), anchor="ma")
+    pen.text((sum(MAP) / 2, bottom + 28), "rank", FAINT, typeface(13), anchor="ma")
     for percent in (0, 50, 100):
         x = KEPT[0] + (KEPT[1] - KEPT[0]) * percent / 100
         pen.line((x, HEAD - 6, x, bottom + 4), RULE)
-        pen.text((x, bottom + 8), f"{percent} %", FAINT, _font(13), anchor="ma")
-    pen.text((sum(KEPT) / 2, bottom + 28), "retained energy", FAINT, _font(13), anchor="ma")
-    pen.text((KEPT[1] + 62, HEAD - 8), "kept", FAINT, _font(13), anchor="rd")
-    pen.text((WIDTH - MARGIN, HEAD - 8), "rank", FAINT, _font(13), anchor="rd")
+        pen.text((x, bottom + 8), f"{percent} %", FAINT, typeface(13), anchor="ma")
+    pen.text((sum(KEPT) / 2, bottom + 28), "retained energy", FAINT, typeface(13), anchor="ma")
+    pen.text((KEPT[1] + 62, HEAD - 8), "kept", FAINT, typeface(13), anchor="rd")
+    pen.text((WIDTH - MARGIN, HEAD - 8), "rank", FAINT, typeface(13), anchor="rd")
 
 
 def _label(pen: ImageDraw.ImageDraw, block: Block, top: float, row: int) -> None:
-    font = _font(14 if row > 20 else 12)
-    pen.text((MAP[0] - 12, top + row / 2), _fitted(block.name, LABEL - 14, font), INK, font, anchor="rm")
+    font = typeface(14 if row > 20 else 12)
+    pen.text((MAP[0] - 12, top + row / 2), fitted(block.name, LABEL - 14, font), INK, font, anchor="rm")
 
 
 def _cells(pen: ImageDraw.ImageDraw, block: Block, ranks: list[int], top: float, row: int) -> None:
@@ -95,7 +92,7 @@ def _cells(pen: ImageDraw.ImageDraw, block: Block, ranks: list[int], top: float,
         pen.rectangle((left, top + 1, left + width - 2, top + row - 1), _shade(share))
         if row > 20 and width >= 26:
             colour = PAPER if share > 0.55 else INK
-            pen.text((left + width / 2 - 1, top + row / 2), f"{100 * share:.0f}", colour, _font(11), anchor="mm")
+            pen.text((left + width / 2 - 1, top + row / 2), f"{100 * share:.0f}", colour, typeface(11), anchor="mm")
     reached = sum(1 for rank in ranks if block.ranks and rank <= block.ranks[1])
     if 0 < reached <= len(ranks):
         x = _left(reached, ranks) - 1
@@ -104,7 +101,7 @@ def _cells(pen: ImageDraw.ImageDraw, block: Block, ranks: list[int], top: float,
 
 def _bar(pen: ImageDraw.ImageDraw, block: Block, top: float, row: int) -> None:
     (left, right), middle, half = KEPT, top + row / 2, row * 0.32
-    share, font = min(max(block.energy, 0.0), 1.0), _font(14 if row > 20 else 12)
+    share, font = min(max(block.energy, 0.0), 1.0), typeface(14 if row > 20 else 12)
     pen.rounded_rectangle((left, middle - half, right, middle + half), 3, TRACK)
     if share > 0:
         end = left + max(2 * half, (right - left) * share) if share > 0.02 else left + 2
@@ -162,16 +159,3 @@ def _family(name: str) -> str:
 
 def _numbers(name: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", name)]
-
-
-def _fitted(text: str, width: int, font: Any) -> str:
-    """Return `text`, its start left out where it is wider than `width`; the end tells blocks apart."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength("…" + text) > width:
-        text = text[1:]
-    return "…" + text
-
-
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
