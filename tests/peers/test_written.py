@@ -133,9 +133,10 @@ def test_an_extracted_lora_of_all_three_models_of_sdxl_loads_in_diffusers(tmp_pa
     models = {name: randomised(make()) for name, make in makers.items()}
     before = sdxl_checkpoint({name: plain(model) for name, model in models.items()})
     after = tuned(before, lambda key: "blocks" in key or "middle_block" in key or "encoder.layers" in key)
-    # a bare parameter, whose name `tuned` does not look for; the change of the fused q, k, v has a low rank as well
+    # a bare parameter, whose name `tuned` does not look for; all layers get one rank, because diffusers
+    # misreads alphas that differ between layers of a text encoder
     fused_key = "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight"
-    up, down = random_normal("up", (3 * 1280, 2), 0), random_normal("down", (2, 1280), 0)
+    up, down = random_normal("up", (3 * 1280, CHANGE_RANK), 0), random_normal("down", (CHANGE_RANK, 1280), 0)
     after[fused_key] = before[fused_key] + up @ down / 1280**0.5
     lora = extracted(tmp_path, before, after, "kohya")
     names = set(load_file(lora))
