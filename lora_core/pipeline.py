@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from .threads import one_thread_each, processors
+from .threads import one_thread_each, pool_of, processors
 
 Result = TypeVar("Result")
 MOST_WORKERS = 4  # each holds a tensor or two, and a disk gets no faster with more
@@ -59,7 +59,7 @@ def run_jobs(jobs: Sequence[Callable[[Worker], Result]], on_bytes: Callable[[int
     if not jobs:
         return []
     with one_thread_each():
-        pool = ThreadPoolExecutor(min(len(jobs), MOST_WORKERS, processors() + 1), "lora_core")
+        pool = pool_of(min(len(jobs), MOST_WORKERS, processors() + 1))
         try:
             futures = [pool.submit(_begin, job, worker, failed) for job in jobs]
             _listen(futures, told, on_bytes)

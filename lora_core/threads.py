@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from .lazytorch import torch
@@ -18,8 +19,13 @@ def processors() -> int:
 def one_thread_each() -> Generator[None, None, None]:
     """Let torch compute on the thread that asks; more threads for each would only wait for each other."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that start now take the number over
+    torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def pool_of(workers: int) -> ThreadPoolExecutor:
+    """Return a pool to use inside `one_thread_each`. A new thread takes the number over only at some operations."""
+    return ThreadPoolExecutor(workers, "lora_core", torch.set_num_threads, (1,))

@@ -1,27 +1,32 @@
-"""One layer after the other: its change is read, decomposed and handed on, and nothing of it stays in memory."""
+"""One layer after the other: its change is read, decomposed a few ahead, and handed on; memory holds a few of them."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..ahead import ahead
 from ..errors import LoraError
 from ..files.tensorfile import OnStep
 from ..lazytorch import torch
 from ..linalg import Svd, svd_of_dense, svd_of_product
+from ..rankedlayer import matrix_of
 from ..rounding import round_to
+from ..threads import processors
 from ..truncation import Layer, Truncation
 from ..watched import watched
 from ..writing import WRITINGS, WrittenDialect, suffix
-from .dora import directions_of, magnitude_part, or_nothing
+from .dora import Directions, directions_of, magnitude_part, or_nothing
 from .names import Job
 from .noise import Noise
 from .sources import Change, Comparison, Factors, sum_of_squares
 
 Kind = Literal["lora", "dora"]
+ROOM = 6 * 2**20  # numbers for each processor: how much of the weights is in hand while more is read
 _CANCELLED = 1e-9  # of its terms' sizes: a sum that is no larger is what rounding leaves of zero
 
 
@@ -36,6 +41,23 @@ class Errors:
     def note(self) -> str:
         dora, lora = (math.sqrt(max(0.0, value) / self.change) for value in (self.dora, self.lora))
         return f"DoRA: relative error {dora:.2%}; LoRA of the same ranks: {lora:.2%}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a layer's change was found to be."""
+
+    job: Job
+    square: float  # ‖ΔW‖_F²
+    whole: torch.Tensor | None = None  # where it is stored so, or a DoRA's error is taken from it
+    layer: Layer | None = None
+    svd: Svd | None = None
+    weight_square: float | None = None
+    directions: Directions | None = None
+
+
+class _CancelledError(Exception):
+    """The work was cancelled; seen by nobody, because the reason is raised instead."""
 
 
 @dataclass(slots=True)
@@ -54,21 +76,31 @@ class Extraction:
     full: int = 0  # layers that have no more singular values than they get
     _done: int = 0
     _total: int = 0
+    _is_cancelled: bool = False
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Take all layers; the first that holds NaN or infinity raises LoraError."""
         self._total = sum(job.size for job in jobs)
+        ask, room = self._ask if self.on_step else None, ROOM * processors()
+        changes = self._changes(jobs)
+        with closing(ahead(self._find, changes, size=lambda item: item[0].size, room=room, ask=ask)) as layers:
+            for job, found in zip(jobs, layers, strict=True):
+                self._tell()
+                if found is None:
+                    self.unchanged += 1
+                else:
+                    self._take(found)
+                self._done += job.size
+        self._tell()
+
+    def _changes(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Change | None]]:
+        """Yield what changed in each layer; the pieces of a fused weight follow one another."""
         key, change = "", None
         for job in jobs:
-            self._tell()
-            if job.target.key != key:  # the pieces of a fused weight follow one another
-                key = job.target.key
-                change = None  # before the next is read, so that only one is in memory
+            if job.target.key != key:
+                key, change = job.target.key, None  # before the next is read, so that only one is in memory here
                 change = self.compared.change(key, with_weight=self._needs_weight)
-            if change is None or not self._add(job, change.taken(job.target)):
-                self.unchanged += 1
-            self._done += job.size
-        self._tell()
+            yield job, None if change is None else change.taken(job.target)
 
     @property
     def _needs_weight(self) -> bool:
@@ -78,13 +110,27 @@ class Extraction:
         if self.on_step:
             self.on_step(self._done, self._total)
 
-    def _add(self, job: Job, change: Change) -> bool:
-        """Take a layer; return whether anything changed."""
+    def _ask(self) -> None:
+        try:
+            self._tell()
+        except BaseException:
+            self._is_cancelled = True
+            raise
+
+    def _check(self) -> None:
+        if self._is_cancelled:
+            raise _CancelledError
+
+    def _find(self, item: tuple[Job, Change | None]) -> _Found | None:
+        """Decompose a layer, on any thread; None if nothing changed."""
+        job, change = item
+        if change is None:
+            return None
         if change.factors is not None and not (job.is_matrix and self.kind == "lora"):
             change = change.dense(job.target.shape)
         if change.whole is None:
             assert change.factors is not None
-            return self._add_factors(job, change.factors, change.weight)
+            return self._find_product(job, change.factors, change.weight)
         square = sum_of_squares(change.whole)
         if not math.isfinite(square):
             raise LoraError(
@@ -92,43 +138,54 @@ class Extraction:
                 "infinity."
             )
         if square == 0:
-            return False
+            return None
         if not job.is_matrix:
-            self._add_whole(job, change.whole, square)
-        elif self.kind == "dora":
-            self._add_dora(job, change, square)
-        else:
-            layer = self._layer(job, None if change.weight is None else sum_of_squares(change.weight))
-            found = self._svd(job, layer, change.whole.flatten(1))
-            self.noise.add(found, change.weight_square or 0.0)
-            self.made.add(layer, found)
-        return True
+            return _Found(job, square, change.whole)
+        if self.kind == "dora":
+            directions = directions_of(change)
+            layer = self._layer(job, directions.weight)
+            svd = or_nothing(self._svd(job, directions.delta, self.made.limit(layer)))
+            return _Found(job, square, change.whole, layer, svd, directions=directions)
+        layer = self._layer(job, change.weight)
+        svd = self._svd(job, change.whole.flatten(1), self.made.limit(layer))
+        return _Found(job, square, layer=layer, svd=svd, weight_square=change.weight_square or 0.0)
 
-    def _add_factors(self, job: Job, factors: Factors, weight: torch.Tensor | None) -> bool:
-        layer = self._layer(job, None if weight is None else sum_of_squares(weight))
-        found = self._watched(lambda: svd_of_product(*factors, self.made.limit(layer)))
+    def _find_product(self, job: Job, factors: Factors, weight: torch.Tensor | None) -> _Found | None:
+        layer = self._layer(job, weight)
+        svd = svd_of_product(*factors, self.made.limit(layer))
         terms = sum_of_squares(factors[0]) * sum_of_squares(factors[1])
-        if found.total <= _CANCELLED**2 * terms:
-            return False
-        self.made.add(layer, found)
-        return True
+        return None if svd.total <= _CANCELLED**2 * terms else _Found(job, svd.total, layer=layer, svd=svd)
 
-    def _add_dora(self, job: Job, change: Change, square: float) -> None:
-        whole = change.whole
+    def _take(self, found: _Found) -> None:
+        """Add a layer to the LoRA."""
+        if found.layer is None or found.svd is None:
+            assert found.whole is not None
+            self._add_whole(found.job, found.whole, found.square)
+        elif found.directions is not None:
+            self._add_dora(found, found.layer, found.svd, found.directions)
+        else:
+            if found.weight_square is not None:
+                self.noise.add(found.svd, found.weight_square)
+            self.full += self._is_full(found.layer)
+            self.made.add(found.layer, found.svd)
+
+    def _is_full(self, layer: Layer) -> bool:
+        return self.made.limit(layer) == min(matrix_of(layer.shape)) < self.made.rule.max_rank
+
+    def _add_dora(self, found: _Found, layer: Layer, svd: Svd, directions: Directions) -> None:
+        job, whole = found.job, found.whole
         assert whole is not None
-        directions = directions_of(change)
-        layer = self._layer(job, sum_of_squares(directions.weight))
-        found = or_nothing(self._svd(job, layer, directions.delta))
         ending, magnitude = magnitude_part(directions.magnitude, len(job.target.shape), WRITINGS[self.dialect])
-        rank = self.made.add(layer, found, {layer.name + ending: magnitude})
+        self.full += self._is_full(layer)
+        rank = self.made.add(layer, svd, {layer.name + ending: magnitude})
         if rank is None:  # a budget decides later
             return
-        error = directions.relative_error(*found.factors(rank), size=math.sqrt(square))
-        self.made.report.layers[-1].update(norm=math.sqrt(square), error=error)
-        plain = self._watched(lambda: svd_of_dense(whole.flatten(1), rank, seed=_seed(job)))
-        self.errors.dora += error**2 * square
-        self.errors.lora += square - float(plain.values[:rank].square().sum())
-        self.errors.change += square
+        error = directions.relative_error(*svd.factors(rank), size=math.sqrt(found.square))
+        self.made.report.layers[-1].update(norm=math.sqrt(found.square), error=error)
+        plain = watched(lambda: self._svd(job, whole.flatten(1), rank), self._tell if self.on_step else None)
+        self.errors.dora += error**2 * found.square
+        self.errors.lora += found.square - float(plain.values[:rank].square().sum())
+        self.errors.change += found.square
 
     def _add_whole(self, job: Job, change: torch.Tensor, square: float) -> None:
         if not WRITINGS[self.dialect].has_alpha:
@@ -141,7 +198,7 @@ class Extraction:
         said = {"rank": None, "energy": 1.0, "norm": math.sqrt(square)}
         self.made.report.layers.append({"name": job.name, "block": job.block, "module": job.written.module, **said})
 
-    def _layer(self, job: Job, weight_square: float | None) -> Layer:
+    def _layer(self, job: Job, weight: torch.Tensor | None) -> Layer:
         writing = WRITINGS[self.dialect]
         return Layer(
             job.name,
@@ -150,17 +207,13 @@ class Extraction:
             job.target.shape,
             (suffix(writing, "lora", "up") or "", suffix(writing, "lora", "down") or ""),
             writing.has_alpha,
-            weight_norm=None if weight_square is None else math.sqrt(weight_square),
+            weight_norm=None if weight is None else math.sqrt(sum_of_squares(weight)),
         )
 
-    def _svd(self, job: Job, layer: Layer, matrix: torch.Tensor) -> Svd:
-        rule, limit = self.made.rule, self.made.limit(layer)
-        self.full += limit == min(matrix.shape) < rule.max_rank
+    def _svd(self, job: Job, matrix: torch.Tensor, limit: int) -> Svd:
+        rule = self.made.rule
         energy = {"energy": rule.threshold, "error": 1.0 - rule.threshold**2}.get(rule.by, 0.0)
-        return self._watched(lambda: svd_of_dense(matrix, limit, energy=energy, seed=_seed(job)))
-
-    def _watched(self, compute: Callable[[], Svd]) -> Svd:
-        return watched(compute, self._tell if self.on_step else None)
+        return svd_of_dense(matrix, limit, energy=energy, seed=_seed(job), on_step=self._check)
 
 
 def _seed(job: Job) -> int:
