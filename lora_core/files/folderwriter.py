@@ -28,10 +28,14 @@ class FolderWriter:
         _check_target(path, source, overwrite)
         needs_space(path, size)
         self.folder = path.with_name(temporary_name(path.name))
-        with as_output_error(path):
-            self.folder.mkdir()
 
     def __enter__(self) -> FolderWriter:
+        try:  # an interrupt may come as soon as the folder is there
+            with as_output_error(self.path):
+                self.folder.mkdir()
+        except BaseException:
+            self.discard()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

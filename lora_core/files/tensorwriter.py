@@ -61,20 +61,22 @@ class TensorWriter:
         self._digests: dict[str, Any] = {}  # hashes of the bytes written so far
         self._copied: dict[str, TensorFile] = {}
         check_target(self.path, overwrite, inputs, self.size)
+        self._header = header
         self._temporary = self.path.with_name(temporary_name(self.path.name))
+        self._fd = -1  # until the file is open
+        self._flusher: Flusher
+
+    def __enter__(self) -> TensorWriter:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        with as_output_error(self.path):
-            self._fd = os.open(self._temporary, flags, 0o666)  # less the umask, as any new file
-        self._flusher = Flusher(self._fd)
-        try:
+        try:  # an interrupt may come as soon as the file is there
             with as_output_error(self.path):
+                fd = os.open(self._temporary, flags, 0o666)  # less the umask, as any new file
+                self._flusher, self._fd = Flusher(fd), fd
                 reserve(self._fd, self.size)
-                write_all(self._fd, memoryview(header), 0)
+                write_all(self._fd, memoryview(self._header), 0)
         except BaseException:
             self.discard()
             raise
-
-    def __enter__(self) -> TensorWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -143,12 +145,14 @@ class TensorWriter:
 
     def discard(self) -> None:
         """Remove the temporary file, if it still is one."""
-        if self._fd >= 0:
-            with suppress(OSError):  # nothing of it is kept
-                self._flusher.finish()
-            os.close(self._fd)
-            self._fd = -1
-        self._temporary.unlink(missing_ok=True)
+        try:
+            if self._fd >= 0:
+                with suppress(OSError):  # nothing of it is kept
+                    self._flusher.finish()
+                os.close(self._fd)
+                self._fd = -1
+        finally:  # a second interrupt too
+            self._temporary.unlink(missing_ok=True)
 
     def _check_written(self) -> None:
         size = os.fstat(self._fd).st_size

@@ -285,6 +285,22 @@ def test_a_cancelled_merge_leaves_nothing(
     assert [name for name in before if not samples.same_bytes(before[name], after[name])] == []
 
 
+def test_an_interrupt_as_soon_as_the_folder_is_there_leaves_nothing(
+    pipeline: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, made = tmp_path / "results/out", Path.mkdir
+    out.parent.mkdir()
+
+    def interrupted(folder: Path, *arguments: int) -> None:
+        made(folder, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lora_core.files.folderwriter.Path.mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lora_core.merge(pipeline, [lora], out)
+    assert list(out.parent.iterdir()) == []
+
+
 def test_an_input_that_changes_meanwhile_leaves_nothing(pipeline: Path, lora: Path, tmp_path: Path) -> None:
     shard_file = pipeline / "transformer/diffusion_pytorch_model-00002-of-00003.safetensors"
 

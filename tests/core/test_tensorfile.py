@@ -15,6 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -609,6 +610,19 @@ def test_views_are_written_as_their_elements(out: Path, make: Callable[[torch.Te
     write(out, {"x": view})
     assert torch.equal(load_file(out)["x"], view)
     assert out.stat().st_size < 400  # the elements, and not the storage behind the view
+
+
+def test_an_interrupt_as_soon_as_the_file_is_there_leaves_nothing(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def interrupted(*arguments: Any) -> int:
+        os.close(opened(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lora_core.files.tensorwriter.os.open", interrupted)
+    with pytest.raises(KeyboardInterrupt), TensorWriter(out, ONE):
+        pass
+    assert samples.listing(out.parent) == []
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit, GeneratorExit])
