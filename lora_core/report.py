@@ -7,11 +7,13 @@ import time
 from collections.abc import Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .tables import lines_of
 
 _NAMES_SHOWN = 5
+
+State = Literal["full", "partial", "none", "unknown"]
 
 
 @dataclass(slots=True)
@@ -59,7 +61,10 @@ class Report:
     peak_rss_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        data = asdict(self)
+        for lora, described in zip(self.loras, data["loras"], strict=True):
+            described["summary"], described["state"] = summary_of(lora, self.title), state_of(lora, self.title)
+        return data
 
     def text(self) -> str:
         lines = [line for lora in self.loras for line in _lora_lines(lora, self.title)]
@@ -115,21 +120,41 @@ def some_names(names: list[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:
-    what = [f"{lora.modules_matched}/{lora.modules_total}" if title else f"{lora.modules_total} modules"]
-    what.append(title or " or ".join(lora.arches) or "unknown architecture")
+def state_of(lora: LoraReport, title: str | None) -> State:
+    """Return whether a LoRA is used in full, in part or not at all on the model `title`; "unknown" without a model."""
+    if not title:
+        return "unknown"
+    if lora.modules_matched == 0:
+        return "none"
+    return "full" if lora.modules_matched == lora.modules_total else "partial"
+
+
+def summary_of(lora: LoraReport, title: str | None) -> str:
+    """Return one LoRA in one line: "722/722 · SDXL · LoRA r32 · scale 0.5 (alpha 16, tensor) · Δ 0.9 %"."""
+    what = [*_fit_texts(lora, title), _scale_text(lora.scale)]
+    return " · ".join([*what, *_size_texts(lora)])
+
+
+def _fit_texts(lora: LoraReport, title: str | None) -> list[str]:
+    matched = f"{lora.modules_matched}/{lora.modules_total}" if title else f"{lora.modules_total} modules"
+    kinds = "/".join(lora.kinds)
     if lora.rank:
         low, high = lora.rank
-        what.append(f"{'/'.join(lora.kinds)} r{low}" if low == high else f"{'/'.join(lora.kinds)} r{low}–{high}")
-    else:
-        what.append("/".join(lora.kinds))
-    what.append(f"{lora.dialect} names")
+        kinds += f" r{low}" if low == high else f" r{low}–{high}"
+    return [matched, title or " or ".join(lora.arches) or "unknown architecture", kinds]
+
+
+def _size_texts(lora: LoraReport) -> list[str]:
+    return [] if lora.relative_size is None else [f"Δ {100 * lora.relative_size:.2g} %"]
+
+
+def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:
+    what = [*_fit_texts(lora, title), f"{lora.dialect} names"]
     what.append(_scale_text(lora.scale))
     if lora.strength_model is not None:
         clip = "" if lora.strength_clip == lora.strength_model else f", clip {lora.strength_clip:g}"
         what.append(f"strength {lora.strength_model:g}{clip}")
-    if lora.relative_size is not None:
-        what.append(f"Δ {lora.relative_size:.2%}")
+    what += _size_texts(lora)
     lines = [f"{lora.name}: " + " · ".join(what)]
     for kind, modules in lora.unsupported.items():
         lines.append(f"  {counted(modules, kind + ' module')} not applied by this version: {some_names(modules)}")

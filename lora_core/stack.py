@@ -19,26 +19,41 @@ ROWS_VERSION = 1
 
 
 class StackEntry(tuple[str, float, float]):
-    """One LoRA of a stack: (name, strength_model, strength_clip), with `blocks`, `hash` and `path` as attributes."""
+    """One LoRA of a stack: (name, strength_model, strength_clip), and more as attributes."""
 
-    blocks: str
-    hash: str
-    path: str
+    blocks: str  # strengths of its own for some blocks; empty for none
+    hash: str  # what the file's content is known by, and its size: to find it under another name
+    size: int
+    path: str  # of the file, once it is found
+    low: StackEntry | None  # of a pair: what the low-noise model gets; this entry is then for the high-noise model
 
     def __new__(
-        cls, name: str, strength_model: float, strength_clip: float, *, blocks: str = "", hash: str = "", path: str = ""
+        cls,
+        name: str,
+        strength_model: float,
+        strength_clip: float,
+        *,
+        blocks: str = "",
+        hash: str = "",
+        size: int = 0,
+        path: str = "",
+        low: StackEntry | None = None,
     ) -> StackEntry:
         entry = super().__new__(cls, (name, float(strength_model), float(strength_clip)))
-        entry.blocks, entry.hash, entry.path = blocks, hash, path
+        entry.blocks, entry.hash, entry.size, entry.path, entry.low = blocks, hash, size, path, low
         return entry
 
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:  # so that copies and pickles keep all
-        return tuple(self), {"blocks": self.blocks, "hash": self.hash, "path": self.path}
+        return tuple(self), self.extras()
+
+    def extras(self) -> dict[str, Any]:
+        """Return the attributes, as the keywords that make an entry with them."""
+        return {"blocks": self.blocks, "hash": self.hash, "size": self.size, "path": self.path, "low": self.low}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of Stack LoRAs; `strength_clip` None means as `strength`."""
+    """One row of Stack LoRAs; `strength_clip` None means as `strength`, and so does `low_strength`."""
 
     name: str
     on: bool = True
@@ -46,10 +61,22 @@ class Row:
     strength_clip: float | None = None
     blocks: str = ""
     hash: str = ""
+    size: int = 0
+    low: str = ""  # the low-noise file of a pair; `name` is then the high-noise one
+    low_strength: float | None = None
+    low_hash: str = ""
+    low_size: int = 0
 
     def entry(self) -> StackEntry:
         clip = self.strength if self.strength_clip is None else self.strength_clip
-        return StackEntry(self.name, self.strength, clip, blocks=self.blocks, hash=self.hash)
+        found = {"blocks": self.blocks, "hash": self.hash, "size": self.size}
+        return StackEntry(self.name, self.strength, clip, **found, low=self._low_entry(clip))
+
+    def _low_entry(self, clip: float) -> StackEntry | None:
+        if self.low in ("", "None"):
+            return None
+        strength = self.strength if self.low_strength is None else self.low_strength
+        return StackEntry(self.low, strength, clip, blocks=self.blocks, hash=self.low_hash, size=self.low_size)
 
 
 def parse_rows(value: Any) -> list[Row]:
@@ -134,15 +161,34 @@ def _parse_row(index: int, row: Any) -> Row:
     if not isinstance(row, Mapping):
         raise OptionError(f"rows: row {index} must be an object with a name, found {row!r}.")
     where = f"rows: row {index}"
-    name = row.get("name") or ""
-    if not isinstance(name, str):
-        raise OptionError(f"{where}: name must be text, found {name!r}.")
-    clip = row.get("strength_clip")
     return Row(
-        name=name.replace("\\", "/"),
+        name=_name(row, "name", where),
         on=bool(row.get("on", True)),
         strength=check_strength(row.get("strength", 1.0), where),
-        strength_clip=None if clip is None else check_strength(clip, where),
+        strength_clip=_strength_or_none(row, "strength_clip", where),
         blocks=str(row.get("blocks") or ""),
         hash=str(row.get("hash") or ""),
+        size=_size(row, "size"),
+        low=_name(row, "low", where),
+        low_strength=_strength_or_none(row, "low_strength", where),
+        low_hash=str(row.get("low_hash") or ""),
+        low_size=_size(row, "low_size"),
     )
+
+
+def _name(row: Mapping[str, Any], field: str, where: str) -> str:
+    name = row.get(field) or ""
+    if not isinstance(name, str):
+        raise OptionError(f"{where}: {field} must be text, found {name!r}.")
+    return name.replace("\\", "/")
+
+
+def _strength_or_none(row: Mapping[str, Any], field: str, where: str) -> float | None:
+    value = row.get(field)
+    return None if value is None else check_strength(value, where)
+
+
+def _size(row: Mapping[str, Any], field: str) -> int:
+    """Return a size in bytes, 0 for one that is unknown: it only helps to find a file."""
+    value = row.get(field)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

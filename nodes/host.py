@@ -52,7 +52,7 @@ def located(entry: StackEntry) -> StackEntry:
     if not path:
         name = resolve(name, lora_names(), "the loras folders")
         path = str(_path("loras", name))
-    return StackEntry(name, strength_model, strength_clip, blocks=entry.blocks, hash=entry.hash, path=path)
+    return StackEntry(name, strength_model, strength_clip, **{**entry.extras(), "path": path})
 
 
 def stack_files(lora_stack: list[Any] | None) -> list[StackEntry]:
