@@ -69,8 +69,8 @@ class Row:
 
     def entry(self) -> StackEntry:
         clip = self.strength if self.strength_clip is None else self.strength_clip
-        found = {"blocks": self.blocks, "hash": self.hash, "size": self.size}
-        return StackEntry(self.name, self.strength, clip, **found, low=self._low_entry(clip))
+        low = self._low_entry(clip)
+        return StackEntry(self.name, self.strength, clip, blocks=self.blocks, hash=self.hash, size=self.size, low=low)
 
     def _low_entry(self, clip: float) -> StackEntry | None:
         if self.low in ("", "None"):
