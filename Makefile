@@ -3,8 +3,9 @@ PYTHON ?= python3
 # Plain `torch` brings gigabytes of GPU libraries to a machine without a GPU; the CI wants the CPU build of this version.
 TORCH ?= torch==2.13.0
 READY := .venv/.lora-core-ready
+TSC := tests/web/node_modules/.bin/tsc
 
-.PHONY: demo test check outlines clean
+.PHONY: demo test check types outlines clean
 
 demo: $(READY)
 	.venv/bin/python -m lora_core demo build/demo
@@ -16,6 +17,12 @@ test: $(READY)
 check: $(READY)
 	.venv/bin/ruff check
 	.venv/bin/pyright
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory types; \
+	else echo "types of web/: not checked, npm not found on PATH"; fi
+
+# the JavaScript of web/, by its JSDoc types
+types: $(TSC)
+	$(TSC) --project tests/web/tsconfig.json
 
 # after a change of tests/data/checkpoints
 outlines: $(READY)
@@ -28,6 +35,10 @@ $(READY): requirements-dev.txt pyproject.toml
 	.venv/bin/python -m pip install --quiet "$(TORCH)" -r requirements-dev.txt -e .
 	touch $@
 
+$(TSC): tests/web/package-lock.json tests/web/package.json
+	npm ci --prefix tests/web --silent --no-audit --no-fund
+	touch $@
+
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist tests/web/node_modules .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

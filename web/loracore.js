@@ -1,8 +1,8 @@
 // @ts-check
 /** LoRA Core in ComfyUI's page: the row editor of Stack LoRAs, and the report under every node of the pack. */
 
-// @ts-ignore - served by ComfyUI
 import { app } from "../../scripts/app.js";
+import { setLanguage } from "./lib/i18n.js";
 import { addReport } from "./widgets/report.js";
 import { addRows } from "./widgets/rows.js";
 
@@ -35,6 +35,10 @@ const reports = new WeakMap();
 
 app.registerExtension({
     name: "loracore.rows",
+    init() {
+        setLanguage(app.extensionManager?.setting?.get("Comfy.Locale"));
+        app.ui?.settings?.addEventListener("Comfy.Locale.change", (/** @type {any} */ event) => setLanguage(event.detail?.value));
+    },
     getCustomWidgets() {
         return {
             /** @param {any} node @param {string} name @param {any} spec */

@@ -62,6 +62,7 @@ function slashes(/** @type {unknown} */ name) {
     return typeof name === "string" ? name.replaceAll("\\", "/") : "";
 }
 
+/** @returns {value is Record<string, any>} */
 function isObject(/** @type {unknown} */ value) {
     return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,6 +1,7 @@
 // @ts-check
 /** The controls of a row: a switch and a strength field. Each calls back with its new value. */
 
+import { text } from "../lib/i18n.js";
 import { clampStrength, formatStrength, parseStrength } from "../lib/strength.js";
 import { element, icon, ICONS } from "./dom.js";
 
@@ -30,7 +31,7 @@ export function switchButton(label, on, onChange) {
  */
 export function strengthField(label, value, onChange) {
     const input = /** @type {HTMLInputElement} */ (
-        element("input", { type: "text", inputmode: "decimal", "aria-label": label, title: `${label}: type, or drag sideways` })
+        element("input", { type: "text", inputmode: "decimal", "aria-label": label, title: text("{label}: type, or drag sideways", { label }) })
     );
     let current = value;
     const show = () => (input.value = formatStrength(current));
@@ -41,7 +42,7 @@ export function strengthField(label, value, onChange) {
         if (changed || done) onChange(current, done);
     };
     const button = (/** @type {string} */ path, /** @type {string} */ what, /** @type {number} */ step) =>
-        element("button", { type: "button", tabindex: -1, "aria-label": `${what} ${label}`, onclick: () => set(current + step) }, icon(path));
+        element("button", { type: "button", tabindex: -1, "aria-label": what, onclick: () => set(current + step) }, icon(path));
 
     input.addEventListener("focus", () => input.select());
     input.addEventListener("change", () => {
@@ -60,8 +61,9 @@ export function strengthField(label, value, onChange) {
     dragSideways(input, () => current, set);
     show();
     const root = element("div", { class: "loracore-number" },
-        button(ICONS.minus, "Lower", -STEP), input, button(ICONS.plus, "Raise", STEP));
-    return { root, /** @param {number} next */ show: (next) => { current = next; show(); } };
+        button(ICONS.minus, text("Lower {label}", { label }), -STEP), input,
+        button(ICONS.plus, text("Raise {label}", { label }), STEP));
+    return { root, show: (/** @type {number} */ next) => { current = next; show(); } };
 }
 
 /**

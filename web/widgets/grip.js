@@ -1,6 +1,7 @@
 // @ts-check
 /** The handle of a row: moves it by dragging, or with the arrow keys. */
 
+import { text } from "../lib/i18n.js";
 import { element, icon, ICONS } from "./dom.js";
 
 /**
@@ -11,7 +12,8 @@ import { element, icon, ICONS } from "./dom.js";
  */
 export function gripButton(row, index, name, onMove) {
     const grip = element("button", {
-        class: "loracore-grip", type: "button", "aria-label": `Move ${name}`, title: "Drag to move, or use the arrow keys",
+        class: "loracore-grip", type: "button", "aria-label": text("Move {name}", { name }),
+        title: text("Drag to move, or use the arrow keys"),
     }, icon(ICONS.grip));
     const siblings = () => [...(row.parentElement?.children ?? [])];
     const dragged = () => row.classList.contains("is-dragged");

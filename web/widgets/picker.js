@@ -1,6 +1,7 @@
 // @ts-check
 /** A searchable list of file names in a popover: above everything, at the same size at every zoom. */
 
+import { text } from "../lib/i18n.js";
 import { searchNames, splitName } from "../lib/names.js";
 import { element, icon, ICONS } from "./dom.js";
 
@@ -25,10 +26,10 @@ export function nameLabel(/** @type {string} */ name) {
  */
 export function openPicker(root, anchor, names, current, onChoose) {
     const input = /** @type {HTMLInputElement} */ (element("input", {
-        type: "text", role: "combobox", "aria-label": "Search LoRA files", "aria-expanded": "true",
-        "aria-autocomplete": "list", "aria-controls": LIST_ID, placeholder: "Search", spellcheck: "false", autocomplete: "off",
+        type: "text", role: "combobox", "aria-label": text("Search LoRA files"), "aria-expanded": "true",
+        "aria-autocomplete": "list", "aria-controls": LIST_ID, placeholder: text("Search"), spellcheck: "false", autocomplete: "off",
     }));
-    const list = element("div", { class: "loracore-options", id: LIST_ID, role: "listbox", "aria-label": "LoRA files" });
+    const list = element("div", { class: "loracore-options", id: LIST_ID, role: "listbox", "aria-label": text("LoRA files") });
     const popover = element("div", { class: "loracore-picker", popover: "auto" },
         element("div", { class: "loracore-search" }, icon(ICONS.search), input), list);
     /** @type {string[]} */
@@ -51,9 +52,9 @@ export function openPicker(root, anchor, names, current, onChoose) {
     const fill = () => {
         found = searchNames(names, input.value);
         list.replaceChildren(...found.slice(0, SHOWN).map((name, index) => option(name, index)));
-        const note = !names.length ? "No LoRA files in your loras folders."
-            : !found.length ? "No name contains this."
-            : found.length > SHOWN ? `${found.length - SHOWN} more; type to narrow the list.` : "";
+        const note = !names.length ? text("No LoRA files in your loras folders.")
+            : !found.length ? text("No name contains this.")
+            : found.length > SHOWN ? text("{n} more; type to narrow the list.", { n: found.length - SHOWN }) : "";
         if (note) list.append(element("div", { class: "loracore-note" }, note));
         mark(input.value ? 0 : found.indexOf(current));
     };

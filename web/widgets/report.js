@@ -1,6 +1,7 @@
 // @ts-check
 /** The text that a node returns with its result, shown under the node: read-only, not saved with the workflow. */
 
+import { text } from "../lib/i18n.js";
 import { element } from "./dom.js";
 import { chain } from "./mount.js";
 import { STYLE } from "./style.js";
@@ -15,12 +16,12 @@ const LINE = { least: 52, first: 52 }; // of a node that shows a line or two
  */
 export function addReport(node, { short = false } = {}) {
     /** @type {HTMLElement | null} */
-    let text = null;
+    let shown = null;
     const show = (/** @type {any} */ output) => {
         const report = Array.isArray(output?.text) ? output.text.join("\n") : "";
-        if (!report && !text) return;
-        text ??= addText(node, short ? LINE : LINES);
-        text.textContent = report;
+        if (!report && !shown) return;
+        shown ??= addText(node, short ? LINE : LINES);
+        shown.textContent = report;
     };
     chain(node, "onExecuted", show);
     return show;
@@ -31,10 +32,10 @@ export function addReport(node, { short = false } = {}) {
  * @param {{least: number, first: number}} heights
  */
 function addText(node, heights) {
-    const text = element("pre", { tabindex: 0, role: "log", "aria-label": "Report" });
-    const root = element("div", { class: "loracore is-report", style: `min-height: ${heights.least}px` }, element("style", {}, STYLE), text);
+    const log = element("pre", { tabindex: 0, role: "log", "aria-label": text("Report") });
+    const root = element("div", { class: "loracore is-report", style: `min-height: ${heights.least}px` }, element("style", {}, STYLE), log);
     const widget = node.addDOMWidget("report", "LORACORE_REPORT", root, {
-        getValue: () => text.textContent,
+        getValue: () => log.textContent,
         setValue: () => {},
         getMinHeight: () => heights.least,
         serialize: false,
@@ -48,9 +49,9 @@ function addText(node, heights) {
             if (!shortcut) event.stopPropagation();
         });
     }
-    root.addEventListener("wheel", (event) => text.scrollHeight > text.clientHeight && event.stopPropagation());
+    root.addEventListener("wheel", (event) => log.scrollHeight > log.clientHeight && event.stopPropagation());
     const [width, height] = node.computeSize();
     node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height + heights.first - heights.least)]);
     node.setDirtyCanvas?.(true, true); // the canvas places the widget when it draws
-    return text;
+    return log;
 }

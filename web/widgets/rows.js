@@ -1,6 +1,7 @@
 // @ts-check
 /** The row editor of Stack LoRAs: a DOM widget whose value is the versioned object of lib/rows.js. */
 
+import { text } from "../lib/i18n.js";
 import { findName, splitName } from "../lib/names.js";
 import { isNewer, moved, newRow, parseRows } from "../lib/rows.js";
 import { element, icon, ICONS } from "./dom.js";
@@ -112,13 +113,13 @@ class RowsEditor {
     render() {
         const { rows } = this.value;
         if (isNewer(this.value)) {
-            const note = "These rows were saved by a newer LoRA Core. They are kept; update to edit them.";
+            const note = text("These rows were saved by a newer LoRA Core. They are kept; update to edit them.");
             this.root.replaceChildren(this.style, element("div", { class: "loracore-note" }, note));
             return;
         }
         this.clipColumn ||= rows.some((row) => row.strength_clip !== null);
         this.root.classList.toggle("has-clip", this.clipColumn);
-        this.list = element("div", { role: "list", "aria-label": "LoRAs" }, ...rows.map((_, index) => this.row(index)));
+        this.list = element("div", { role: "list", "aria-label": text("LoRAs") }, ...rows.map((_, index) => this.row(index)));
         this.root.replaceChildren(this.style, ...(rows.length ? [this.head()] : []), this.list, this.foot());
     }
 
@@ -127,21 +128,21 @@ class RowsEditor {
         const on = rows.filter((row) => row.on).length;
         const all = on === rows.length ? true : on ? "mixed" : false;
         const turn = (/** @type {boolean} */ to) => this.change(() => rows.forEach((row) => (row.on = to)));
-        const titles = this.clipColumn ? ["Model", "Clip"] : ["Strength"];
-        return element("div", { class: "loracore-head" }, element("span"), switchButton("All LoRAs", all, turn),
-            element("span", { class: "is-name" }, "LoRA"), ...titles.map((title) => element("span", { class: "is-number" }, title)));
+        const titles = this.clipColumn ? [text("Model"), text("Clip")] : [text("Strength")];
+        return element("div", { class: "loracore-head" }, element("span"), switchButton(text("All LoRAs"), all, turn),
+            element("span", { class: "is-name" }, text("LoRA")), ...titles.map((title) => element("span", { class: "is-number" }, title)));
     }
 
     foot() {
         const add = element("button", { class: "is-add", type: "button", "aria-haspopup": "listbox" },
-            icon(ICONS.plus), "Add LoRA");
+            icon(ICONS.plus), text("Add LoRA"));
         add.addEventListener("click", () => openPicker(this.root, add, this.names, "", (name) => {
             this.change(() => this.value.rows.push(newRow(name)));
         }));
         const clip = element("button", {
             type: "button", "aria-pressed": String(this.clipColumn), onclick: () => this.toggleClip(),
-            title: "A strength of its own for the text encoder",
-        }, "Clip strength");
+            title: text("A strength of its own for the text encoder"),
+        }, text("Clip strength"));
         return element("div", { class: "loracore-foot" }, add, clip);
     }
 
@@ -162,7 +163,7 @@ class RowsEditor {
         const made = element("div", {
             class: `loracore-row${row.on ? "" : " is-off"}${missing ? " is-missing" : ""}`, role: "listitem",
         });
-        const strength = strengthField(`Strength of ${stem}`, row.strength, (value, done) => {
+        const strength = strengthField(text("Strength of {name}", { name: stem }), row.strength, (value, done) => {
             row.strength = value;
             if (row.strength_clip === null) clip?.show(value);
             if (done) this.commit();
@@ -171,18 +172,19 @@ class RowsEditor {
         const remove = () => this.change(() => this.value.rows.splice(index, 1));
         made.append(
             gripButton(made, index, stem, (from, to, byKey) => this.move(from, to, byKey)),
-            switchButton(`Use ${stem}`, row.on, (on) => this.change(() => (row.on = on))),
+            switchButton(text("Use {name}", { name: stem }), row.on, (on) => this.change(() => (row.on = on))),
             this.fileButton(row, found),
             strength.root,
             ...(clip ? [clip.root] : []),
-            element("button", { class: "loracore-remove", type: "button", "aria-label": `Remove ${stem}`, title: "Remove", onclick: remove },
+            element("button", { class: "loracore-remove", type: "button", "aria-label": text("Remove {name}", { name: stem }),
+                title: text("Remove"), onclick: remove },
                 icon(ICONS.cross)),
         );
         return made;
     }
 
     clipField(/** @type {import("../lib/rows.js").Row} */ row, /** @type {string} */ stem) {
-        const field = strengthField(`Clip strength of ${stem}`, row.strength_clip ?? row.strength, (value, done) => {
+        const field = strengthField(text("Clip strength of {name}", { name: stem }), row.strength_clip ?? row.strength, (value, done) => {
             row.strength_clip = value;
             field.root.classList.remove("is-inherited");
             if (done) this.commit();
@@ -197,12 +199,13 @@ class RowsEditor {
      */
     fileButton(row, found) {
         const missing = row.name !== "" && found === null;
-        const title = missing ? `${row.name}: not in your loras folders`
-            : found && found !== row.name ? `${row.name}, found as ${found}` : row.name;
+        const title = missing ? text("{name}: not in your loras folders", { name: row.name })
+            : found && found !== row.name ? text("{name}, found as {found}", { name: row.name, found }) : row.name;
         const made = element("button", {
             class: "loracore-file", type: "button", title, "aria-haspopup": "listbox",
-            "aria-label": missing ? `LoRA file, missing: ${row.name}` : `LoRA file: ${row.name || "none"}`,
-        }, ...(missing ? [icon(ICONS.warning)] : []), nameLabel(row.name || "Choose a LoRA"), icon(ICONS.down));
+            "aria-label": missing ? text("LoRA file, missing: {name}", { name: row.name })
+                : text("LoRA file: {name}", { name: row.name || text("none") }),
+        }, ...(missing ? [icon(ICONS.warning)] : []), nameLabel(row.name || text("Choose a LoRA")), icon(ICONS.down));
         made.addEventListener("click", () => openPicker(this.root, made, this.names, row.name, (name) => {
             // another file: what was noted of the old one no longer holds
             this.change(() => name !== row.name && Object.assign(row, { name, hash: "", size: 0 }));
