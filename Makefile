@@ -4,6 +4,9 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 READY := .venv/.lora-core-ready
 TSC := tests/web/node_modules/.bin/tsc
+# The browser tests run on the host's own front end and on this one.
+NEWEST_FRONT_END := 1.58.1
+FRONT_END_READY := .venv/front-end/.$(NEWEST_FRONT_END)
 
 .PHONY: demo test check types outlines clean
 
@@ -11,7 +14,7 @@ demo: $(READY)
 	.venv/bin/python -m lora_core demo build/demo
 
 # ends with one line per tier: ran, with counts, or skipped, and why; see CONTRIBUTING.md
-test: $(READY)
+test: $(READY) $(FRONT_END_READY)
 	.venv/bin/pytest $(PYTEST_ARGS)
 
 check: $(READY)
@@ -37,6 +40,11 @@ $(READY): requirements-dev.txt pyproject.toml
 
 $(TSC): tests/web/package-lock.json tests/web/package.json
 	npm ci --prefix tests/web --silent --no-audit --no-fund
+	touch $@
+
+$(FRONT_END_READY): $(READY)
+	rm -rf .venv/front-end
+	.venv/bin/python -m pip install --quiet --no-deps --target .venv/front-end comfyui-frontend-package==$(NEWEST_FRONT_END)
 	touch $@
 
 clean:

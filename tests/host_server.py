@@ -58,8 +58,9 @@ class Run:
 class Server:
     """One ComfyUI process; use as a context manager."""
 
-    def __init__(self, host: Host, base: Path) -> None:
-        self.host, self.base = host, base
+    def __init__(self, host: Host, base: Path, front_end: Path | None = None) -> None:
+        """`front_end` is the folder of another front end than the host's own."""
+        self.host, self.base, self.front_end = host, base, front_end
         self.models, self.output = base / "models", base / "output"
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -72,6 +73,7 @@ class Server:
             *(str(self.host.python), str(self.host.path / "main.py"), "--cpu", "--listen", "127.0.0.1"),
             *("--port", str(self.port), "--base-directory", str(self.base), "--disable-auto-launch"),
             *("--disable-api-nodes", "--database-url", "sqlite:///:memory:"),
+            *(("--front-end-root", str(self.front_end)) if self.front_end else ()),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with self.log_path.open("wb") as log:

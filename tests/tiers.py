@@ -47,6 +47,12 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
+def newest_front_end() -> Path | None:
+    """The folder of a newer front end than the host's own, which `make test` installs for the browser tier."""
+    folder = Path(__file__).resolve().parents[1] / ".venv/front-end/comfyui_frontend_package/static"
+    return folder if (folder / "index.html").is_file() else None
+
+
 def find_node() -> str | None:
     return shutil.which("node")
 

@@ -1,4 +1,4 @@
-"""Chromium on a real ComfyUI, once with the LiteGraph renderer and once with Nodes 2.0."""
+"""Chromium on a real ComfyUI: on its own front end and on the newest one, with LiteGraph and with Nodes 2.0."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser.stage import Stage
+from tests.host_fixtures import started
 from tests.host_server import Server
-from tests.tiers import find_chromium
+from tests.tiers import find_chromium, newest_front_end
 
 RENDERERS = {"litegraph": False, "nodes2": True}
+FRONT_ENDS = ("own", "newest")
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,21 @@ def browser() -> Iterator[Browser]:
         )
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session", params=FRONT_ENDS)
+def server(
+    request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The run's server, and beside it one with the newest front end: the host takes one front end for its life."""
+    if request.param == "own":
+        yield server
+        return
+    front_end = newest_front_end()
+    if front_end is None:
+        pytest.skip("no newest front end in .venv/front-end: run `make test`")
+    with started(tmp_path_factory.mktemp("newest"), front_end) as running:
+        yield running
 
 
 @pytest.fixture(scope="session", params=RENDERERS)
