@@ -31,9 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leaves a tier out that can't run here, before its modules import what is missing."""
+    """Leaves out what can't run here, a tier or the tests of one pack, before a module imports what is missing."""
     tier = _tier(collection_path)
-    return True if tier and tiers.why_not(tier) else None
+    is_absent = tier == "packs" and tiers.is_without_pack(collection_path)
+    return True if tier and (is_absent or tiers.why_not(tier)) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -121,4 +122,5 @@ class TierReport:
             return f"skipped: {why_not}"
         if not counts:
             return "not run: no test of it was selected"
-        return "ran, " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in ORDER if counts[outcome])
+        counted = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ORDER if counts[outcome])
+        return f"ran, {counted}{tiers.more_of(tier)}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,12 @@ class Run:
 class Server:
     """One ComfyUI process; use as a context manager."""
 
-    def __init__(self, host: Host, base: Path, front_end: Path | None = None) -> None:
-        """`front_end` is the folder of another front end than the host's own."""
+    def __init__(
+        self, host: Host, base: Path, front_end: Path | None = None, packs: Iterable[Path] = (), **environment: str
+    ) -> None:
+        """`front_end` is the folder of another front end than the host's own; `packs` are folders of other packs."""
         self.host, self.base, self.front_end = host, base, front_end
+        self.packs, self.environment = tuple(packs), environment
         self.models, self.output = base / "models", base / "output"
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -75,7 +79,7 @@ class Server:
             *("--disable-api-nodes", "--database-url", "sqlite:///:memory:"),
             *(("--front-end-root", str(self.front_end)) if self.front_end else ()),
         ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **self.environment}
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.base, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
@@ -181,6 +185,8 @@ class Server:
             (self.base / folder).mkdir(parents=True, exist_ok=True)
         (self.base / "custom_nodes" / PACK).symlink_to(REPO, target_is_directory=True)
         (self.base / "custom_nodes" / "testing-nodes").symlink_to(TESTING_NODES, target_is_directory=True)
+        for pack in self.packs:  # copies, because some write into their own folder
+            shutil.copytree(pack, self.base / "custom_nodes" / pack.name, ignore=shutil.ignore_patterns(".git"))
         settings = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
         (self.base / "user/default/comfy.settings.json").write_text(json.dumps(settings))
 

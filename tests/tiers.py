@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-TIERS = ("core", "peers", "web", "host", "browser")  # each is a folder below tests/ and a pytest marker
-STRICT = ("web", "host", "browser")  # a test of these may not skip once its tier can run
+TIERS = ("core", "peers", "web", "host", "packs", "browser")  # each is a folder below tests/ and a pytest marker
+STRICT = ("web", "host", "packs", "browser")  # a test of these may not skip once its tier can run
 
 PEERS = ("peft", "diffusers", "transformers")
+PACKS = {  # other node packs, by the test files tests/packs/test_with_*.py, and what their folders are called
+    "comfyroll": "ComfyUI_Comfyroll_CustomNodes",
+    "easy_use": "ComfyUI-Easy-Use",
+    "efficiency": "efficiency-nodes-comfyui",
+    "lora_manager": "ComfyUI-Lora-Manager",
+    "rgthree": "rgthree-comfy",
+}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -53,6 +60,24 @@ def newest_front_end() -> Path | None:
     return folder if (folder / "index.html").is_file() else None
 
 
+def packs_path() -> Path:
+    return Path(os.environ.get("COMFYUI_PACKS") or Path.home() / "comfy" / "packs").expanduser()
+
+
+@cache
+def find_packs() -> dict[str, Path]:
+    """The folders of the packs that are there, below COMFYUI_PACKS, else ~/comfy/packs."""
+    below = packs_path()
+    folders = {path.name.casefold(): path for path in below.iterdir()} if below.is_dir() else {}
+    found = {pack: folders.get(name.casefold()) for pack, name in PACKS.items()}  # registries change the case
+    return {pack: path for pack, path in found.items() if path and (path / "__init__.py").is_file()}
+
+
+def is_without_pack(test_file: Path) -> bool:
+    """Whether a file of tests is for a pack that is not there."""
+    return test_file.stem.removeprefix("test_with_") in PACKS.keys() - find_packs().keys()
+
+
 def find_node() -> str | None:
     return shutil.which("node")
 
@@ -66,10 +91,22 @@ def why_not(tier: str) -> str | None:
         return None if find_node() else "node not found on PATH"
     if tier == "host":
         return _why_no_host() or _missing(("websocket",))
+    if tier == "packs":
+        return why_not("host") or (None if find_packs() else "no packs found; set COMFYUI_PACKS")
     if tier == "browser":
         no_chromium = None if find_chromium() else f"none of {', '.join(CHROMIUM)} found on PATH"
         return why_not("host") or no_chromium or _missing(("playwright",))
     return None
+
+
+def more_of(tier: str) -> str:
+    """What the tier's line says beside its counts: which packs ran, and why others did not."""
+    if tier != "packs":
+        return ""
+    here = [name for pack, name in PACKS.items() if pack in find_packs()]
+    absent = [name for pack, name in PACKS.items() if pack not in find_packs()]
+    missing = f"; not installed at {packs_path()}: {', '.join(absent)}" if absent else ""
+    return f"; with {', '.join(here)}{missing}"
 
 
 def _why_no_host() -> str | None:

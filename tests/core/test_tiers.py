@@ -42,6 +42,7 @@ def _write(project: Path, name: str, text: str) -> None:
 def _run(project: Path, comfyui: str = "ComfyUI") -> tuple[int, list[str]]:
     """Exit status, and the lines after pytest's own summary."""
     found = {"COMFYUI_PATH": str(project / comfyui), "COMFYUI_PYTHON": sys.executable}
+    found["COMFYUI_PACKS"] = str(project / "packs")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     done = subprocess.run(command, cwd=project, env=os.environ | found, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
@@ -52,7 +53,8 @@ def _run(project: Path, comfyui: str = "ComfyUI") -> tuple[int, list[str]]:
 def test_the_last_lines_are_one_per_tier(project: Path) -> None:
     status, lines = _run(project)
     assert status == 0
-    assert [line.split(":")[0] for line in lines] == [f"tier {t}" for t in ("core", "peers", "web", "host", "browser")]
+    expected = ["core", "peers", "web", "host", "packs", "browser"]
+    assert [line.split(":")[0] for line in lines] == [f"tier {tier}" for tier in expected]
     assert lines[0] == "tier core: ran, 1 passed"
 
 
@@ -79,9 +81,20 @@ def test_a_skip_in_core_is_counted_and_no_failure(project: Path) -> None:
     assert lines[0] == "tier core: ran, 1 passed, 1 skipped"
 
 
+def test_packs_that_are_not_there_are_left_out_and_named(project: Path) -> None:
+    _write(project, "packs/test_with_comfyroll.py", PASSES)
+    _write(project, "packs/test_with_rgthree.py", "import module_of_a_pack_that_is_not_here\n")
+    assert _run(project)[1][4] == "tier packs: skipped: no packs found; set COMFYUI_PACKS"
+    (_made(project / "packs" / "comfyui_comfyroll_customnodes") / "__init__.py").touch()
+    status, lines = _run(project)
+    assert status == 0
+    assert lines[4].startswith("tier packs: ran, 1 passed; with ComfyUI_Comfyroll_CustomNodes; not installed at ")
+    assert lines[4].endswith("ComfyUI-Easy-Use, efficiency-nodes-comfyui, ComfyUI-Lora-Manager, rgthree-comfy")
+
+
 def test_a_test_outside_the_tiers_is_an_error(project: Path) -> None:
     _write(project, "test_loose.py", PASSES)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 4
-    assert "a test belongs in one of core, peers, web, host, browser below tests/" in done.stderr + done.stdout
+    assert "a test belongs in one of core, peers, web, host, packs, browser below tests/" in done.stderr + done.stdout
