@@ -21,6 +21,11 @@ from .resize import resize
 from .stack import check_strength
 from .workflow import run
 
+_BLOCKS = "blocks="
+_LORA_HELP = (
+    "a LoRA with its strength and, if it differs, its strength on the text encoder; then blocks=TEXT for strengths of "
+    "blocks, e.g. blocks=double.0-9=0.5,te=0; repeat for a stack"
+)
 _RANK_OPTIONS = ("rank", "energy", "max_rank", "rank_by", "threshold")
 
 
@@ -46,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--base", metavar="CHECKPOINT", type=Path, required=True, help=MERGE.option("checkpoint").help)
     command.add_argument(
         "--lora", metavar=("FILE", "STRENGTH"), nargs="+", action="append", required=True,
-        help="a LoRA with its strength and, if it differs, its strength on the text encoder; repeat for a stack",
+        help=_LORA_HELP,
     )  # fmt: skip
     _add_output(command)
     _add_options(command, MERGE, ("dtype", "semantics", "on_unmatched", "verify"))
@@ -84,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = _command(commands, "combine", _combine, COMBINE.description)
     command.add_argument(
         "--lora", metavar=("FILE", "STRENGTH"), nargs="+", action="append", required=True,
-        help="a LoRA with its strength and, if it differs, its strength on the text encoder; repeat for a stack",
+        help=_LORA_HELP,
     )  # fmt: skip
     _add_output(command)
     _add_options(command, COMBINE, ("method", *_RANK_OPTIONS, "density", "sign", "seed", "dialect", "dtype"))
@@ -167,9 +172,13 @@ def _merge(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
 
 
 def _lora(values: Sequence[str], flag: str = "--lora") -> tuple[Any, ...]:
-    if len(values) > 3:
-        raise OptionError(f"{flag}: expected FILE [STRENGTH [CLIP_STRENGTH]], found {' '.join(values)}.")
-    return (values[0], *(check_strength(value, f"{flag} {values[0]}") for value in values[1:]))
+    name, *rest = values
+    blocks = rest.pop().removeprefix(_BLOCKS) if rest and rest[-1].startswith(_BLOCKS) else ""
+    if len(rest) > 2:
+        raise OptionError(f"{flag}: expected FILE [STRENGTH [CLIP_STRENGTH]] [blocks=TEXT], found {' '.join(values)}.")
+    strengths = [check_strength(value, f"{flag} {name}") for value in rest]
+    model = strengths[0] if strengths else 1.0
+    return name, model, strengths[1] if len(strengths) > 1 else model, blocks
 
 
 def _extract(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:

@@ -73,6 +73,16 @@ class Component:
     def keys(self) -> set[str]:
         return {key for params in self._params.values() for key in params.values()}
 
+    def own_modules(self) -> dict[str, str]:
+        """Return {key: the module of the architecture's own layout that it belongs to}."""
+        found: dict[str, str] = {}
+        for own, held in self._held.items():
+            for _, module in held:
+                for key in self._params[module].values():
+                    if len(own) > len(found.get(key, "")):  # a bare parameter is a module of its own too
+                        found[key] = own
+        return found
+
     def partners(self, other: Component) -> dict[str, str]:
         """Return {key here: key there} of the parameters that another file's component of the same layout has too."""
         return {

@@ -16,7 +16,7 @@ from .files.tensorfile import OnStep
 from .keymap import KeyMap
 from .layers import Reference, guessed, shared_arches
 from .lorafile import LoraFile, words_in
-from .matching import StackedLora, describe_lora, match_stack
+from .matching import StackedLora, about_blocks, describe_lora, match_stack
 from .merge import LoraItem, open_stack
 from .report import Report, Stopwatch, described_file
 from .stack import StackEntry, join_stacks, stack_of_one
@@ -135,7 +135,9 @@ def _measure(
     files = [item.lora for item in loras]
     shared_arches(files)  # refuses those of different models
     reference = Reference.of(checkpoints) if checkpoints else guessed(files)
-    layers = [reference.layers(item) for item in loras]
+    layers = [reference.layers(item, one) for item, one in zip(loras, report.loras, strict=True)]
+    if not checkpoints:  # else the match has told
+        report.warnings += [warning for one in report.loras for warning in about_blocks(one)]
     places = places_of(layers) if len(loras) > 1 else {}
     step = _Steps(on_step, sum(map(len, layers)) + len(places))
     described = zip(layers, report.loras, strict=True)

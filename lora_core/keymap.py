@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from .arch import ARCHES
 from .arch.base import Arch, Shapes
@@ -15,6 +16,7 @@ from .component import Component
 from .detection import Found
 from .dialects import BASE, DIFFUSION, addressed_roles, dialects_of
 from .errors import KeyCollisionError
+from .modelblocks import ModelBlocks
 from .targets import Target
 
 # Which text encoders go with which model, of all that are known
@@ -38,6 +40,11 @@ class KeyMap:
     @property
     def roles(self) -> frozenset[str]:
         return frozenset(role for component in self.components for role in component.roles)
+
+    @cached_property
+    def blocks(self) -> ModelBlocks:
+        """The blocks that can be given a strength of their own."""
+        return ModelBlocks.of(self.components)
 
     def find(self, name: str, param: str = "weight") -> tuple[Target, ...]:
         """Return the targets of a LoRA's module name, one after the other; several where the checkpoint splits it.

@@ -17,8 +17,9 @@ from .errors import OptionError
 from .keymap import KeyMap
 from .lazytorch import torch
 from .lorafile import AdapterSpec, LoraFile
-from .matching import StackedLora
+from .matching import StackedLora, Strengths
 from .outlines import outlined, outlines_of, read_outline
+from .report import LoraReport
 from .targets import Target
 
 _SAMPLE = 64  # adapters of each file that a guessed model is judged by
@@ -74,9 +75,18 @@ class Reference:
     def has_weights(self) -> bool:
         return bool(self._checkpoints)
 
-    def layers(self, item: StackedLora) -> list[Layer]:
-        """Return a file's adapters with their places, in the order of the file."""
-        return [self._layer(item, spec) for spec in item.lora.adapters]
+    def layers(self, item: StackedLora, described: LoraReport) -> list[Layer]:
+        """Return a file's adapters with their places, in the order of the file, and tell the report of blocks.
+
+        Raises OptionError for strengths of blocks that the model does not have, or where no model is known.
+        """
+        if item.blocks and not self._keymap.components:
+            raise OptionError(f"{item.lora.name}: blocks: no known model fits this LoRA; name one to match it with.")
+        strengths = item.strengths_on(self._keymap)
+        layers = [self._layer(item, spec, strengths) for spec in item.lora.adapters]
+        if item.blocks:
+            strengths.tell(described)
+        return layers
 
     def weight(self, key: str) -> torch.Tensor | None:
         """Return a tensor of the checkpoints, None for one of an outline."""
@@ -86,7 +96,9 @@ class Reference:
     def count_fitting(self, lora: LoraFile) -> int:
         """Return how many adapters of a sample have a place of their shape."""
         sample = lora.adapters[:: max(1, len(lora.adapters) // _SAMPLE)]
-        return sum(bool(self._layer(StackedLora(lora), spec).targets) for spec in sample)
+        item = StackedLora(lora)
+        strengths = item.strengths_on(self._keymap)
+        return sum(bool(self._layer(item, spec, strengths).targets) for spec in sample)
 
     @cached_property
     def _owners(self) -> dict[str, Component]:
@@ -95,12 +107,11 @@ class Reference:
             owners |= dict.fromkeys(component.keys(), component)
         return owners
 
-    def _layer(self, item: StackedLora, spec: AdapterSpec) -> Layer:
+    def _layer(self, item: StackedLora, spec: AdapterSpec, strengths: Strengths) -> Layer:
         targets = self._keymap.find(spec.module, spec.param)
         fits = bool(targets) and spec.fits(targets[0].adapter_shape)
-        roles = split_dialect(spec.module)[0].roles
-        is_model = targets[0].role == "diffusion" if targets else DIFFUSION in roles
-        strength = item.strength_model if is_model else item.strength_clip
+        without_place = item.strength_model if DIFFUSION in split_dialect(spec.module)[0].roles else item.strength_clip
+        strength = strengths.at(targets[0]) if targets else without_place
         block = self._block(targets[0].key) if targets else _fallback_block(spec.module)
         return Layer(item.lora, spec, strength, block, targets if fits else ())
 

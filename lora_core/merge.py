@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from .blockstrengths import BlockStrengths, parse_blocks
 from .checkpoint import Checkpoint
 from .errors import OptionError, UnknownArchError
 from .files.tensorfile import OnStep
@@ -17,9 +18,9 @@ from .matching import Match, OnUnmatched, StackedLora, match_stack
 from .options import MERGE, MERGE_DTYPE, MergeDtype, Semantics
 from .report import Report, Stopwatch, described_file
 from .rewriter import Rewriter
-from .stack import check_strength
+from .stack import StackEntry, check_strength
 
-# A LoRA as callers name it: a path, or a path with one or two strengths
+# A LoRA as callers name it: a path, or a path with one or two strengths and with strengths of blocks
 LoraItem = str | os.PathLike[str] | Sequence[Any]
 
 # Metadata that describes the input's bytes and would be false for the output
@@ -42,7 +43,8 @@ def merge(
     """Write `base` with `loras` merged in to `out`: W' = W + Σ strength · delta, summed in fp32 and rounded once.
 
     `base` is a file, or a model folder in diffusers' or Hugging Face's layout; then `out` is a folder too. Each of
-    `loras` is a path, (path, strength) or (path, strength_model, strength_clip). Tensors that no LoRA touches are
+    `loras` is a path, (path, strength), (path, strength_model, strength_clip) or with the strengths of blocks, as
+    `parse_blocks` reads them, fourth; or a StackEntry whose name is a path. Tensors that no LoRA touches are
     copied byte for byte. `on_step(done, total)` counts bytes written and may raise to cancel. Memory is bounded by a
     few copies of the largest touched tensor, whatever the size of the checkpoint.
 
@@ -96,20 +98,23 @@ def open_stack(loras: Iterable[LoraItem], semantics: Semantics, files: ExitStack
     """Open the files of a stack; `files` closes them."""
     stack: list[StackedLora] = []
     for item in loras:
-        path, strength_model, strength_clip = _item(item)
-        stack.append(StackedLora(files.enter_context(LoraFile(path, semantics)), strength_model, strength_clip))
+        path, strength_model, strength_clip, blocks = _item(item)
+        lora = files.enter_context(LoraFile(path, semantics))
+        stack.append(StackedLora(lora, strength_model, strength_clip, blocks))
     return stack
 
 
-def _item(item: LoraItem) -> tuple[str, float, float]:
+def _item(item: LoraItem) -> tuple[str, float, float, BlockStrengths]:
     if isinstance(item, (str, os.PathLike)):
-        return os.fspath(item), 1.0, 1.0
-    if not 1 <= len(item) <= 3:
-        raise OptionError(f"merge: expected (path, strength_model, strength_clip), found {item!r}.")
-    path = os.fspath(item[0])
-    strength_model = check_strength(item[1], path) if len(item) > 1 else 1.0
-    clip = item[2] if len(item) > 2 else None
-    return path, strength_model, strength_model if clip is None else check_strength(clip, path)
+        return os.fspath(item), 1.0, 1.0, BlockStrengths()
+    if not 1 <= len(item) <= 4:
+        raise OptionError(f"merge: expected (path, strength_model, strength_clip, blocks), found {item!r}.")
+    given: list[Any] = [*item, *(1.0, None, "")[len(item) - 1 :]]
+    path, strength, clip, blocks = os.fspath(given[0]), *given[1:]
+    strength_model = check_strength(strength, path)
+    strength_clip = strength_model if clip is None else check_strength(clip, path)
+    blocks = item.blocks if isinstance(item, StackEntry) else blocks
+    return path, strength_model, strength_clip, parse_blocks(blocks, f"{path}: blocks")
 
 
 def _refuse_whole_numbers(checkpoint: Checkpoint, match: Match) -> None:
@@ -127,11 +132,7 @@ def _metadata(found: Mapping[str, str], note: str) -> dict[str, str]:
 
 
 def _provenance(stack: Sequence[StackedLora], semantics: Semantics) -> str:
-    merged = [
-        {"name": item.lora.name, "strength_model": item.strength_model, "strength_clip": item.strength_clip}
-        for item in stack
-    ]
-    return json.dumps({"loras": merged, "semantics": semantics})
+    return json.dumps({"loras": [item.described() for item in stack], "semantics": semantics})
 
 
 def _fill(report: Report, checkpoint: Checkpoint, stack: Sequence[StackedLora], match: Match) -> None:

@@ -30,6 +30,8 @@ class LoraReport:
     arches: list[str] = field(default_factory=list)  # what the file itself looks like
     strength_model: float | None = None
     strength_clip: float | None = None
+    block_strengths: dict[str, float] = field(default_factory=dict)  # what strengths are multiplied with, where not 1
+    unused_blocks: list[str] = field(default_factory=list)  # blocks with a strength that the file does not change
     unmatched: list[str] = field(default_factory=list)
     mismatched: list[dict[str, Any]] = field(default_factory=list)  # name, expected shape, found shape
     elsewhere: list[str] = field(default_factory=list)  # adapters for a model file that was not given
@@ -156,6 +158,8 @@ def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:
         what.append(f"strength {lora.strength_model:g}{clip}")
     what += _size_texts(lora)
     lines = [f"{lora.name}: " + " · ".join(what)]
+    if lora.block_strengths:
+        lines.append("  blocks: " + ", ".join(f"{name} at {value:g}" for name, value in lora.block_strengths.items()))
     for kind, modules in lora.unsupported.items():
         lines.append(f"  {counted(modules, kind + ' module')} not applied by this version: {some_names(modules)}")
     if lora.unmatched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import TRANSFORMER_BLOCKS
 
 _LAYER = "layers.{i}."
 
@@ -11,6 +12,7 @@ ACE_STEP = Arch(
     title="ACE-Step",
     signatures=(Signature(has=("genre_embedder.weight", "transformer_blocks.0.cross_attn.add_k_proj.weight")),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={**TRANSFORMER_BLOCKS, "lyric": "lyric_encoder.encoders"},
     renames=(
         # what fuse_qkv_projections makes of its attention, which is diffusers'
         Rename(
@@ -42,6 +44,11 @@ ACE_STEP_15 = Arch(
     signatures=(Signature(has=("decoder.layers.0.cross_attn.q_proj.weight", "decoder.time_embed_r.time_proj.weight")),),
     others=(Signature(has=("layers.0.cross_attn.to_q.weight", "time_embed_r.time_proj.weight")),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={
+        "blocks": "decoder.layers",
+        "lyric": "encoder.lyric_encoder.layers",
+        "timbre": "encoder.timbre_encoder.layers",
+    },
     renames=(
         # trainers and diffusers hold the decoder alone
         *(Rename(f"decoder.{subtree}.{{rest}}", f"{subtree}.{{rest}}") for subtree in _SUBTREES),

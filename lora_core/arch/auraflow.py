@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import STREAM_PRESETS
 
 _DOUBLE, _JOINT = "double_layers.{i}.", "joint_transformer_blocks.{i}."
 _SINGLE, _SINGLE_THERE = "single_layers.{i}.", "single_transformer_blocks.{i}."
@@ -46,6 +47,8 @@ AURAFLOW = Arch(
     signatures=(Signature(has=("double_layers.0.attn.w1q.weight", "init_x_linear.weight")),),
     others=(Signature(has=("joint_transformer_blocks.0.attn.add_q_proj.weight", "time_step_proj.linear_1.weight")),),
     prefixes=("model.", *DIFFUSION_PREFIXES),
+    blocks={"double": "double_layers", "single": "single_layers"},
+    block_presets=STREAM_PRESETS,
     renames=RENAMES,
     text_encoders={"pile_t5xl": ("te1", "te")},
     marks=(

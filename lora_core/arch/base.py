@@ -96,6 +96,8 @@ class Arch:
     kohya_names: NameStyle = "here"  # which names kohya's trainers write
     kohya_modules: str = ""  # kohya's trainers name only modules that begin so
     diffusers_name: str = "transformer"  # what a pipeline there calls a diffusion model
+    blocks: Mapping[str, str] = field(default_factory=dict)  # group of blocks -> the modules that it counts
+    block_presets: Mapping[str, str] = field(default_factory=dict)  # name -> strengths of blocks, as users write them
     host_splits: bool = False  # ComfyUI splits its fused weights when it loads them, so names for it are split too
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import DOUBLE_SINGLE, STREAM_PRESETS
 from .flux import ATTENTION, DOUBLE, FEED_FORWARD, SINGLE, own_marks
 from .flux_kin import DISTILLED_GUIDANCE
 
@@ -16,6 +17,8 @@ CHROMA_RADIANCE = Arch(
         for scale in ("scale", "weight")
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={**DOUBLE_SINGLE, "nerf": "nerf_blocks"},
+    block_presets=STREAM_PRESETS,
     # diffusers has no such model; what it has in common with Flux.1 and Chroma goes by their names there
     renames=(*ATTENTION, *FEED_FORWARD, *DISTILLED_GUIDANCE, Rename("txt_in", "context_embedder")),
     text_encoders={"t5xxl": ("te1", "te", "te3")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .blockgroups import BLOCKS
 
 _HERE, _THERE = "blocks.{i}.", "transformer_blocks.{i}."
 _PARTS = (
@@ -46,6 +47,7 @@ COGVIDEOX = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=BLOCKS,
     renames=RENAMES,
     editions=(
         Edition("cogvideox_2b", "CogVideoX 2B", Signature(shapes={"norm_final.weight": (1920,)})),

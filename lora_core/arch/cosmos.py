@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .blockgroups import BLOCKS
 
 _PARTS = {
     "q_proj": "to_q",
@@ -61,6 +62,7 @@ COSMOS_PREDICT2 = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={**BLOCKS, "adapter": "llm_adapter.blocks"},
     renames=RENAMES,
     editions=(
         Edition(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import LAYERS
 
 _ATTENTION = "layers.{i}.self_attention."
 
@@ -11,6 +12,7 @@ ERNIE_IMAGE = Arch(
     title="ERNIE-Image",
     signatures=(Signature(has=("layers.0.mlp.linear_fc2.weight", "layers.0.self_attention.to_q.weight")),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=LAYERS,
     renames=(  # diffusers after fuse_qkv_projections
         Rename(tuple(f"{_ATTENTION}to_{part}" for part in "qkv"), f"{_ATTENTION}to_qkv", read_only=True),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .blockgroups import DOUBLE_SINGLE, STREAM_PRESETS
 
 _DOUBLE, _DOUBLE_THERE = "double_blocks.{i}.", "transformer_blocks.{i}."
 _SINGLE, _SINGLE_THERE = "single_blocks.{i}.", "single_transformer_blocks.{i}."
@@ -157,6 +158,8 @@ FLUX1 = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=DOUBLE_SINGLE,
+    block_presets=STREAM_PRESETS,
     renames=RENAMES,
     editions=(
         Edition("flux1_fill", "Flux.1 Fill", Signature(shapes={"img_in.weight": (None, 384)})),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .blockgroups import DOUBLE_SINGLE, STREAM_PRESETS
 from .flux import FINAL_MODULATION, SHARED, embedder, linear1
 
 _SINGLE, _SINGLE_THERE = "single_blocks.{i}.", "single_transformer_blocks.{i}.attn."
@@ -43,6 +44,8 @@ FLUX2 = Arch(
     signatures=(Signature(has=("double_stream_modulation_img.lin.weight", "img_in.weight")),),
     others=(Signature(has=("double_stream_modulation_img.linear.weight", "x_embedder.weight")),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=DOUBLE_SINGLE,
+    block_presets=STREAM_PRESETS,
     renames=RENAMES,
     editions=(
         _size("flux2_dev", "Flux.2 dev", 6144, "mistral3_24b"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import DOUBLE_SINGLE, STREAM_PRESETS
 from .flux import DOUBLE, FEED_FORWARD, MODULATION, SHARED, SINGLE, embedder, marks
 
 _SINGLE = "single_transformer_blocks.0.proj_mlp.weight"
@@ -20,6 +21,8 @@ CHROMA = Arch(
     ),
     others=(Signature(has=("distilled_guidance_layer.layers.0.linear_1.weight", "x_embedder.weight", _SINGLE)),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=DOUBLE_SINGLE,
+    block_presets=STREAM_PRESETS,
     renames=(*SHARED, *FEED_FORWARD, *DISTILLED_GUIDANCE),
     text_encoders={"t5xxl": ("te1", "te", "te3")},
     marks=(  # apart from the last, Flux.1 has these too: of some LoRAs nobody can tell which of the two they are for
@@ -47,6 +50,8 @@ LONGCAT_IMAGE = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=DOUBLE_SINGLE,
+    block_presets=STREAM_PRESETS,
     renames=(
         *SHARED,
         *FEED_FORWARD,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import STREAM_PRESETS
 
 # trained on fused projections
 RENAMES = tuple(
@@ -23,6 +24,8 @@ HIDREAM_I1 = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={"double": "double_stream_blocks", "single": "single_stream_blocks"},
+    block_presets=STREAM_PRESETS,
     renames=RENAMES,
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",), "t5xxl": ("te3",), "llama_hidream_i1": ("te4",)},
     marks=(Mark(r"(double|single)_stream_blocks_\d+_block_"),),

@@ -6,6 +6,7 @@ ComfyUI's names are Flux.1's and fuse query, key, value; the makers' fuse them t
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .blockgroups import DOUBLE_SINGLE, STREAM_PRESETS
 
 
 def _names(here: str, *there: str) -> tuple[Rename, ...]:
@@ -143,6 +144,8 @@ HUNYUAN_VIDEO = Arch(
     signatures=(_own("attn.qkv", _VECTOR),),
     others=(*_makers(_VECTOR), _diffusers("time_text_embed.text_embedder.linear_1.weight")),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={**DOUBLE_SINGLE, "refiner": "txt_in.individual_token_refiner.blocks"},
+    block_presets=STREAM_PRESETS,
     renames=RENAMES,
     editions=(
         Edition("hunyuan_video_i2v", "HunyuanVideo I2V", Signature(shapes={"img_in.proj.weight": (None, 33)})),
@@ -158,6 +161,7 @@ HUNYUAN_VIDEO_15 = Arch(
     signatures=(_own("attn.qkv", _KIND),),
     others=(*_makers(_KIND), _diffusers("cond_type_embed.weight")),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={"double": "double_blocks", "refiner": "txt_in.individual_token_refiner.blocks"},
     renames=RENAMES,
     text_encoders={"qwen25_7b": ("te1", "te"), "byt5_small": ("te2",)},
     marks=_marks(2048),
@@ -169,6 +173,8 @@ HUNYUAN_IMAGE_21 = Arch(
     signatures=(_own("attn.qkv", lacks=(_VECTOR, _KIND)),),
     others=(*_makers(lacks=(_VECTOR, _KIND)), _diffusers("time_guidance_embed.timestep_embedder.linear_1.weight")),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={**DOUBLE_SINGLE, "refiner": "txt_in.individual_token_refiner.blocks"},
+    block_presets=STREAM_PRESETS,
     renames=RENAMES,
     text_encoders={"qwen25_7b": ("te1", "te"), "byt5_small": ("te2",)},
     marks=_marks(3584),

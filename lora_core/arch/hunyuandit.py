@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .blockgroups import BLOCKS
 
 _AT = "blocks.{i}."
 
@@ -49,6 +50,7 @@ HUNYUANDIT = Arch(
     signatures=(Signature(has=("mlp_t5.0.weight", "blocks.0.attn1.Wqkv.weight")),),
     others=(Signature(has=("time_extra_emb.pooler.c_proj.weight", "text_embedder.linear_1.weight")),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=BLOCKS,
     renames=RENAMES,
     editions=(
         Edition("hunyuandit_1.0", "HunyuanDiT 1.0", Signature(shapes={"extra_embedder.0.weight": (None, 3968)})),

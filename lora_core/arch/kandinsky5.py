@@ -21,6 +21,7 @@ KANDINSKY5 = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={"blocks": "visual_transformer_blocks", "text": "text_transformer_blocks"},
     editions=(
         _edition("kandinsky5_lite_video", "Kandinsky 5 Video Lite", 1792),
         _edition("kandinsky5_lite_image", "Kandinsky 5 Image Lite", 2560),

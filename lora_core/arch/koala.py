@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Signature
+from .blockgroups import UNET
 from .unet import ENDS, cross_attention, unet_renames
 
 # where cross attention is, in both naming styles
@@ -33,6 +34,7 @@ KOALA = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=UNET,
     renames=(*unet_renames(levels=3, resnets=1), *ENDS),
     editions=(
         Edition("koala_1b", "KOALA 1B", Signature(has=("middle_block.0.in_layers.0.weight",))),

@@ -6,6 +6,7 @@ The modulation of a block is a vector in the makers' files and a table of six ro
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import BLOCKS
 
 _BLOCKS = (
     ("blocks.{i}.", "transformer_blocks.{i}."),
@@ -65,6 +66,7 @@ KREA2 = Arch(
     signatures=(Signature(has=("txtfusion.projector.weight", "blocks.0.attn.wq.weight")),),
     others=(Signature(has=("text_fusion.projector.weight", "transformer_blocks.0.attn.to_gate.weight")),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={**BLOCKS, "fusion": "txtfusion.layerwise_blocks", "refiner": "txtfusion.refiner_blocks"},
     renames=RENAMES,
     text_encoders={"qwen3vl_4b": ("te", "te1")},
     marks=(

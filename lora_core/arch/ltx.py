@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .blockgroups import TRANSFORMER_BLOCKS
 
 _BLOCK = "transformer_blocks.{i}."
 
@@ -61,6 +62,7 @@ LTXV = Arch(
     signatures=(Signature(has=_HERE, lacks=(_SOUND_HERE,)),),
     others=(Signature(has=_THERE, lacks=(_SOUND_THERE,)),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=TRANSFORMER_BLOCKS,
     renames=_VIDEO,
     editions=(
         Edition("ltxv_2b", "LTX-Video 2B", Signature(shapes={"patchify_proj.weight": (2048,)})),
@@ -77,6 +79,7 @@ LTX2 = Arch(
     signatures=(Signature(has=(*_HERE, _SOUND_HERE)),),
     others=(Signature(has=(*_THERE, _SOUND_THERE)),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=TRANSFORMER_BLOCKS,
     renames=(*_VIDEO, *_SOUND),
     editions=(Edition("ltx2_19b", "LTX-2 19B", Signature(lacks=("prompt_adaln_single.linear.weight",))),),
     text_encoders={"gemma3_12b": ("te", "te1")},

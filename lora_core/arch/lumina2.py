@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import LAYERS
 
 _BLOCKS = ("layers", "noise_refiner", "context_refiner")
 _Z_IMAGE_PARTS = ("to_q", "to_k", "to_v", "to_out.0", "norm_q", "norm_k")
@@ -69,6 +70,7 @@ LUMINA2 = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={**LAYERS, "noise": "noise_refiner", "context": "context_refiner"},
     renames=LUMINA2_RENAMES,
     text_encoders={"gemma2_2b": ("te", "te1")},
     marks=(
@@ -92,6 +94,7 @@ Z_IMAGE = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={**LAYERS, "noise": "noise_refiner", "context": "context_refiner"},
     renames=Z_IMAGE_RENAMES,
     text_encoders={"qwen3_4b": ("te", "te1")},
     marks=(

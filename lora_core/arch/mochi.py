@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import BLOCKS
 
 _HERE, _THERE = "blocks.{i}.", "transformer_blocks.{i}."
 
@@ -41,6 +42,7 @@ MOCHI = Arch(
     signatures=(Signature(has=("t5_yproj.weight", "blocks.0.attn.qkv_x.weight")),),
     others=(Signature(has=("time_embed.caption_proj.weight", "transformer_blocks.0.attn1.add_q_proj.weight")),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=BLOCKS,
     renames=RENAMES,
     text_encoders={"t5xxl": ("te1", "te")},
     marks=(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import LAYERS
 
 _BLOCKS = ("layers", "noise_refiner", "ref_image_refiner", "context_refiner")
 
@@ -27,6 +28,7 @@ OMNIGEN2 = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={**LAYERS, "noise": "noise_refiner", "context": "context_refiner", "reference": "ref_image_refiner"},
     renames=RENAMES,
     text_encoders={"qwen25_3b": ("te", "te1")},
     marks=(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .blockgroups import BLOCKS
 
 _HERE, _THERE = "blocks.{i}.", "transformer_blocks.{i}."
 _EMBEDDERS = (("t", "timestep"), ("csize", "resolution"), ("ar", "aspect_ratio"))
@@ -42,6 +43,7 @@ PIXART = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=BLOCKS,
     renames=RENAMES,
     editions=(
         Edition("pixart_alpha", "PixArt Alpha", Signature(has=("ar_embedder.mlp.0.weight",))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import TRANSFORMER_BLOCKS
 
 _ATTENTION = "transformer_blocks.{i}.attn."
 
@@ -16,6 +17,7 @@ QWEN_IMAGE = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=TRANSFORMER_BLOCKS,
     renames=(  # diffusers after fuse_qkv_projections
         Rename(tuple(f"{_ATTENTION}to_{part}" for part in "qkv"), f"{_ATTENTION}to_qkv", read_only=True),
         Rename(tuple(f"{_ATTENTION}add_{part}_proj" for part in "qkv"), f"{_ATTENTION}to_added_qkv", read_only=True),

@@ -54,6 +54,7 @@ SD3 = Arch(
     ),
     others=(Signature(has=("transformer_blocks.0.attn.add_q_proj.weight", "pos_embed.pos_embed")),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={"joint": "joint_blocks"},
     renames=RENAMES,
     editions=(
         Edition(

@@ -6,6 +6,7 @@ The checkpoint counts blocks through (`input_blocks.4`), diffusers by level and 
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .blockgroups import SD1_PRESETS, SDXL_PRESETS, UNET
 
 _RESNET = {
     "in_layers.0": "norm1",
@@ -112,6 +113,8 @@ SD15 = Arch(
     ),
     others=(Signature(lacks=("add_embedding.linear_1.weight",), shapes={_CROSS_0: (320, 768)}),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=UNET,
+    block_presets=SD1_PRESETS,
     renames=RENAMES,
     text_encoders={"clip_l": _ONE_CLIP},
     marks=(cross_attention(_SD_PLACES, "0", 768),),
@@ -131,6 +134,8 @@ SD21 = Arch(
     ),
     others=(Signature(lacks=("add_embedding.linear_1.weight",), shapes={_CROSS_0: (320, 1024)}),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=UNET,
+    block_presets=SD1_PRESETS,
     renames=RENAMES,
     text_encoders={"clip_h": _ONE_CLIP},
     marks=(cross_attention(_SD_PLACES, "0", 1024),),
@@ -157,6 +162,8 @@ SDXL = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=UNET,
+    block_presets=SDXL_PRESETS,
     renames=RENAMES,
     editions=(
         Edition("segmind_vega", "Segmind Vega", Signature(has=(_deepest(1),), lacks=(_deepest(2),))),
@@ -182,6 +189,7 @@ SDXL_REFINER = Arch(
     ),
     others=(Signature(shapes={"add_embedding.linear_1.weight": (None, 2560), _CROSS_1: (None, 1280)}),),
     prefixes=DIFFUSION_PREFIXES,
+    blocks=UNET,
     renames=RENAMES,
     text_encoders={"clip_g": _ONE_CLIP},
     marks=(cross_attention(_REFINER_PLACES, "[0-3]", 1280),),

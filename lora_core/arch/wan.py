@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .blockgroups import BLOCKS
 
 _ATTENTION = (("self_attn", "attn1"), ("cross_attn", "attn2"))
 _PARTS = (
@@ -97,6 +98,7 @@ WAN21 = Arch(
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
+    blocks={**BLOCKS, "vace": "vace_blocks", "face": "face_adapter.fuser_blocks"},
     renames=RENAMES,
     editions=(
         Edition("wan21_vace_14b", "Wan 2.1 VACE 14B", Signature(has=_VACE, shapes=_width(5120))),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..arch.base import Arch
 from ..conversion.model import Model
 from ..errors import LoraError, NothingMatchedError, OptionError, UnmatchedError
-from ..matching import OnUnmatched, StackedLora
+from ..matching import OnUnmatched, StackedLora, about_blocks
 from ..report import Report, counted, some_names
 from .stacked import Member, missing
 
@@ -46,7 +46,7 @@ def tell(members: Sequence[Member], model: Model, on_unmatched: OnUnmatched, rep
     report.arch, report.title = model.id, model.title
     report.loras = [member.report for member in members]
     for member in members:
-        report.warnings.extend(member.lora.warnings)
+        report.warnings.extend([*member.lora.warnings, *about_blocks(member.report)])
         names = missing(member.lora, member.plan)
         text = f"{counted(names, 'module')} without a place in {model.title}"
         if names and on_unmatched == "error":

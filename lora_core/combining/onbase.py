@@ -50,13 +50,12 @@ class OnBase:
         found: dict[str, list[tuple[int, PlacedSpec]]] = {}
         for member in self.members:
             changing: set[str] = set()
+            strengths = member.item.strengths_on(self.base.keymap)
             for spec in member.lora.adapters:
                 for target in self.base.keymap.find(spec.module, spec.param):
                     if not spec.fits(target.adapter_shape):
                         continue
-                    is_model = target.role == "diffusion"
-                    strength = member.item.strength_model if is_model else member.item.strength_clip
-                    placed = PlacedSpec(member.lora, spec, target, strength, member.report, changing)
+                    placed = PlacedSpec(member.lora, spec, target, strengths.at(target), member.report, changing)
                     found.setdefault(target.key, []).append((member.index, placed))
         return found
 

@@ -40,12 +40,8 @@ def metadata_of(
         **rank_metadata(ranks.values(), scales),
         **({"modelspec.trigger_phrase": ", ".join(words)} if words else {}),
         **(peft_metadata(modules) if modules else {}),
-        COMBINED_FROM: json.dumps({"loras": [_source(item) for item in stack], **method}),
+        COMBINED_FROM: json.dumps({"loras": [item.described() for item in stack], **method}),
     }
-
-
-def _source(item: StackedLora) -> dict[str, Any]:
-    return {"name": item.lora.name, "strength_model": item.strength_model, "strength_clip": item.strength_clip}
 
 
 def peft_modules(layers: Sequence[Mapping[str, Any]], writing: Writing, magnitudes: set[str]) -> list[PeftModule]:

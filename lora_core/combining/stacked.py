@@ -11,7 +11,7 @@ from ..conversion.model import Model, choose_model
 from ..conversion.plan import Job, Piece, Plan, Slot, plan
 from ..errors import UnknownArchError
 from ..lorafile import AdapterSpec, LoraFile
-from ..matching import StackedLora, describe_lora
+from ..matching import StackedLora, Strengths, describe_lora
 from ..report import LoraReport
 from ..writing import Writing
 
@@ -24,6 +24,7 @@ class Member:
     item: StackedLora
     plan: Plan
     report: LoraReport
+    strengths: Strengths
 
     @property
     def lora(self) -> LoraFile:
@@ -106,10 +107,13 @@ def members_of(stack: Sequence[StackedLora], model: Model, writing: Writing) -> 
     for index, item in enumerate(stack):
         todo = plan(item.lora, model.keymap, writing, model.diffusers)
         report = describe_lora(item.lora)
-        report.strength_model, report.strength_clip = item.strength_model, item.strength_clip
+        strengths = item.strengths_on(model.keymap)
         report.unmatched, report.mismatched = todo.unmatched, todo.mismatched
         report.modules_matched = report.modules_total - len(missing(item.lora, todo))
-        members.append(Member(index, item, todo, report))
+        for piece in (piece for job in todo.jobs for piece in job.pieces):
+            _strength(strengths, piece.spec, model)
+        strengths.tell(report)
+        members.append(Member(index, item, todo, report, strengths))
     return members
 
 
@@ -119,7 +123,7 @@ def layers_of(members: Sequence[Member], model: Model) -> list[StackedLayer]:
     for member in members:
         for job in member.plan.jobs:
             for piece in job.pieces:
-                strength = _strength(member.item, piece.spec, model)
+                strength = _strength(member.strengths, piece.spec, model)
                 if strength:
                     layer = layers.setdefault((job.slot.name, job.slot.param), StackedLayer(job.slot))
                     layer.parts.append(Part(member, job, piece, strength))
@@ -138,6 +142,5 @@ def missing(lora: LoraFile, todo: Plan) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _strength(item: StackedLora, spec: AdapterSpec, model: Model) -> float:
-    role = model.keymap.find(spec.module, spec.param)[0].role
-    return item.strength_model if role == "diffusion" else item.strength_clip
+def _strength(strengths: Strengths, spec: AdapterSpec, model: Model) -> float:
+    return strengths.at(model.keymap.find(spec.module, spec.param)[0])
