@@ -30,11 +30,12 @@ from .files.outputs import check_target
 from .files.scratch import Scratch
 from .files.tensorfile import OnStep
 from .lorawriter import PeftModule, check_config, peft_file_config, write_config, write_lora
-from .matching import OnUnmatched, StackedLora
+from .matching import OnUnmatched
 from .merge import LoraItem, open_stack
 from .options import COMBINE
 from .options.combine import DENSE_METHODS
 from .report import Report, Stopwatch, described_file
+from .stacked import StackedLora
 from .truncation import Truncation
 from .writing import WRITINGS, WrittenDialect
 

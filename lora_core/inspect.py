@@ -16,10 +16,11 @@ from .files.tensorfile import OnStep
 from .keymap import KeyMap
 from .layers import Reference, guessed, shared_arches
 from .lorafile import LoraFile, words_in
-from .matching import StackedLora, about_blocks, describe_lora, match_stack
+from .matching import describe_lora, match_stack
 from .merge import LoraItem, open_stack
 from .report import Report, Stopwatch, described_file
 from .stack import StackEntry, join_stacks, stack_of_one
+from .stacked import StackedLora, about_blocks
 
 
 def inspect(

@@ -17,9 +17,9 @@ from .errors import OptionError
 from .keymap import KeyMap
 from .lazytorch import torch
 from .lorafile import AdapterSpec, LoraFile
-from .matching import StackedLora, Strengths
 from .outlines import outlined, outlines_of, read_outline
 from .report import LoraReport
+from .stacked import StackedLora, Strengths
 from .targets import Target
 
 _SAMPLE = 64  # adapters of each file that a guessed model is judged by

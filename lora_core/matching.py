@@ -3,68 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from .adapters.rows import rows_of
 from .apply import Placed, check_finite
-from .blockstrengths import BlockStrengths, factors_on
 from .checkpoint import describe
 from .detection import Found
 from .errors import AdapterError
 from .keymap import KeyMap
 from .lorafile import AdapterSpec, LoraFile
-from .modelblocks import Block, ModelBlocks
 from .refusals import OnUnmatched, judge, refuse_foreign
 from .report import LoraReport
+from .stacked import StackedLora, Strengths, about_blocks
 from .targets import Target
-
-
-@dataclass(frozen=True, slots=True)
-class StackedLora:
-    """An open LoRA file with the strengths that a user gave it."""
-
-    lora: LoraFile
-    strength_model: float = 1.0
-    strength_clip: float = 1.0
-    blocks: BlockStrengths = field(default_factory=BlockStrengths)
-
-    def strengths_on(self, keymap: KeyMap) -> Strengths:
-        """Return the strengths on a model; raises OptionError for blocks that it does not have."""
-        return Strengths(self, keymap.blocks if self.blocks else None)
-
-    def described(self) -> dict[str, Any]:
-        """Return the file and its strengths, as the metadata of what is made of it name them."""
-        more = {"blocks": str(self.blocks)} if self.blocks else {}
-        strengths = {"strength_model": self.strength_model, "strength_clip": self.strength_clip}
-        return {"name": self.lora.name, **strengths, **more}
-
-
-class Strengths:
-    """The strengths of one LoRA on one model: the place that decides how strong an adapter is."""
-
-    def __init__(self, item: StackedLora, model: ModelBlocks | None) -> None:
-        """Take the blocks of the model, None if all have the same strength."""
-        self._by_role = {"diffusion": item.strength_model, "text_encoder": item.strength_clip}
-        self._model = model
-        self._factors = factors_on(item.blocks, model, item.lora.name) if model else None
-        self._asked: set[Block] = set()
-
-    def at(self, target: Target) -> float:
-        """Return the strength of an adapter that goes to `target`."""
-        strength = self._by_role[target.role]
-        if self._model is None or self._factors is None:
-            return strength
-        block = self._model.of_target(target)
-        self._asked.add(block)
-        return strength * self._factors.of(block)
-
-    def tell(self, report: LoraReport) -> None:
-        """Fill in the strengths of a report, with the blocks of all targets that were asked for."""
-        report.strength_model, report.strength_clip = self._by_role["diffusion"], self._by_role["text_encoder"]
-        if self._factors is not None:
-            report.block_strengths = self._factors.told(self._asked)
-            report.unused_blocks = self._factors.unused(self._asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +112,6 @@ def match_stack(
         for adapter in placed:
             match.by_key.setdefault(adapter.target.key, []).append(adapter)
     return match
-
-
-def about_blocks(report: LoraReport) -> list[str]:
-    """Return a warning if strengths of blocks change nothing of the LoRA."""
-    if not report.unused_blocks:
-        return []
-    return [f"{report.name}: blocks: nothing of this LoRA is in {', '.join(report.unused_blocks)}."]
 
 
 def match_lora(lora: LoraFile, keymap: KeyMap) -> LoraMatch:

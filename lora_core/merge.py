@@ -14,11 +14,12 @@ from .checkpoint import Checkpoint
 from .errors import OptionError, UnknownArchError
 from .files.tensorfile import OnStep
 from .lorafile import LoraFile
-from .matching import Match, OnUnmatched, StackedLora, match_stack
+from .matching import Match, OnUnmatched, match_stack
 from .options import MERGE, MERGE_DTYPE, MergeDtype, Semantics
 from .report import Report, Stopwatch, described_file
 from .rewriter import Rewriter
 from .stack import StackEntry, check_strength
+from .stacked import StackedLora
 
 # A LoRA as callers name it: a path, or a path with one or two strengths and with strengths of blocks
 LoraItem = str | os.PathLike[str] | Sequence[Any]

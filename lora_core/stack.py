@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .blockterms import parse_blocks
 from .errors import OptionError
 from .options import STRENGTH_LIMIT
 
@@ -108,13 +109,17 @@ def parse_rows(value: Any) -> list[Row]:
 
 
 def stack_of(rows: Iterable[Row]) -> list[StackEntry]:
-    """Return the entries of the rows that are switched on and name a file."""
-    return [row.entry() for row in rows if row.on and row.name not in ("", "None")]
+    """Return the entries of the rows that are switched on and name a file; raises OptionError for unreadable blocks."""
+    used = [row for row in rows if row.on and row.name not in ("", "None")]
+    for row in used:
+        parse_blocks(row.blocks, f"rows: {row.name}: blocks")
+    return [row.entry() for row in used]
 
 
-def stack_of_one(name: str, strength_model: float, strength_clip: float) -> list[StackEntry]:
+def stack_of_one(name: str, strength_model: float, strength_clip: float, blocks: str = "") -> list[StackEntry]:
     """Return a stack of one file, or an empty one for the name "None"."""
-    return [] if name in ("", "None") else [as_entry((name, strength_model, strength_clip))]
+    entry = as_entry((name, strength_model, strength_clip))
+    return [] if name in ("", "None") else [StackEntry(*entry, blocks=blocks)]
 
 
 def join_stacks(first: Iterable[Any] | None, then: Iterable[StackEntry]) -> list[StackEntry]:

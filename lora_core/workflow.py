@@ -104,7 +104,7 @@ class _Runner:
         options = self._inputs(node, MERGE)
         base, folder = self._model(options.pop("checkpoint"))
         entries = join_stacks(options.pop("lora_stack"), [])
-        loras = [StackEntry(str(self._lora(name)), model, clip) for name, model, clip in entries]
+        loras = self._files(entries)
         out = self._new_path(folder, options.pop("filename_prefix"))
         report = merge(base, loras, out, **options, on_step=self._on_step)
         return self._finished(report, out)
@@ -114,7 +114,7 @@ class _Runner:
         names, stack = (options.pop("base"), options.pop("tuned")), options.pop("lora_stack")
         check_choice(*names, options.pop("model_base"), options.pop("model_tuned"), stack)
         base, tuned = (None if name == NO_FILE else self._model(name)[0] for name in names)
-        loras = [(self._lora(name), model, clip) for name, model, clip in join_stacks(stack, [])]
+        loras = self._files(join_stacks(stack, []))
         prefix = options.pop("filename_prefix")
         out = None if options["estimate_only"] else self._new_path(LORAS, prefix)
         assert base is not None  # a wired model has raised before
@@ -132,7 +132,7 @@ class _Runner:
     def _inspect(self, node: GraphNode) -> tuple[Any, ...]:
         options = self._inputs(node, INSPECT)
         entries = to_inspect(options["lora_name"], options["lora_stack"])
-        first, *more = [(self._lora(name), model, clip) for name, model, clip in entries]
+        first, *more = self._files(entries)
         against = [self._model(options["against"])[0]] if options["against"] != "None" else []
         report = inspect(first, against, stack=more, spectra=True, on_step=self._on_step)
         self.reports.append(report)
@@ -146,7 +146,7 @@ class _Runner:
         options = self._inputs(node, COMBINE)
         base = options.pop("base")
         entries = join_stacks(options.pop("lora_stack"), [])
-        loras = [StackEntry(str(self._lora(name)), model, clip) for name, model, clip in entries]
+        loras = self._files(entries)
         out = self._new_path(LORAS, options.pop("filename_prefix"))
         model = None if base == "None" else self._model(base)[0]
         report = combine(loras, out, base=model, **options, on_step=self._on_step)
@@ -183,6 +183,10 @@ class _Runner:
         if head in MODEL_FOLDERS[1:] and rest and not (self._models / MODEL_FOLDERS[0] / str(name)).is_file():
             return self._file(head, rest), head
         return self._file(MODEL_FOLDERS[0], str(name)), MODEL_FOLDERS[0]
+
+    def _files(self, entries: Iterable[StackEntry]) -> list[StackEntry]:
+        """Return the entries with their files' paths as names."""
+        return [StackEntry(str(self._lora(one[0])), *one[1:], blocks=one.blocks) for one in entries]
 
     def _lora(self, name: str) -> Path:
         return self._written.get(name) or self._file(LORAS, name)

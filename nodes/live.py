@@ -7,7 +7,7 @@ tensors move between devices, so everything sits in `weights`, nested tuples of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ import torch
 
 from ..lora_core.adapters import Reshape, unpacked
 from ..lora_core.apply import Placed, apply_stack
+from ..lora_core.blockstrengths import parse_blocks
 from ..lora_core.checkpoint import describe
 from ..lora_core.errors import UnknownArchError
 from ..lora_core.lorafile import words_in
-from ..lora_core.matching import Match, OnUnmatched, PlacedSpec, StackedLora, match_stack
+from ..lora_core.matching import Match, OnUnmatched, PlacedSpec, match_stack
 from ..lora_core.options import Semantics
 from ..lora_core.report import Report, Stopwatch, described_file
 from ..lora_core.stack import StackEntry
+from ..lora_core.stacked import StackedLora
 from .host import WeightAdapterBase
 from .livecache import LoadedLora, loaded_loras, loaded_model
 
@@ -102,7 +104,10 @@ def apply_live(
         return Applied(model, clip, watch.stop())
     known = loaded_model(model.model, clip.cond_stage_model if clip is not None else None)
     loras = loaded_loras([Path(entry.path) for entry in entries], semantics)
-    stack = [StackedLora(lora, entry[1], entry[2]) for lora, entry in zip(loras, entries, strict=True)]
+    stack = [
+        StackedLora(lora, entry[1], entry[2], parse_blocks(entry.blocks, f"{lora.name}: blocks"))
+        for lora, entry in zip(loras, entries, strict=True)
+    ]
     match = match_stack(stack, known.keymap, known.found, on_unmatched, LoadedLora.match)
     patches = {key: KeyStack.of(placed, semantics) for key, placed in match.by_key.items()}
     model, clip = model.clone(), clip.clone() if clip is not None else None
@@ -122,11 +127,15 @@ def apply_live(
     return Applied(model, clip, watch.stop(), ", ".join(words))
 
 
-def _content(keys: Iterable[str], match: Match, loras: Iterable[LoadedLora]) -> tuple[Any, ...]:
-    """Return what tells the patches of these keys from others: the files with their strengths, in stack order."""
-    strengths: dict[int, set[float]] = {id(report): set() for report in match.reports}
-    for key in keys:
-        for one in match.by_key[key]:
-            strengths[id(one.report)].add(one.strength)
-    used = [tuple(sorted(strengths[id(report)])) for report in match.reports]
-    return tuple((lora.key, found) for lora, found in zip(loras, used, strict=True) if found)
+def _content(keys: Container[str], match: Match, loras: Iterable[LoadedLora]) -> tuple[Any, ...]:
+    """Return what tells the patches of these keys from others: the files with their strengths, in stack order.
+
+    Strengths are in the order of the keys, or one for all where blocks have none of their own.
+    """
+    strengths: dict[int, list[float]] = {id(report): [] for report in match.reports}
+    for key, placed in match.by_key.items():
+        for one in placed if key in keys else ():
+            strengths[id(one.report)].append(one.strength)
+    found = [tuple(strengths[id(report)]) for report in match.reports]
+    used = [one[:1] if len(set(one)) == 1 else one for one in found]
+    return tuple((lora.key, one) for lora, one in zip(loras, used, strict=True) if one)

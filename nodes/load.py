@@ -34,9 +34,10 @@ class LoadLora(io.ComfyNode):
         strength_clip: float,
         clip: Any = None,
         lora_stack: list[Any] | None = None,
+        blocks: str = "",
         **options: Any,
     ) -> io.NodeOutput:
-        own = stack_of_one(lora_name, strength_model, strength_clip)
+        own = stack_of_one(lora_name, strength_model, strength_clip, blocks)
         entries: list[StackEntry] = [host.located(entry) for entry in join_stacks(lora_stack, own)]
         applied = apply_live(model, clip, entries, **options)
         text = applied.report.text() or "no LoRA: the model passes through unchanged"

@@ -9,7 +9,7 @@ from typing import Any
 from ..conversion.model import Model
 from ..lorafile import words_in
 from ..lorawriter import PeftModule, component_of, kept_metadata, peft_metadata, rank_metadata
-from ..matching import StackedLora
+from ..stacked import StackedLora
 from ..writing import Writing
 
 COMBINED_FROM = "lora_core.combined_from"

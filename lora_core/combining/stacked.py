@@ -11,8 +11,9 @@ from ..conversion.model import Model, choose_model
 from ..conversion.plan import Job, Piece, Plan, Slot, plan
 from ..errors import UnknownArchError
 from ..lorafile import AdapterSpec, LoraFile
-from ..matching import StackedLora, Strengths, describe_lora
+from ..matching import describe_lora
 from ..report import LoraReport
+from ..stacked import StackedLora, Strengths
 from ..writing import Writing
 
 

@@ -11,8 +11,9 @@ from ..apply import Placed, apply_stack
 from ..errors import NothingMatchedError
 from ..factorised import factors_of
 from ..lazytorch import torch
-from ..matching import Match, StackedLora, match_stack
+from ..matching import Match, match_stack
 from ..report import Report, described_file
+from ..stacked import StackedLora
 from .sources import Change, Factors, Source
 
 

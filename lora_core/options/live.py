@@ -15,6 +15,16 @@ def _strength(name: str, help: str) -> Option:
 STRENGTH_MODEL = _strength("strength_model", "How strongly the LoRA changes the diffusion model; may be negative.")
 STRENGTH_CLIP = _strength("strength_clip", "How strongly the LoRA changes the text encoder; may be negative.")
 
+BLOCKS = Option(
+    "blocks",
+    "STRING",
+    "Strengths for some blocks of the model, for this node's own LoRA: double.0-9=0.5, te=0, or the name of a preset. "
+    "Each is a share of the LoRA's strength.",
+    "",
+    advanced=True,
+    optional=True,
+)
+
 LOAD = Node(
     "LoraCoreLoad",
     "Load LoRA",
@@ -28,6 +38,7 @@ LOAD = Node(
         LORA_STACK,
         ON_UNMATCHED,
         SEMANTICS,
+        BLOCKS,
     ),
     (
         Socket("MODEL", "MODEL", "The changed diffusion model."),

@@ -52,7 +52,7 @@ LEVELS = (
         "factored",
         "factorised",
     ),
-    ("loraconfig", "adapterspec", "specreader", "lorafile", "blockstrengths", "checkpoint", "apply"),
+    ("loraconfig", "adapterspec", "specreader", "lorafile", "blockstrengths", "stacked", "checkpoint", "apply"),
     (
         "refusals",
         "matching",
