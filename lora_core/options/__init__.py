@@ -6,10 +6,11 @@ of `widgets_values` in saved workflows: append, never insert.
 
 from __future__ import annotations
 
-from .base import Node, Option, OptionType, Socket, SocketType
+from .base import Command, Node, Option, OptionType, Socket, SocketType
 from .combine import COMBINE
 from .convert import CONVERT
 from .extract import EXTRACT
+from .importing import IMPORT, TARGET, TEXT_DIALECT, ImportTarget, TextDialect
 from .inspect import INSPECT
 from .live import LOAD, STACK
 from .merge import MERGE, MERGE_DTYPE, MergeDtype
@@ -17,8 +18,9 @@ from .resize import RESIZE
 from .shared import STRENGTH_LIMIT, Semantics
 
 __all__ = [
-    "COMBINE", "CONVERT", "EXTRACT", "INSPECT", "LOAD", "MERGE", "MERGE_DTYPE", "NODES", "RESIZE", "STACK",
-    "STRENGTH_LIMIT", "MergeDtype", "Node", "Option", "OptionType", "Semantics", "Socket", "SocketType",
+    "COMBINE", "CONVERT", "EXTRACT", "IMPORT", "INSPECT", "LOAD", "MERGE", "MERGE_DTYPE", "NODES", "RESIZE", "STACK",
+    "STRENGTH_LIMIT", "TARGET", "TEXT_DIALECT", "Command", "ImportTarget", "MergeDtype", "Node", "Option", "OptionType",
+    "Semantics", "Socket", "SocketType", "TextDialect",
 ]  # fmt: skip
 
 NODES: dict[str, Node] = {node.id: node for node in (LOAD, STACK, MERGE, EXTRACT, CONVERT, INSPECT, COMBINE, RESIZE)}

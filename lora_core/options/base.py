@@ -69,3 +69,15 @@ class Node:
 
     def option(self, name: str) -> Option:
         return next(o for o in self.options if o.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What the command line needs to know of a command that no node has."""
+
+    name: str
+    description: str
+    options: tuple[Option, ...]
+
+    def option(self, name: str) -> Option:
+        return next(o for o in self.options if o.name == name)

@@ -81,6 +81,7 @@ LEVELS = (
         "convert",
         "inspect",
         "graph",
+        "importing",
     ),
     ("workflow", "demo"),
     ("commands",),

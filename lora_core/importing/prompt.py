@@ -1,0 +1,113 @@
+"""An API prompt as a graph: nodes by id, their inputs values or [node, output]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .model import FoundNode, Source, Values
+from .shapes import SHAPES
+
+
+class PromptGraph:
+    """Changes the prompt that it is given."""
+
+    has_modes = False
+
+    def __init__(self, prompt: dict[str, Any], titles: Mapping[str, str]) -> None:
+        self._prompt, self._titles = prompt, titles
+        self._last = max((int(key) for key in prompt if key.isdecimal() and len(key) < 16), default=0)
+        self._takers: dict[str, dict[tuple[str, str], int]] = {}  # node -> (its taker, the taker's input) -> output
+        for node_id, node in prompt.items():
+            self._note(node_id, node)
+
+    def nodes(self) -> list[FoundNode]:
+        return [self._found(node_id, node) for node_id, node in self._prompt.items()]
+
+    def node(self, node: int | str) -> FoundNode:
+        return self._found(str(node), self._prompt[str(node)])
+
+    def _found(self, node_id: str, node: Mapping[str, Any]) -> FoundNode:
+        inputs: Mapping[str, Any] = node.get("inputs") or {}
+        wired = {name: source for name, value in inputs.items() if (source := as_source(value))}
+        values = {name: value for name, value in inputs.items() if name not in wired}
+        return FoundNode(node_id, node["class_type"], Values(by_name=values), wired)
+
+    def consumers(self, node: int | str, slot: int) -> list[tuple[int | str, str]]:
+        return [taker for taker, output in self._takers.get(str(node), {}).items() if output == slot]
+
+    def _note(self, node_id: str, node: Mapping[str, Any]) -> None:
+        for name, value in (node.get("inputs") or {}).items():
+            if source := as_source(value):
+                self._takers.setdefault(str(source.node), {})[node_id, name] = source.slot
+
+    def _forget(self, node_id: str, names: Iterable[str]) -> None:
+        for name in names:
+            if source := as_source(self._prompt[node_id].get("inputs", {}).get(name)):
+                self._takers.get(str(source.node), {}).pop((node_id, name), None)
+
+    def add(
+        self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, Source], near: int | str, *, take: bool
+    ) -> str:
+        self._last += 1
+        self._put(str(self._last), self._made(node_type, values, sources, self._prompt[str(near)]))
+        return str(self._last)
+
+    def _put(self, node_id: str, node: dict[str, Any]) -> None:
+        self._prompt[node_id] = node
+        self._note(node_id, node)
+
+    def become(
+        self,
+        node: int | str,
+        node_type: str,
+        values: Mapping[str, Any],
+        sources: Mapping[str, Source],
+        outputs: Mapping[int, Source | None],
+    ) -> None:
+        takers = list(self._takers.get(str(node), {}).items())
+        made = self._made(node_type, values, sources, self._prompt[str(node)])
+        self._forget(str(node), self._prompt[str(node)].get("inputs") or {})
+        self._put(str(node), made)
+        for (target, name), slot in takers:
+            self._wire(target, name, outputs.get(slot))
+
+    def _made(
+        self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, Source], like: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        inputs = {**SHAPES[node_type].widgets, **values}
+        inputs |= {name: [str(source.node), source.slot] for name, source in sources.items()}
+        title = (like.get("_meta") or {}).get("title")
+        usual = not title or title in (like["class_type"], self._titles.get(like["class_type"]))
+        meta = {**(like.get("_meta") or {}), "title": SHAPES[node_type].title if usual else title}
+        return {"inputs": inputs, "class_type": node_type, "_meta": meta}
+
+    def move(self, old: tuple[int | str, int], new: Source | None) -> None:
+        for target, name in self.consumers(*old):
+            self._wire(str(target), name, new)
+
+    def _wire(self, target: str, name: str, source: Source | None) -> None:
+        inputs: dict[str, Any] = self._prompt[target]["inputs"]
+        self._forget(target, (name,))
+        if source is None:
+            inputs.pop(name, None)
+        else:
+            inputs[name] = [str(source.node), source.slot]
+            self._takers.setdefault(str(source.node), {})[target, name] = source.slot
+
+    def remove(self, node: int | str) -> None:
+        self._forget(str(node), self._prompt[str(node)].get("inputs") or {})
+        del self._prompt[str(node)]
+
+    def set_mode(self, node: int | str, mode: int) -> None:
+        raise NotImplementedError("a prompt has no bypassed nodes")
+
+    def finish(self) -> None:
+        pass  # the prompt itself was changed
+
+
+def as_source(value: Any) -> Source | None:
+    """Return the wire that an input's value is, or None for a value."""
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int)) and type(value[1]) is int:  # pyright: ignore
+        return Source(value[0], value[1])  # pyright: ignore
+    return None
