@@ -10,7 +10,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 const WEB = join(dirname(fileURLToPath(import.meta.url)), "../../web");
 const TEXTS = join(WEB, "lib/texts");
 const CALL = /(?<![\w.]|function )(text|key)\(\s*("(?:[^"\\\n]|\\.)*"|[^\s)])/g;
-const COMMENT = /\/\*[\s\S]*?\*\/|(?<=^|\s)\/\/.*$/gm;
+export const COMMENT = /\/\*[\s\S]*?\*\/|(?<=^|\s)\/\/.*$/gm;
 
 export const LANGUAGES = readdirSync(TEXTS).map((name) => name.replace(/\.js$/, "")).sort();
 
