@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,13 +109,6 @@ def unmeasured(name: str, entries: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield f"{name}: {what} {counted(layers, 'layer')}: {some_names(layers)}."
 
 
-def in_order(blocks: Iterable[str]) -> list[str]:
-    """Return names of blocks, each once, as a model has them: kinds as they come, numbers in their order."""
-    names = list(dict.fromkeys(blocks))
-    kinds = {kind: place for place, kind in reversed(list(enumerate(map(_kind, names))))}
-    return sorted(names, key=lambda name: (kinds[_kind(name)], [int(digits) for digits in re.findall(r"\d+", name)]))
-
-
 def _counted(entry: dict[str, Any], worker: Worker) -> dict[str, Any]:
     worker.wrote(1)
     return entry
@@ -170,7 +162,3 @@ def _mean_spectrum(entries: Sequence[dict[str, Any]]) -> list[float]:
         for place in range(longest)
     )
     return [round(value or 0.0, 6) for value in places]
-
-
-def _kind(name: str) -> str:
-    return re.sub(r"\d+", "#", name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from .analysis import in_order
+from .blocks import in_order
 from .changes import (
     Change,
     UnmeasuredError,

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .analysis import analysed, in_order, summed, unmeasured
+from .analysis import analysed, summed, unmeasured
+from .blocks import in_order
 from .checkpoint import Checkpoint, describe
 from .conflicts import Agreement, agreements, pairs_of, places_of, total_of, twins
 from .errors import FileFormatError, OptionError, WrongFileKindError
@@ -151,6 +152,8 @@ def _measure(
         report.interference = total_of(blocks, len(loras)).interference
         report.warnings += twins(report.pairs)
     report.blocks = _blocks(entries, blocks)
+    for number, described in enumerate(report.loras):
+        described.blocks = _with_sizes(described.blocks, {one["block"]: one["loras"][number] for one in report.blocks})
     report.warnings += [warning for name, own in zip(names, entries, strict=True) for warning in unmeasured(name, own)]
     for item in (*files, *checkpoints):
         (item.file if isinstance(item, LoraFile) else item).check_unchanged()
@@ -170,6 +173,16 @@ def _blocks(entries: Sequence[Sequence[dict[str, Any]]], agreed: Mapping[str, Ag
         }
         for name in names
     ]
+
+
+def _with_sizes(
+    blocks: Sequence[dict[str, Any]], measured: Mapping[str, dict[str, Any] | None]
+) -> list[dict[str, Any]]:
+    """Return the blocks of one LoRA with their sizes; where no model was given, those that were measured."""
+    layers = {name: one["layers"] for name, one in measured.items() if one}
+    counts = blocks or [{"block": name, "matched": count, "total": count} for name, count in layers.items()]
+    sizes = {name: {key: one[key] for key in ("norm", "relative_size")} for name, one in measured.items() if one}
+    return [{**block, **sizes.get(block["block"], {"norm": None, "relative_size": None})} for block in counts]
 
 
 class _Steps:

@@ -22,17 +22,28 @@ from .options import Semantics
 from .pipeline import Worker
 from .rewrite import FilePlan
 from .rounding import RealisedChange, round_to
+from .sizes import change_square, weight_square
 from .steps import Step
 
 PIECE = 2**20  # numbers that are cast at a time: they stay in the processor's cache
 _HEAD = 2**12  # numbers that nearly always tell whether a weight has changed
 
 
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one adapter does to its target."""
+
+    item: PlacedSpec
+    changes: bool  # anything
+    change: float | None  # ‖ΔW‖² at strength 1
+    weight: float | None  # ‖W‖², from a sample
+
+
 @dataclass(slots=True)
 class Outcome:
     """What one job has to say."""
 
-    effects: list[tuple[PlacedSpec, bool]] = field(default_factory=list)  # with whether an adapter changes anything
+    effects: list[Effect] = field(default_factory=list)
     clamped: int = 0  # values that were beyond the range of the format
     lost: str = ""  # the key of a weight whose change is too small for its format
     realised: RealisedChange | None = None
@@ -106,7 +117,7 @@ class FileJobs:
         source.read_into(step.name, memory)
         before = _tensor(memory, info.dtype, info.shape)
         head = before.flatten()[:_HEAD].clone()
-        stack, outcome = self._stack(step)
+        stack, outcome = self._stack(step, before)
         out = before
         if planned.dtype != info.dtype:
             nbytes = before.numel() * DTYPES[planned.dtype][0]
@@ -127,7 +138,7 @@ class FileJobs:
         """Write the tensors that stand for one tensor, whatever they are."""
         assert step.write is not None
         before = self.part.tensors.tensor(step.name)
-        stack, outcome = self._stack(step)
+        stack, outcome = self._stack(step, before)
         after = apply_stack(before, stack, self.semantics) if stack else before
         written = step.write(after)
         for name, tensor in written.tensors.items():
@@ -145,14 +156,20 @@ class FileJobs:
                 outcome.realised = RealisedChange.of(before, after, rounded, written.values)
         return outcome
 
-    def _stack(self, step: Step) -> tuple[list[Placed], Outcome]:
+    def _stack(self, step: Step, before: torch.Tensor) -> tuple[list[Placed], Outcome]:
         placed = self.changes.get(self.part.key(step.name), ())
         stack = [item.placed() for item in placed]
-        return stack, Outcome([(item, not one.adapter.is_zero()) for item, one in zip(placed, stack, strict=True)])
+        return stack, Outcome([_effect(item, one, before) for item, one in zip(placed, stack, strict=True)])
+
+
+def _effect(item: PlacedSpec, placed: Placed, weight: torch.Tensor) -> Effect:
+    square = weight_square(weight, item.target)
+    changes = not placed.adapter.is_zero()
+    return Effect(item, changes, change_square(placed.adapter), None if square is None else float(square))
 
 
 def _is_change(outcome: Outcome) -> bool:
-    return any(changes for _, changes in outcome.effects)
+    return any(effect.changes for effect in outcome.effects)
 
 
 def _is_same(written: torch.Tensor | None, before: torch.Tensor) -> bool:

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from .arch import ARCHES
 from .arch.base import Arch, Shapes
+from .blocks import block_in, block_of
 from .component import Component
 from .detection import Found
 from .dialects import BASE, DIFFUSION, addressed_roles, dialects_of
@@ -67,6 +68,18 @@ class KeyMap:
         """Return the target of a name that only the host knows, or nothing."""
         target = self._more.get(name) if param == "weight" else None
         return (target,) if target else ()
+
+    def block(self, key: str) -> str:
+        """Return the block that a key of the checkpoint belongs to."""
+        return self._blocks.get(key) or block_of(key.rpartition(".")[0] or key)
+
+    @cached_property
+    def _blocks(self) -> dict[str, str]:
+        blocks: dict[str, str] = {}
+        for component in self.components:
+            start = len(component.found.prefix)
+            blocks |= {key: block_in(component, key[start:]) for key in sorted(component.keys())}
+        return blocks
 
     def is_elsewhere(self, name: str) -> bool:
         """Tell whether `name` belongs, by its prefix, to a model that this checkpoint does not hold."""

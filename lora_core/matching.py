@@ -14,6 +14,7 @@ from .keymap import KeyMap
 from .lorafile import AdapterSpec, LoraFile
 from .refusals import OnUnmatched, judge, refuse_foreign
 from .report import LoraReport
+from .sizes import counted_blocks
 from .stacked import StackedLora, Strengths, about_blocks
 from .targets import Target
 
@@ -139,6 +140,7 @@ def match_lora(lora: LoraFile, keymap: KeyMap) -> LoraMatch:
         else:
             match.places.extend((spec, target) for target in targets)
     report.modules_matched = report.modules_total - len(failed)
+    report.blocks = counted_blocks(report, ((spec.module, target) for spec, target in match.places), keymap)
     return match
 
 

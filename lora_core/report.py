@@ -40,6 +40,7 @@ class LoraReport:
     not_adapters: dict[str, str] = field(default_factory=dict)  # name -> what it is
     unsupported: dict[str, list[str]] = field(default_factory=dict)  # kind -> modules
     relative_size: float | None = None  # ‖Δ‖ / ‖W‖ over the matched weights, where computed
+    blocks: list[dict[str, Any]] = field(default_factory=list)  # block, matched and total modules, norm, relative_size
 
 
 @dataclass(slots=True)

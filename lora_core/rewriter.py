@@ -22,6 +22,7 @@ from .pipeline import run_jobs
 from .report import Report, counted, some_names
 from .rewrite import SCALED, FilePlan, linear_weights, plan_files
 from .rounding import RealisedChange
+from .sizes import Size, sized
 
 LOST = 0.5  # above this share of the change lost to rounding, the report warns
 
@@ -41,6 +42,7 @@ class Rewriter:
     lost: list[str] = field(default_factory=list)  # keys whose change is too small for the number format
     realised: RealisedChange = field(default_factory=RealisedChange)
     warnings: list[str] = field(default_factory=list)
+    _sizes: dict[int, list[Size]] = field(default_factory=dict)  # by the report of the file
     _done: int = 0
     _total: int = 0
 
@@ -94,7 +96,9 @@ class Rewriter:
         return self._total
 
     def tell(self, report: Report) -> None:
-        """Add what rounding did to the report."""
+        """Add to the report how large each LoRA is, and what rounding did."""
+        for lora in report.loras:
+            lora.blocks, lora.relative_size = sized(lora.blocks, self._sizes.get(id(lora), ()))
         report.warnings += self.warnings
         if self.clamped:
             report.warnings.append(
@@ -121,8 +125,10 @@ class Rewriter:
     def _write(self, writer: TensorWriter, part: OpenPart, plan: FilePlan) -> None:
         jobs = FileJobs(part, plan, self.changes, self.semantics, writer).jobs()
         for outcome in run_jobs(list(jobs), self._count):
-            for item, changes in outcome.effects:
-                item.tell(changes=changes)
+            for effect in outcome.effects:
+                effect.item.tell(changes=effect.changes)
+                size = Size.on(effect.item.target, self.checkpoint.keymap, effect.change, effect.weight)
+                self._sizes.setdefault(id(effect.item.report), []).append(size)
             self.clamped += outcome.clamped
             self.lost += [outcome.lost] if outcome.lost else []
             if outcome.realised:

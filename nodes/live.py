@@ -25,8 +25,9 @@ from ..lora_core.options import Semantics
 from ..lora_core.report import Report, Stopwatch, described_file
 from ..lora_core.stack import StackEntry
 from ..lora_core.stacked import StackedLora
-from .host import WeightAdapterBase
-from .livecache import LoadedLora, loaded_loras, loaded_model
+from .host import WeightAdapterBase, loaded_weights
+from .livecache import LoadedLora, loaded_loras
+from .modelcache import LoadedModel, loaded_model
 
 
 class KeyStack(WeightAdapterBase):
@@ -123,8 +124,17 @@ def apply_live(
     report.inputs = [described_file(item.lora.path) for item in stack]
     report.arch, report.title = describe(known.found)
     report.loras, report.warnings = match.reports, match.warnings
+    _tell_sizes(known, loras, report, [model] if clip is None else [model, clip.patcher])
     words = dict.fromkeys(word for lora in loras for word in words_in(lora.metadata))
     return Applied(model, clip, watch.stop(), ", ".join(words))
+
+
+def _tell_sizes(known: LoadedModel, loras: Sequence[LoadedLora], report: Report, patchers: Sequence[Any]) -> None:
+    def weights() -> dict[str, Any]:
+        return {key: weight for patcher in patchers for key, weight in loaded_weights(patcher).items()}
+
+    for lora, described in zip(loras, report.loras, strict=True):
+        described.blocks, described.relative_size = lora.sized(known, weights)
 
 
 def _content(keys: Container[str], match: Match, loras: Iterable[LoadedLora]) -> tuple[Any, ...]:

@@ -217,9 +217,10 @@ def test_the_table_in_full(tmp_path: Path, base: Path) -> None:
     up[0, 0], up[1, 1], down[0, 0], down[1, 1] = 3.0, 4.0, 1.0, 1.0
     tensors = {f"{PROJ}.lora_up.weight": up, f"{PROJ}.lora_down.weight": down}
     report = lora_core.inspect(save(tmp_path / "ink.safetensors", tensors), [base], spectra=True)
-    size = f"{5 / float(load(base)[KEY.format('attn.proj')].double().norm()):.2%}"
+    relative = 5 / float(load(base)[KEY.format("attn.proj")].double().norm())
+    size, share = f"{relative:.2%}", f"{100 * relative:.2g} %"
     assert report.text() == (
-        f"ink.safetensors: 1/1 · Flux.1 dev · LoRA r2 · kohya names · scale 1 (no alpha) · strength 1 · Δ {size}\n"
+        f"ink.safetensors: 1/1 · Flux.1 dev · LoRA r2 · kohya names · scale 1 (no alpha) · strength 1 · Δ {share}\n"
         "\n"
         "ink.safetensors, block by block\n"
         "block                 Δ/W       ‖Δ‖        σ₁  eff. rank\n"

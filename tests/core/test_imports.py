@@ -51,6 +51,7 @@ LEVELS = (
         "rankedlayer",
         "factored",
         "factorised",
+        "sizes",
     ),
     ("loraconfig", "adapterspec", "specreader", "lorafile", "blockstrengths", "stacked", "checkpoint", "apply"),
     (
