@@ -6,6 +6,7 @@ from .combine import combine
 from .convert import convert
 from .errors import LoraError
 from .extract import extract
+from .importing import import_workflow
 from .inspect import inspect
 from .lorafile import trigger_words
 from .merge import merge
@@ -16,6 +17,6 @@ from .workflow import run
 __version__ = "0.1.0"
 
 __all__ = [
-    "LoraError", "Report", "__version__", "combine", "convert", "extract", "inspect", "merge", "resize", "run",
-    "trigger_words",
+    "LoraError", "Report", "__version__", "combine", "convert", "extract", "import_workflow", "inspect", "merge",
+    "resize", "run", "trigger_words",
 ]  # fmt: skip

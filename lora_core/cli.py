@@ -8,14 +8,21 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from .commands import make_parser
 from .errors import LoraError, OptionError
 from .files.tensorfile import OnStep
-from .report import Report
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class Shown(Protocol):
+    """What a command gives back: a report, mostly."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+    def text(self) -> str: ...
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: the temporary file is removed
     try:
         with _progress(options) as on_step:
-            reports: list[Report] = options.command(options, on_step)
+            reports: Sequence[Shown] = options.command(options, on_step)
         _show(reports, as_json=options.json)
     except OptionError as error:
         return _fail(error, WRONG_USAGE)
@@ -65,7 +72,7 @@ class _progress:  # noqa: N801  (used as `with _progress(options) as on_step`)
             self._bar.close()
 
 
-def _show(reports: Sequence[Report], *, as_json: bool) -> None:
+def _show(reports: Sequence[Shown], *, as_json: bool) -> None:
     if as_json:
         whole = [report.to_dict() for report in reports]
         text = json.dumps(whole[0] if len(whole) == 1 else whole, indent=2, ensure_ascii=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from .demo import demo
 from .errors import OptionError
 from .extract import extract
 from .files.tensorfile import OnStep
+from .importing import import_workflow, lora_names, rows_of_text
+from .importing.text import TextRows
 from .inspect import inspect
 from .merge import merge
-from .options import COMBINE, CONVERT, EXTRACT, MERGE, RESIZE, Node, Option
+from .options import COMBINE, CONVERT, EXTRACT, IMPORT, MERGE, RESIZE, Command, Node, Option
 from .report import Report
 from .resize import resize
 from .stack import check_strength
@@ -102,12 +105,25 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--models", metavar="DIR", type=Path, default=Path("models"), help="ComfyUI's models folder")
     command.add_argument("--output", metavar="DIR", type=Path, help="where results go; default: as the nodes do")
 
+    _add_import(commands)
+
     command = _command(commands, "demo", _demo, "make a tiny model and LoRAs, then inspect, merge and extract")
     command.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path("lora-core-demo"))
     return parser
 
 
-def _command(commands: Any, name: str, function: Callable[..., list[Report]], text: str) -> argparse.ArgumentParser:
+def _add_import(commands: Any) -> None:
+    command = _command(commands, IMPORT.name, _import, IMPORT.description)
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("file", metavar="FILE", type=Path, nargs="?", help="a workflow file, in either format")
+    what.add_argument("--text", metavar="TEXT", help="instead: <lora:...> text; its rows are printed")
+    command.add_argument("--out", metavar="FILE", type=Path, help="the workflow file to write")
+    command.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    _add_options(command, IMPORT, ("to", "dialect"))
+    command.add_argument("--models", metavar="DIR", type=Path, help="ComfyUI's models folder, to complete short names")
+
+
+def _command(commands: Any, name: str, function: Callable[..., list[Any]], text: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text)
     command.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
     command.add_argument("--quiet", action="store_true", help="show no progress")
@@ -123,7 +139,7 @@ def _add_output(command: argparse.ArgumentParser, *, required: bool = True) -> N
     command.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
 
 
-def _add_options(command: Any, node: Node, names: Sequence[str], *, required: bool = False) -> None:
+def _add_options(command: Any, node: Node | Command, names: Sequence[str], *, required: bool = False) -> None:
     """Add a flag for each option; one that is not given is left to the function's own default."""
     for name in names:
         option = node.option(name)
@@ -207,6 +223,18 @@ def _combine(options: argparse.Namespace, on_step: OnStep | None) -> list[Report
 
 def _run(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
     return run(options.workflow, models=options.models, output=options.output, on_step=on_step)
+
+
+def _import(options: argparse.Namespace, on_step: OnStep | None) -> list[Report] | list[TextRows]:
+    if options.text is not None:
+        if options.out is not None:
+            raise OptionError("--text prints rows; --out is for a workflow file.")
+        rows = rows_of_text(options.text, **_given(options, "dialect"), names=lora_names(options.models))
+        sys.stderr.writelines(f"{note}\n" for note in rows.notes)
+        return [rows]
+    if options.out is None:
+        raise OptionError("--out: say which file to write.")
+    return [import_workflow(options.file, options.out, models=options.models, **_given(options, "to", "overwrite"))]
 
 
 def _demo(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:

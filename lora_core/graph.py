@@ -34,18 +34,27 @@ class GraphNode:
     bypassed: bool = False
 
 
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return what a workflow file holds; raises WorkflowError for a file that holds no JSON."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WorkflowError(f"{path.name}: no such file ({path}).") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise WorkflowError(f"{path.name}: not a workflow file: {error}.") from error
+
+
 def read_graph(path: str | os.PathLike[str]) -> dict[str, GraphNode]:
     """Return the nodes of a workflow file of either format by id; muted nodes are left out.
 
     Raises WorkflowError for a file that is no workflow.
     """
-    path = Path(path)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WorkflowError(f"{path.name}: no such file ({path}).") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise WorkflowError(f"{path.name}: not a workflow file: {error}.") from error
+    return graph_of(read_json(path), Path(path).name)
+
+
+def graph_of(data: Any, name: str) -> dict[str, GraphNode]:
+    """Return the nodes of a workflow of either format by id, as `read_graph`; `name` stands in errors."""
     if isinstance(data, Mapping) and isinstance(data.get("prompt"), Mapping):  # as POSTed to /prompt
         data = data["prompt"]
     try:
@@ -54,8 +63,8 @@ def read_graph(path: str | os.PathLike[str]) -> dict[str, GraphNode]:
         if isinstance(data, Mapping) and data and all(_is_api_node(value) for value in data.values()):
             return {str(key): _api_node(str(key), value) for key, value in data.items()}
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise WorkflowError(f"{path.name}: a damaged workflow file: {error!r}.") from error
-    raise WorkflowError(f"{path.name}: not a workflow file: expected ComfyUI's editor or API format.")
+        raise WorkflowError(f"{name}: a damaged workflow file: {error!r}.") from error
+    raise WorkflowError(f"{name}: not a workflow file: expected ComfyUI's editor or API format.")
 
 
 def _is_api_node(value: Any) -> bool:

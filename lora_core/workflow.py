@@ -13,7 +13,8 @@ from .errors import LoraError, OptionError, WorkflowError
 from .extract import extract
 from .extraction.choice import check_choice
 from .files.tensorfile import OnStep
-from .graph import GraphNode, Link, read_graph
+from .graph import GraphNode, Link, graph_of, read_json
+from .importing import convert_workflow, counted_nodes, has_peers, lora_names
 from .inspect import inspect, to_inspect
 from .lorafile import trigger_words
 from .merge import merge
@@ -41,7 +42,7 @@ def run(
     `models` is a folder like ComfyUI's: checkpoints, diffusion_models, text_encoders, loras. Results go to `output`,
     or where the nodes would put them inside `models`. Raises WorkflowError naming a node that needs ComfyUI.
     """
-    graph = read_graph(workflow)
+    graph, notes = _read(Path(workflow), models)
     outputs = [node for node in graph.values() if _is_output(node) and not node.bypassed]
     live = [_named(node) for node in graph.values() if node.type == LOAD.id]
     if not outputs:
@@ -54,7 +55,18 @@ def run(
         runner.results(node.id)
     for name in live:
         runner.reports[-1].warnings.append(f"{name} was not run: it needs a model loaded in ComfyUI.")
+    runner.reports[0].notes[:0] = notes
     return runner.reports
+
+
+def _read(workflow: Path, models: str | os.PathLike[str]) -> tuple[dict[str, GraphNode], list[str]]:
+    """Return the nodes by id, those of other packs as ours, and what was converted."""
+    data, notes = read_json(workflow), list[str]()
+    if has_peers(data):
+        result = convert_workflow(data, names=lora_names(models))
+        notes = [f"{workflow.name}: {counted_nodes(result.converted)} of other packs, to read as ours", *result.notes]
+        data = result.workflow
+    return graph_of(data, workflow.name), notes
 
 
 class _Runner:

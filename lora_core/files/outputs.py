@@ -18,10 +18,12 @@ COPY_BYTES = 64 * 2**20  # how much is copied between two looks at the cancel ca
 WRITE_BYTES = 2**20  # in one system call: with more, a kernel may spend most of its time looking for large pages
 
 
-def check_target(path: Path, overwrite: bool, inputs: Iterable[Path], size: int = 0) -> None:
+def check_target(
+    path: Path, overwrite: bool, inputs: Iterable[Path], size: int = 0, *, ending: str = ".safetensors"
+) -> None:
     """Raise OutputError if a file of `size` bytes can't be written to `path`, or must not."""
-    if path.suffix != ".safetensors":
-        raise OutputError(f"{path.name}: the output's name must end in .safetensors.")
+    if path.suffix != ending:
+        raise OutputError(f"{path.name}: the output's name must end in {ending}.")
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"{path.name}: the folder {folder} does not exist; create it first.")

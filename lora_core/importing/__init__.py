@@ -4,7 +4,17 @@ Functions on workflow JSON, in the editor's format with its subgraphs and in the
 other packs. Facts about their nodes were read in their repositories, in November 2026.
 """
 
+from .files import counted_nodes, import_workflow, lora_names
 from .text import TextRows, rows_of_text
 from .workflows import convert_prompt, convert_workflow, has_peers
 
-__all__ = ["TextRows", "convert_prompt", "convert_workflow", "has_peers", "rows_of_text"]
+__all__ = [
+    "TextRows",
+    "convert_prompt",
+    "convert_workflow",
+    "counted_nodes",
+    "has_peers",
+    "import_workflow",
+    "lora_names",
+    "rows_of_text",
+]

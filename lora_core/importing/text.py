@@ -8,13 +8,17 @@ a1111: name:encoder[:model] - the text encoder comes first - or te= and unet=; o
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import OptionError
 from ..options.importing import TEXT_DIALECT, TextDialect
+from ..stack import ROWS_VERSION
 from .model import RowValue, row
+from .names import Names
 
 _TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -28,6 +32,13 @@ class TextRows:
     rows: list[RowValue] = field(default_factory=list[RowValue])
     notes: list[str] = field(default_factory=list[str])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value of Stack LoRAs' `rows`."""
+        return {"v": ROWS_VERSION, "rows": self.rows}
+
+    def text(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
@@ -39,15 +50,15 @@ class _Tag:
     lost: tuple[str, ...] = ()
 
 
-def rows_of_text(text: str, dialect: TextDialect) -> TextRows:
-    """Return the rows of every `<lora:…>` in `text`, in order.
+def rows_of_text(text: str, dialect: TextDialect = "lora-manager", *, names: Iterable[str] | None = None) -> TextRows:
+    """Return the rows of every `<lora:…>` in `text`, in order; `names` are the files that are there, to complete names.
 
     Raises OptionError for an unknown dialect or a strength that is no number.
     """
     TEXT_DIALECT.check(dialect)
     if len(text) > _MAX_TEXT:
         raise OptionError(f"text: {len(text)} characters; expected at most {_MAX_TEXT}.")
-    result, seen = TextRows(), set[str]()
+    result, seen, files = TextRows(), set[str](), Names(names)
     for match in _TAG.finditer(text):
         tag, whole = _READERS[dialect](match[1].split(":")), match[0]
         if not tag.name:
@@ -57,6 +68,8 @@ def rows_of_text(text: str, dialect: TextDialect) -> TextRows:
             continue
         seen.add(tag.name)
         result.rows.append(row(tag.name, tag.model or 1.0, tag.clip, on=True, where=whole))
+        result.rows[-1]["name"], note = files.completed(result.rows[-1]["name"])
+        result.notes += [f"{whole}: {note}"] if note else []
         result.notes += [f"{whole}: {part} is not kept." for part in tag.lost]
         if dialect == "prompt-control" and _is_scheduled(text[: match.start()]):
             result.notes.append(f"{whole}: stands in a schedule; the row counts for all steps.")

@@ -42,6 +42,8 @@ def convert_workflow(
     """
     TARGET.check(to)
     check_size(workflow)
+    if not isinstance(workflow, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise WorkflowError("workflow: expected ComfyUI's editor or API format.")
     data: dict[str, Any] = copy.deepcopy(dict(workflow))
     wanted = None if nodes is None else {str(node) for node in nodes}
     result, files = Converted(data), Names(names, separator)

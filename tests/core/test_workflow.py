@@ -189,8 +189,8 @@ LOAD = {"class_type": "LoraCoreLoad", "inputs": {"model": ["5", 0], "lora_name":
             "node 4 (Load LoRA) needs a model loaded in ComfyUI, so run it there.",
         ),
         (
-            api(lora_stack=["7", 0]) | {"7": {"class_type": "CR LoRA Stack", "inputs": {}}},
-            "node 7 (CR LoRA Stack) needs ComfyUI: only LoRA Core's own nodes run without it.",
+            api(lora_stack=["7", 0]) | {"7": {"class_type": "CR Random LoRA Stack", "inputs": {}}},
+            "node 7 (CR Random LoRA Stack) needs ComfyUI: only LoRA Core's own nodes run without it.",
         ),
         (api(lora_stack=["9", 0]), "node 9: is wired to another, but missing or muted."),
         (api(lora_stack=["2", 0]), "node 2 (Merge to Checkpoint): is wired to itself."),
