@@ -34,7 +34,7 @@ from .matching import OnUnmatched
 from .merge import LoraItem, open_stack
 from .options import COMBINE
 from .options.combine import DENSE_METHODS
-from .report import Report, Stopwatch, described_file
+from .report import Report, Stopwatch
 from .stacked import StackedLora
 from .truncation import Truncation
 from .writing import WRITINGS, WrittenDialect
@@ -105,14 +105,15 @@ class _Combination:
 
     def write(self, files: ExitStack, on_step: OnStep | None) -> None:
         settings, writing = self.settings, self.settings.writing
-        inputs = [*(item.lora.path for item in self.stack), *(self.base.paths if self.base else ())]
+        loras = [path for item in self.stack for path in item.lora.file.paths]
+        inputs = [*loras, *(self.base.paths if self.base else ())]
         has_config = writing.id == "peft" and self.out.name == PEFT_FILE
         check_target(self.out, settings.overwrite, inputs)
         if has_config:
             check_config(self.out, settings.overwrite)
         model = common_model([item.lora for item in self.stack], settings.arch, self.base, writing)
         members = members_of(self.stack, model, writing)
-        self.report.inputs = [described_file(item.lora.path) for item in self.stack]
+        self.report.inputs = [item.lora.file.described() for item in self.stack]
         tell(members, model, settings.on_unmatched, self.report)
         output = self._output(files.enter_context(Scratch(self.out)), model)
         self._make(members, model, output, on_step)

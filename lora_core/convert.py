@@ -19,7 +19,7 @@ from .files.outputs import check_target
 from .files.tensorfile import OnStep
 from .files.tensorheader import DTYPES
 from .lazytorch import torch
-from .lorafile import LoraFile
+from .lorafile import LoraFile, LoraSource
 from .lorawriter import (
     check_config,
     peft_file_config,
@@ -28,7 +28,7 @@ from .lorawriter import (
 )
 from .matching import OnUnmatched, describe_lora
 from .options import CONVERT
-from .report import Report, Stopwatch, counted, described_file, some_names
+from .report import Report, Stopwatch, counted, some_names
 from .rounding import DTYPE_NAMES, round_to
 from .writing import WRITINGS, Writing, WrittenDialect
 
@@ -36,7 +36,7 @@ PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
 
 
 def convert(
-    file: str | os.PathLike[str],
+    file: LoraSource,
     out: str | os.PathLike[str],
     *,
     dialect: WrittenDialect,
@@ -66,7 +66,7 @@ def convert(
     with ExitStack() as files:
         lora = files.enter_context(LoraFile(file))
         checkpoint = files.enter_context(Checkpoint(base)) if base else None
-        inputs = [lora.path, *(checkpoint.paths if checkpoint else ())]
+        inputs = [*lora.file.paths, *(checkpoint.paths if checkpoint else ())]
         has_config = dialect == "peft" and target.name == PEFT_FILE
         check_target(target, overwrite, inputs)
         if has_config:
@@ -93,7 +93,7 @@ def _fill(report: Report, lora: LoraFile, model: Model, todo: Plan, on_unmatched
     described.unmatched, described.mismatched = todo.unmatched, todo.mismatched
     missing = {*todo.unmatched, *(str(item["name"]) for item in todo.mismatched), *lora.unsupported}
     described.modules_matched = described.modules_total - len(missing)
-    report.inputs, report.loras = [described_file(lora.path)], [described]
+    report.inputs, report.loras = [lora.file.described()], [described]
     report.arch, report.title, report.warnings = model.id, model.title, list(lora.warnings)
     if not todo.jobs:
         raise NothingMatchedError(

@@ -19,7 +19,7 @@ from .layers import Reference, guessed, shared_arches
 from .lorafile import LoraFile, words_in
 from .matching import describe_lora, match_stack
 from .merge import LoraItem, open_stack
-from .report import Report, Stopwatch, described_file
+from .report import Report, Stopwatch
 from .stack import StackEntry, join_stacks, stack_of_one
 from .stacked import StackedLora, about_blocks
 
@@ -101,7 +101,7 @@ def _describe_checkpoint(checkpoint: Checkpoint, report: Report) -> None:
 
 
 def _describe_loras(loras: Sequence[StackedLora], checkpoints: Sequence[Checkpoint], report: Report) -> None:
-    report.inputs += [described_file(item.lora.path) for item in loras]
+    report.inputs += [item.lora.file.described() for item in loras]
     words = dict.fromkeys(word for item in loras for word in words_in(item.lora.metadata))
     if words:
         report.notes.append("trigger words: " + ", ".join(words))

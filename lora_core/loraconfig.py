@@ -48,11 +48,14 @@ class LoraConfigs:
     _patterns: dict[str, ModulePattern | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, path: Path, metadata: Mapping[str, str]) -> LoraConfigs:
-        """Read what belongs to the file; raises AdapterError for a configuration that can't be applied."""
+    def of(cls, path: Path, metadata: Mapping[str, str], *, has_folder: bool = True) -> LoraConfigs:
+        """Read what belongs to the file, in its header and beside it.
+
+        Raises AdapterError for a configuration that can't be applied.
+        """
         # Some writers put PEFT's keys into the header itself, as text
         configs = cls({**metadata, **json_object(metadata.get(PEFT_METADATA, ""))})
-        config = _config_path(path)
+        config = _config_path(path) if has_folder else None
         if config is not None:
             try:
                 configs.beside = json_object(_read_text(config))

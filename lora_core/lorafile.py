@@ -14,9 +14,12 @@ from .adapterspec import AdapterSpec
 from .arch.base import Arch
 from .detection import detect, guess_arches
 from .dialects import DIFFUSION, split_dialect
-from .errors import FileFormatError, WrongFileKindError
+from .errors import WrongFileKindError
 from .files.containers import open_tensors
+from .files.lorafolder import lora_file_of
+from .files.memory import IN_MEMORY, MemoryTensors
 from .files.tensorheader import TensorInfo
+from .files.tensors import Tensors
 from .lazytorch import torch
 from .loraconfig import LoraConfigs, Scale, json_list
 from .options import Semantics
@@ -24,10 +27,10 @@ from .parts import SplitName, split_names
 from .report import counted, some_names
 from .specreader import SpecReader
 
-__all__ = ["AdapterSpec", "LoraFile", "Scale", "trigger_words"]
+__all__ = ["AdapterSpec", "LoraFile", "LoraSource", "Scale", "trigger_words"]
 
-# What a folder's LoRA is called: PEFT's, diffusers'
-_IN_FOLDER = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
+LoraSource = str | os.PathLike[str] | Mapping[str, "torch.Tensor"]
+
 # Tensors of no adapter that are known, by name
 _NOT_ADAPTERS = (
     (re.compile(r"bundle_emb\..+|(emb_params|clip_[lg]|t5xxl)"), "embedding (textual inversion)"),
@@ -41,13 +44,12 @@ class LoraFile:
 
     Raises FileFormatError for a broken file, WrongFileKindError for a checkpoint, AdapterError for incomplete or
     contradictory adapters. `semantics="comfyui"` reads alpha from tensors only, as ComfyUI's own loader does.
-    `path` may be a folder that PEFT or diffusers saved.
+    It may be a folder that PEFT or diffusers saved, or tensors by their names, of a LoRA that no file holds.
     """
 
-    def __init__(self, path: str | os.PathLike[str], semantics: Semantics = "paper") -> None:
-        self.path = _file_of(Path(path))
-        self.name = self.path.name if self.path == Path(path) else f"{Path(path).name}/{self.path.name}"
-        self.file = open_tensors(self.path)
+    def __init__(self, source: LoraSource, semantics: Semantics = "paper") -> None:
+        self.file, self.name = _opened(source)
+        self.path = self.file.path  # of a LoRA in memory it is a name only
         self.not_adapters: dict[str, str] = {}  # tensor -> what it is
         self.unsupported: dict[str, str] = {}  # module -> its kind
         self.warnings: list[str] = []
@@ -55,7 +57,7 @@ class LoraFile:
         try:
             modules = self._split_names()
             self._refuse_checkpoint(modules)
-            configs = LoraConfigs.of(self.path, self.file.metadata)
+            configs = self.configs()
             reader = SpecReader(self.name, self.file, configs, semantics)
             self.adapters = [spec for module in modules for spec in self._specs(reader, module, modules[module])]
             if not self.modules:
@@ -70,6 +72,10 @@ class LoraFile:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
+
+    def configs(self) -> LoraConfigs:
+        """Read what the header and a configuration beside the file say; raises AdapterError for what can't be."""
+        return LoraConfigs.of(self.path, self.file.metadata, has_folder=bool(self.file.paths))
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -160,7 +166,7 @@ class LoraFile:
 
 def trigger_words(path: str | os.PathLike[str]) -> list[str]:
     """Return the trigger words that a LoRA's own metadata names; none if it names none."""
-    with open_tensors(_file_of(Path(path))) as file:
+    with open_tensors(lora_file_of(Path(path))) as file:
         return words_in(file.metadata)
 
 
@@ -174,15 +180,12 @@ def words_in(metadata: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(word.strip() for word in words if word.strip()))
 
 
-def _file_of(path: Path) -> Path:
-    """Return the LoRA file of a folder, or the path itself; raises FileFormatError if the folder has none."""
-    if not path.is_dir():
-        return path
-    found = [path / name for name in _IN_FOLDER if (path / name).is_file()] or sorted(path.glob("*.safetensors"))
-    if len(found) != 1 and (not found or found[0].name not in _IN_FOLDER):
-        has = some_names([file.name for file in found]) or "none"
-        raise FileFormatError(f"{path.name}: is a folder; expected {' or '.join(_IN_FOLDER)} in it, found {has}.")
-    return found[0]
+def _opened(source: LoraSource) -> tuple[Tensors, str]:
+    """Return the tensors and what reports call them."""
+    if isinstance(source, Mapping):
+        return MemoryTensors(source), IN_MEMORY
+    given, path = Path(source), lora_file_of(Path(source))
+    return open_tensors(path), path.name if path == given else f"{given.name}/{path.name}"
 
 
 def _what(name: str) -> str:

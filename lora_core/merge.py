@@ -45,9 +45,9 @@ def merge(
 
     `base` is a file, or a model folder in diffusers' or Hugging Face's layout; then `out` is a folder too. Each of
     `loras` is a path, (path, strength), (path, strength_model, strength_clip) or with the strengths of blocks, as
-    `parse_blocks` reads them, fourth; or a StackEntry whose name is a path. Tensors that no LoRA touches are
-    copied byte for byte. `on_step(done, total)` counts bytes written and may raise to cancel. Memory is bounded by a
-    few copies of the largest touched tensor, whatever the size of the checkpoint.
+    `parse_blocks` reads them, fourth; or a StackEntry whose name is a path, or that holds tensors. Tensors that no
+    LoRA touches are copied byte for byte. `on_step(done, total)` counts bytes written and may raise to cancel. Memory
+    is bounded by a few copies of the largest touched tensor, whatever the size of the checkpoint.
 
     Raises a LoraError that says what is wrong; then, as on any other exception, nothing is left.
     """
@@ -89,7 +89,7 @@ def _write(
         written = rewriter.write_folder(out, check_unchanged, **options)
         report.outputs.append({"name": out.name, "bytes": written})
     else:
-        inputs = [*checkpoint.paths, *(item.lora.path for item in stack)]
+        inputs = [*checkpoint.paths, *(path for item in stack for path in item.lora.file.paths)]
         rewriter.write_file(out, inputs, check_unchanged, **options)
         report.outputs.append(described_file(out))
     rewriter.tell(report)
@@ -100,7 +100,8 @@ def open_stack(loras: Iterable[LoraItem], semantics: Semantics, files: ExitStack
     stack: list[StackedLora] = []
     for item in loras:
         path, strength_model, strength_clip, blocks = _item(item)
-        lora = files.enter_context(LoraFile(path, semantics))
+        tensors = item.tensors if isinstance(item, StackEntry) else None
+        lora = files.enter_context(LoraFile(path if tensors is None else tensors, semantics))
         stack.append(StackedLora(lora, strength_model, strength_clip, blocks))
     return stack
 
@@ -137,7 +138,7 @@ def _provenance(stack: Sequence[StackedLora], semantics: Semantics) -> str:
 
 
 def _fill(report: Report, checkpoint: Checkpoint, stack: Sequence[StackedLora], match: Match) -> None:
-    report.inputs = [checkpoint.described(), *(described_file(item.lora.path) for item in stack)]
+    report.inputs = [checkpoint.described(), *(item.lora.file.described() for item in stack)]
     report.arch, report.title = checkpoint.arch, checkpoint.title
     report.loras, report.warnings = match.reports, [*checkpoint.warnings, *match.warnings]
     report.notes = checkpoint.notes()

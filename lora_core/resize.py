@@ -19,12 +19,12 @@ from .files.scratch import Scratch
 from .files.tensorfile import OnStep
 from .files.tensorheader import DTYPES
 from .lazytorch import torch
-from .lorafile import LoraFile
+from .lorafile import LoraFile, LoraSource
 from .lorawriter import check_config, write_config, write_lora
 from .matching import describe_lora
 from .options import RESIZE
 from .ranks import rule_of
-from .report import Report, Stopwatch, counted, described_file, some_names
+from .report import Report, Stopwatch, counted, some_names
 from .resizing.labels import config_text, configs_of, metadata_of
 from .resizing.layers import Resizing, dtype_of
 from .resizing.sources import Source, sources_of
@@ -37,7 +37,7 @@ PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
 
 
 def resize(
-    file: str | os.PathLike[str],
+    file: LoraSource,
     out: str | os.PathLike[str],
     *,
     rank: int = 32,
@@ -71,7 +71,7 @@ def resize(
     with ExitStack() as files:
         lora = files.enter_context(LoraFile(file))
         checkpoint = files.enter_context(Checkpoint(base)) if base else None
-        inputs = [lora.path, *(checkpoint.paths if checkpoint else ())]
+        inputs = [*lora.file.paths, *(checkpoint.paths if checkpoint else ())]
         check_target(target, overwrite, inputs)
         has_config = lora.dialect == "peft" and target.name == PEFT_FILE
         if has_config:
@@ -97,7 +97,7 @@ def resize(
 
 
 def _describe(report: Report, lora: LoraFile, checkpoint: Checkpoint | None) -> None:
-    report.inputs = [described_file(lora.path), *([checkpoint.described()] if checkpoint else [])]
+    report.inputs = [lora.file.described(), *([checkpoint.described()] if checkpoint else [])]
     report.loras, report.warnings = [describe_lora(lora)], list(lora.warnings)
 
 

@@ -15,41 +15,9 @@ from typing import Any
 from .blockterms import parse_blocks
 from .errors import OptionError
 from .options import STRENGTH_LIMIT
+from .stackentry import StackEntry
 
 ROWS_VERSION = 1
-
-
-class StackEntry(tuple[str, float, float]):
-    """One LoRA of a stack: (name, strength_model, strength_clip), and more as attributes."""
-
-    blocks: str  # strengths of its own for some blocks; empty for none
-    hash: str  # what the file's content is known by, and its size: to find it under another name
-    size: int
-    path: str  # of the file, once it is found
-    low: StackEntry | None  # of a pair: what the low-noise model gets; this entry is then for the high-noise model
-
-    def __new__(
-        cls,
-        name: str,
-        strength_model: float,
-        strength_clip: float,
-        *,
-        blocks: str = "",
-        hash: str = "",
-        size: int = 0,
-        path: str = "",
-        low: StackEntry | None = None,
-    ) -> StackEntry:
-        entry = super().__new__(cls, (name, float(strength_model), float(strength_clip)))
-        entry.blocks, entry.hash, entry.size, entry.path, entry.low = blocks, hash, size, path, low
-        return entry
-
-    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:  # so that copies and pickles keep all
-        return tuple(self), self.extras()
-
-    def extras(self) -> dict[str, Any]:
-        """Return the attributes, as the keywords that make an entry with them."""
-        return {"blocks": self.blocks, "hash": self.hash, "size": self.size, "path": self.path, "low": self.low}
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ def located(entry: StackEntry) -> StackEntry:
     """Return the entry with its file's path, and the name as it is listed; raises FileFormatError without a file."""
     name, strength_model, strength_clip = entry
     path = entry.path
+    if entry.tensors is not None:
+        return entry
     if not path:
         name = resolve(name, lora_names(), "the loras folders")
         path = str(_path("loras", name))
@@ -57,13 +59,12 @@ def located(entry: StackEntry) -> StackEntry:
 
 def stack_files(lora_stack: list[Any] | None) -> list[StackEntry]:
     """Return the entries of a LORA_STACK with their files' paths as names, as lora_core takes them."""
-    entries = [located(entry) for entry in join_stacks(lora_stack, ())]
-    return [StackEntry(one.path, *one[1:], blocks=one.blocks, hash=one.hash, path=one.path) for one in entries]
+    return [located(entry).opened_as() for entry in join_stacks(lora_stack, ())]
 
 
 def trigger_words(entries: Iterable[StackEntry]) -> str:
     """Return the trigger words of all files, each once, joined with commas."""
-    return ", ".join(dict.fromkeys(word for entry in entries for word in words_of(entry.path)))
+    return ", ".join(dict.fromkeys(word for entry in entries if entry.path for word in words_of(entry.path)))
 
 
 def model_names() -> list[str]:

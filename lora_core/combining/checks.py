@@ -25,8 +25,8 @@ def in_use(stack: Sequence[StackedLora], method: str, report: Report) -> list[St
     report.notes += [f"{name}: strength 0, skipped" for name in skipped]
     if not used:
         raise OptionError(f"combine: every LoRA has strength 0: {some_names(skipped)}; give one another strength.")
-    paths = [item.lora.path.resolve() for item in used]
-    for name in dict.fromkeys(item.lora.name for item, path in zip(used, paths, strict=True) if paths.count(path) > 1):
+    opened = [item.lora.file.identity for item in used]
+    for name in dict.fromkeys(item.lora.name for item, one in zip(used, opened, strict=True) if opened.count(one) > 1):
         if method != "sum":
             raise OptionError(
                 f"{name}: is in the stack more than once, and {method} weighs LoRAs against each other; "

@@ -12,7 +12,7 @@ from ..errors import NothingMatchedError
 from ..factorised import factors_of
 from ..lazytorch import torch
 from ..matching import Match, match_stack
-from ..report import Report, described_file
+from ..report import Report
 from ..stacked import StackedLora
 from .sources import Change, Factors, Source
 
@@ -32,7 +32,7 @@ class Stacked:
 
     @property
     def paths(self) -> list[Path]:
-        return [*self.before.paths, *(item.lora.path for item in self.stack)]
+        return [*self.before.paths, *(path for item in self.stack for path in item.lora.file.paths)]
 
     def is_comparable(self, key: str) -> bool:
         info = self.before.info(key)
@@ -63,7 +63,7 @@ def stacked_on(before: Source, stack: Sequence[StackedLora], report: Report) -> 
     match = match_stack(stack, before.keymap, before.found)
     if not any(item.strength for placed in match.by_key.values() for item in placed):
         raise NothingMatchedError("extract: every strength of the stack is 0, so nothing changes; raise one.")
-    report.inputs = [before.described(), *(described_file(item.lora.path) for item in stack)]
+    report.inputs = [before.described(), *(item.lora.file.described() for item in stack)]
     report.loras = match.reports
     report.warnings += [*before.warnings, *match.warnings]
     return Stacked(before, stack, match)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import FileFormatError
 from ..lazytorch import torch
@@ -75,6 +75,15 @@ class Tensors(Mapping[str, TensorInfo]):
     def paths(self) -> Sequence[Path]:
         """The files."""
         return (self.path,)
+
+    @property
+    def identity(self) -> object:
+        """What two have in common that are opened from the same."""
+        return self.path.resolve()
+
+    def described(self) -> dict[str, Any]:
+        """Return it as reports name it: never with its folder."""
+        return {"name": self.path.name, "bytes": self.size}
 
     def safetensors_files(self) -> Sequence[TensorFile]:
         """Return the safetensors files behind this, whose bytes may be copied; none for another format."""

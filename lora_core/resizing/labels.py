@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..dialects import split_dialect
-from ..loraconfig import PEFT_METADATA, LoraConfigs, json_object
+from ..loraconfig import PEFT_METADATA, json_object
 from ..lorafile import LoraFile
 from ..lorawriter import kept_metadata, rank_metadata
 from .layers import Written
@@ -45,7 +45,7 @@ def metadata_of(
 
 def configs_of(lora: LoraFile, written: Sequence[Written]) -> dict[str, dict[str, Any]]:
     """Return PEFT's configuration of every component, {} if the file had none and its tensors tell the scales."""
-    found = LoraConfigs.of(lora.path, lora.metadata)
+    found = lora.configs()
     bare = [item for item in written if not item.source.has_alpha and item.kind == "lora"]
     scaled = any(item.alpha != item.rank for item in bare)
     if not bare or not (found.beside or PEFT_METADATA in lora.metadata or found.is_peft or scaled):

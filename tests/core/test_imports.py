@@ -28,6 +28,7 @@ LEVELS = (
         "rounding",
         "watched",
         "blockterms",
+        "stackentry",
         "stack",
         "naming",
         "resolve",
