@@ -31,7 +31,7 @@ class CombineLoras(io.ComfyNode):
         out = host.new_lora_path(filename_prefix)
         loras = host.stack_files(lora_stack)
         model = None if base == NONE else host.model_path(base)
-        report = combine(loras, out, base=model, **options, on_step=host.progress())
+        report = combine(loras, out, base=model, **options, on_step=host.progress("combining", "writing"))
         picture = energy_picture(report)
         return io.NodeOutput(host.listed_name(out, "loras"), report.text(), picture, ui=shown(cls, report, picture))
 

@@ -31,7 +31,9 @@ class ConvertLora(io.ComfyNode):
     def execute(cls, lora_name: str, filename_prefix: str, base: str = NONE, **options: Any) -> io.NodeOutput:
         out = host.new_lora_path(filename_prefix)
         model = None if base == NONE else host.model_path(base)
-        report = convert(host.lora_path(lora_name), out, base=model, **options, on_step=host.progress())
+        report = convert(
+            host.lora_path(lora_name), out, base=model, **options, on_step=host.progress("converting", "writing")
+        )
         shown = {"text": (report.text(),), "report": (report.to_dict(),)}
         return io.NodeOutput(host.listed_name(out, "loras"), report.text(), ui=shown)
 

@@ -44,7 +44,7 @@ class ExtractLora(io.ComfyNode):
         check_choice(base, tuned, model_base, model_tuned, loras)
         sides = _side(base, model_base, "model_base"), _side(tuned, model_tuned, "model_tuned")
         out = None if options.get("estimate_only") else host.new_lora_path(filename_prefix)
-        report = extract(*sides, out, loras=loras or (), **options, on_step=host.progress())
+        report = extract(*sides, out, loras=loras or (), **options, on_step=host.progress("extracting", "writing"))
         picture = energy_picture(report)
         name = "" if out is None else host.listed_name(out, "loras")
         return io.NodeOutput(name, report.text(), picture, ui=shown(cls, report, picture))

@@ -19,6 +19,7 @@ import folder_paths
 import torch
 from comfy.weight_adapter.base import WeightAdapterBase
 from comfy_api.latest import ComfyExtension, io, ui
+from server import PromptServer
 
 from ..lora_core.errors import FileFormatError, OutputError
 from ..lora_core.lorafile import trigger_words as words_of
@@ -169,15 +170,31 @@ def memory_bytes() -> int:
     return int(comfy.model_management.total_ram * 2**20)
 
 
-def progress() -> Callable[[int, int], None]:
-    """Return an `on_step(done, total)` that moves the running node's bar and stops when the user cancels."""
+def progress(*phases: str) -> Callable[[int, int], None]:
+    """Return an `on_step(done, total)` that moves the running node's bar and stops when the user cancels.
+
+    The page is told what the node is at: reading, then the first of `phases`, and once all steps are done the last.
+    """
     bar = comfy.utils.ProgressBar(1)
+    told = ["reading"]
+    _tell_phase("reading")
 
     def on_step(done: int, total: int) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         bar.update_absolute(done, total)
+        phase = phases[-1 if done >= total else 0] if phases else told[-1]
+        if phase != told[-1]:
+            told.append(phase)
+            _tell_phase(phase)
 
     return on_step
+
+
+def _tell_phase(phase: str) -> None:
+    """Tell the page that queued the prompt what the node that is running is at."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and server.client_id is not None:
+        server.send_sync("loracore.phase", {"node": server.last_node_id, "phase": phase}, server.client_id)
 
 
 def _path(folder: str, name: str) -> Path:

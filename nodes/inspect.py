@@ -34,7 +34,7 @@ class InspectLora(io.ComfyNode):
         entries = [host.located(entry) for entry in to_inspect(lora_name, lora_stack)]
         first, *more = [(entry.path, entry[1], entry[2], entry.blocks) for entry in entries]
         models = [host.model_path(name) for name in chosen(against)]
-        report = inspect(first, models, stack=more, spectra=True, on_step=host.progress())
+        report = inspect(first, models, stack=more, spectra=True, on_step=host.progress("measuring"))
         pictures = sizes_picture(report), conflict_picture(report)
         found = shown(cls, report, *pictures)
         found["report"][0]["layers"] = []  # thousands for a stack; the page shows blocks

@@ -29,7 +29,13 @@ class MergeToCheckpoint(io.ComfyNode):
     def execute(cls, checkpoint: str, lora_stack: list[Any], filename_prefix: str, **options: Any) -> io.NodeOutput:
         out = host.new_model_path(checkpoint, filename_prefix)
         loras = host.stack_files(lora_stack)
-        report = merge(host.model_path(checkpoint), loras, out, **options, on_step=host.progress())
+        report = merge(
+            host.model_path(checkpoint),
+            loras,
+            out,
+            **options,
+            on_step=host.progress("merging", "verifying" if options.get("verify") else "writing"),
+        )
         name = host.listed_name(out, host.model_folder(checkpoint))
         return io.NodeOutput(name, report.text(), ui=shown(cls, report))
 

@@ -33,7 +33,9 @@ class ResizeLora(io.ComfyNode):
     def execute(cls, lora_name: str, filename_prefix: str, base: str = NONE, **options: Any) -> io.NodeOutput:
         out = host.new_lora_path(filename_prefix)
         model = None if base == NONE else host.model_path(base)
-        report = resize(host.lora_path(lora_name), out, base=model, **options, on_step=host.progress())
+        report = resize(
+            host.lora_path(lora_name), out, base=model, **options, on_step=host.progress("resizing", "writing")
+        )
         picture = energy_picture(report)
         return io.NodeOutput(host.listed_name(out, "loras"), report.text(), picture, ui=shown(cls, report, picture))
 

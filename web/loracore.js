@@ -1,13 +1,13 @@
 // @ts-check
 /** LoRA Core in ComfyUI's page: the row editor of Stack LoRAs, and the report under every node of the pack. */
 
+import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { setLanguage } from "./lib/i18n.js";
-import { addReport } from "./widgets/report.js";
+import { reporting } from "./reporting.js";
 import { addRows } from "./widgets/rows.js";
 
 const OURS = "LoraCore"; // begins the id of every node of the pack
-const STACK = "LoraCoreStack";
 
 /** What the widgets need of the page. */
 const page = {
@@ -30,8 +30,7 @@ const page = {
     },
 };
 
-/** @type {WeakMap<object, (output: any) => void>} */
-const reports = new WeakMap();
+const reports = reporting(app, api);
 
 app.registerExtension({
     name: "loracore.rows",
@@ -47,16 +46,8 @@ app.registerExtension({
     },
     /** @param {any} node */
     nodeCreated(node) {
-        if (!node.comfyClass?.startsWith(OURS)) return;
-        reports.set(node, addReport(node, { short: node.comfyClass === STACK }));
+        if (node.comfyClass?.startsWith(OURS)) reports.add(node);
     },
-    /**
-     * A node that an undo made anew, or that is in a workflow opened again, shows its last report as it shows its
-     * last picture. The host puts its outputs back right after it has loaded the nodes.
-     * @param {any} node
-     */
-    loadedGraphNode(node) {
-        const show = reports.get(node);
-        if (show) requestAnimationFrame(() => node.graph?.isRootGraph && show(app.nodeOutputs?.[node.id]));
-    },
+    /** @param {any} node */
+    loadedGraphNode: (node) => reports.loaded(node),
 });

@@ -15,6 +15,18 @@ const BYPASSED = 4;
 const SUBGRAPH_INPUT = -10; // the id of a subgraph's own inputs
 
 /**
+ * Returns the node that the server knows by an id such as "3", or "8:1" for node 1 inside subgraph node 8.
+ * @param {Graph | null | undefined} root
+ * @param {string} id
+ * @returns {GraphNode | null}
+ */
+export function nodeAt(root, id) {
+    const [first, ...rest] = id.split(":");
+    const node = root?.getNodeById(/^\d+$/.test(first) ? Number(first) : first) ?? null;
+    return rest.length && node ? nodeAt(node.subgraph, rest.join(":")) : node;
+}
+
+/**
  * Returns the outputs that an input is fed from; several only inside a subgraph that is used several times.
  * @param {GraphNode} node
  * @param {number} slot

@@ -20,17 +20,24 @@ export function element(tag, attributes = {}, ...children) {
 }
 
 /**
+ * @param {string} tag of SVG
+ * @param {Record<string, string | number>} attributes
+ * @param {...Node} children
+ * @returns {SVGElement}
+ */
+export function svg(tag, attributes, ...children) {
+    const made = /** @type {SVGElement} */ (document.createElementNS(SVG, tag));
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
+    made.append(...children);
+    return made;
+}
+
+/**
  * @param {string} path in a box of 16 by 16
  * @returns {SVGElement}
  */
 export function icon(path) {
-    const svg = document.createElementNS(SVG, "svg");
-    const line = document.createElementNS(SVG, "path");
-    svg.setAttribute("viewBox", "0 0 16 16");
-    svg.setAttribute("aria-hidden", "true");
-    line.setAttribute("d", path);
-    svg.append(line);
-    return svg;
+    return svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: path }));
 }
 
 export const ICONS = {
@@ -40,5 +47,7 @@ export const ICONS = {
     down: "M5 6.5l3 3 3-3",
     minus: "M4 8h8",
     search: "M7 2.5a4.5 4.5 0 1 0 0 9a4.5 4.5 0 0 0 0-9M10.4 10.4L14 14",
+    copy: "M6 6h7.5v7.5H6zM10 6V2.5H2.5V10H6",
+    check: "M3.5 8.5l3 3 6-7",
     warning: "M8 2.5L14.5 13.5h-13zM8 6.5v3.2M8 11.6v.01",
 };

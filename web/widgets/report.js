@@ -1,57 +1,163 @@
 // @ts-check
-/** The text that a node returns with its result, shown under the node: read-only, not saved with the workflow. */
+/**
+ * The report under a node: a line for each LoRA, what was written, warnings, and the plain text. Read-only, not saved.
+ * Before a run it shows how the wired LoRAs would fit, and during one how far it is.
+ */
 
 import { text } from "../lib/i18n.js";
-import { element } from "./dom.js";
+import { energyChart } from "./curve.js";
+import { element, icon, ICONS } from "./dom.js";
+import { loraLine } from "./loraline.js";
 import { chain } from "./mount.js";
+import { progressBar } from "./progress.js";
 import { STYLE } from "./style.js";
 
 const LINES = { least: 90, first: 170 }; // heights of a report: what it never goes below, and what it starts with
 const LINE = { least: 52, first: 52 }; // of a node that shows a line or two
+const LINE_HEIGHT = 24;
+const CURVE_HEIGHT = 130;
+const MOST_LINES = 6; // more than these scroll
+
+/** @typedef {ReturnType<typeof addReport>} ShownReport */
 
 /**
- * Shows the node's text after each run; the widget comes with the first text. Returns a function that shows an output.
+ * Gives a node its report; the widget comes with the first thing to show.
  * @param {any} node
  * @param {{short?: boolean}} [options]
  */
 export function addReport(node, { short = false } = {}) {
-    /** @type {HTMLElement | null} */
-    let shown = null;
+    /** @type {Body | null} */
+    let body = null;
+    const made = () => (body ??= new Body(node, short ? LINE : LINES));
     const show = (/** @type {any} */ output) => {
-        const report = Array.isArray(output?.text) ? output.text.join("\n") : "";
-        if (!report && !shown) return;
-        shown ??= addText(node, short ? LINE : LINES);
-        shown.textContent = report;
+        const said = Array.isArray(output?.text) ? output.text.join("\n") : "";
+        if (said || body) made().result(said, output?.report?.[0]);
     };
     chain(node, "onExecuted", show);
-    return show;
+    return {
+        show,
+        /** Whether the result of a run is shown. */
+        hasResult: () => body?.kind === "result",
+        /** Shows how LoRAs would fit; nothing to tell clears only what was shown before a run. */
+        before(/** @type {import("./loraline.js").LoraReport[]} */ loras) {
+            if (loras.length || body) made().before(loras);
+        },
+        /** @param {string} phase */
+        phase: (phase) => made().progress().phase(phase),
+        /** @param {number} done @param {number} total */
+        step: (done, total) => body?.bar?.step(done, total), // of a node that tells its phases
+        /** Shows why the node did not run to its end; null: it was stopped. */
+        failed(/** @type {string | null} */ why) {
+            if (why || body) made().failed(why);
+        },
+    };
 }
 
-/**
- * @param {any} node
- * @param {{least: number, first: number}} heights
- */
-function addText(node, heights) {
-    const log = element("pre", { tabindex: 0, role: "log", "aria-label": text("Report") });
-    const root = element("div", { class: "loracore is-report", style: `min-height: ${heights.least}px` }, element("style", {}, STYLE), log);
-    const widget = node.addDOMWidget("report", "LORACORE_REPORT", root, {
-        getValue: () => log.textContent,
-        setValue: () => {},
-        getMinHeight: () => heights.least,
-        serialize: false,
-        hideOnZoom: false,
-        margin: 8,
-    });
-    widget.serialize = false; // or it takes a place in widgets_values
-    for (const type of ["pointerdown", "contextmenu", "keydown"]) {
-        root.addEventListener(type, (event) => {
-            const shortcut = event instanceof KeyboardEvent && (event.ctrlKey || event.metaKey);
-            if (!shortcut) event.stopPropagation();
+class Body {
+    /**
+     * @param {any} node
+     * @param {{least: number, first: number}} heights
+     */
+    constructor(node, heights) {
+        this.node = node;
+        this.heights = heights;
+        this.extra = 0; // height of what is above the text
+        this.kind = ""; // of what is shown: result, before, running or failed
+        this.log = element("pre", { tabindex: 0, role: "log", "aria-label": text("Report") });
+        this.top = element("div", { class: "loracore-top" });
+        this.copy = element("button", {
+            type: "button", class: "loracore-copy", title: text("Copy the report as text"),
+            "aria-label": text("Copy the report as text"), onclick: () => this.copyText(),
+        }, icon(ICONS.copy));
+        this.root = element("div", { class: "loracore is-report" }, element("style", {}, STYLE), this.top,
+            element("div", { class: "loracore-text" }, this.log, this.copy));
+        /** @type {ReturnType<typeof progressBar> | null} */
+        this.bar = null;
+        this.addWidget();
+        const [width, height] = node.computeSize();
+        node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height + heights.first - heights.least)]);
+        this.fill([]);
+    }
+
+    addWidget() {
+        const widget = this.node.addDOMWidget("report", "LORACORE_REPORT", this.root, {
+            getValue: () => this.log.textContent,
+            setValue: () => {},
+            getMinHeight: () => this.heights.least + this.extra,
+            serialize: false,
+            hideOnZoom: false,
+            margin: 8,
+        });
+        widget.serialize = false; // or it takes a place in widgets_values
+        for (const type of ["pointerdown", "contextmenu", "keydown"]) {
+            this.root.addEventListener(type, (event) => {
+                const shortcut = event instanceof KeyboardEvent && (event.ctrlKey || event.metaKey);
+                if (!shortcut) event.stopPropagation();
+            });
+        }
+        this.root.addEventListener("wheel", (event) => {
+            const scrolls = [this.log, this.top].some((part) => part.scrollHeight > part.clientHeight);
+            if (scrolls) event.stopPropagation();
         });
     }
-    root.addEventListener("wheel", (event) => log.scrollHeight > log.clientHeight && event.stopPropagation());
-    const [width, height] = node.computeSize();
-    node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height + heights.first - heights.least)]);
-    node.setDirtyCanvas?.(true, true); // the canvas places the widget when it draws
-    return log;
+
+    /**
+     * @param {string} said
+     * @param {any} report
+     */
+    result(said, report) {
+        this.log.textContent = said;
+        this.kind = "result";
+        const lines = (report?.loras ?? []).map((/** @type {any} */ lora) => loraLine(this.root, lora));
+        const chart = energyChart(report?.layers?.some?.((/** @type {any} */ layer) => layer.curve?.length) ? report.layers : []);
+        this.fill(lines, chart);
+    }
+
+    before(/** @type {import("./loraline.js").LoraReport[]} */ loras) {
+        if (this.kind === "running" || (!loras.length && this.kind !== "before")) return;
+        this.kind = "before";
+        this.log.textContent = loras.map((lora) => `${lora.name}: ${lora.summary || lora.reason}`).join("\n");
+        this.fill(loras.map((lora) => loraLine(this.root, lora, text("before the run"))));
+    }
+
+    progress() {
+        if (!this.bar) {
+            this.kind = "running";
+            this.bar = progressBar();
+            this.fill([this.bar.root], null, true);
+        }
+        return this.bar;
+    }
+
+    failed(/** @type {string | null} */ why) {
+        this.log.textContent = why ?? "";
+        this.kind = "failed";
+        this.fill(why ? [element("div", { class: "loracore-line is-none", role: "alert" },
+            element("i", { class: "is-lamp" }), element("span", {}, why.split("\n")[0]))] : []);
+    }
+
+    /**
+     * Shows elements above the text, and lets the node grow by what they need more than those before.
+     * @param {Element[]} lines
+     * @param {Element | null} [chart]
+     * @param {boolean} [running]
+     */
+    fill(lines, chart = null, running = false) {
+        if (!running) this.bar = null;
+        this.top.replaceChildren(...lines, ...(chart ? [chart] : []));
+        this.copy.hidden = !this.log.textContent;
+        const extra = Math.min(lines.length, MOST_LINES) * LINE_HEIGHT + (chart ? CURVE_HEIGHT : 0) + (running ? LINE_HEIGHT : 0);
+        const more = extra - this.extra;
+        this.extra = extra;
+        this.root.style.minHeight = `${this.heights.least + extra}px`;
+        const [width, height] = this.node.computeSize();
+        this.node.setSize([Math.max(this.node.size[0], width), Math.max(this.node.size[1] + more, height)]);
+        this.node.setDirtyCanvas?.(true, true); // the canvas places the widget when it draws
+    }
+
+    async copyText() {
+        await navigator.clipboard.writeText(this.log.textContent ?? "");
+        this.copy.replaceChildren(icon(ICONS.check));
+        setTimeout(() => this.copy.replaceChildren(icon(ICONS.copy)), 1200);
+    }
 }

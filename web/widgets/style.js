@@ -90,10 +90,64 @@ export const STYLE = `
 .loracore-option { display: flex; padding: 5px 8px; border-radius: 5px; cursor: pointer; }
 .loracore-option[aria-selected="true"] { background: var(--lc-hover); }
 .loracore-option.is-current .is-stem { color: var(--lc-accent); font-weight: 600; }
-.loracore.is-report { position: relative; }
+.loracore.is-report { display: flex; flex-direction: column; gap: 4px; }
+.loracore-top { flex: none; max-height: 60%; overflow: auto; display: flex; flex-direction: column; }
+.loracore-text { position: relative; flex: 1; min-height: 40px; }
 .loracore pre {
     position: absolute; inset: 0; margin: 0; padding: 8px 10px; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere;
     border-radius: 6px; background: var(--lc-field); color: var(--lc-text); user-select: text; cursor: text;
     font: 11px/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
 }
+.loracore .loracore-copy {
+    position: absolute; top: 4px; right: 4px; width: 24px; height: 24px; border-radius: 5px; color: var(--lc-faint);
+    background: var(--lc-field); opacity: 0;
+}
+.loracore-copy[hidden] { display: none; }
+.loracore-text:hover .loracore-copy, .loracore-copy:focus-visible { opacity: 1; }
+.loracore { --lc-good: #4caf7d; --lc-amber: #d99a2b; }
+.loracore .loracore-line {
+    flex: none; height: 24px; padding: 0 6px; gap: 6px; justify-content: flex-start; text-align: left; border-radius: 5px;
+    display: flex; align-items: center; overflow: hidden; white-space: nowrap; --lc-state: var(--lc-faint);
+}
+button.loracore-line:hover { background: var(--lc-hover); }
+.loracore .is-full { --lc-state: var(--lc-good); }
+.loracore .is-partial { --lc-state: var(--lc-amber); }
+.loracore .is-none { --lc-state: var(--lc-error); }
+.loracore-line .is-lamp { flex: none; width: 8px; height: 8px; border-radius: 50%; background: var(--lc-state, var(--lc-faint)); }
+.loracore-line b { flex: 0 1 auto; min-width: 40px; overflow: hidden; text-overflow: ellipsis; font-weight: 600; }
+.loracore-line span { flex: 1 2 auto; overflow: hidden; text-overflow: ellipsis; color: var(--lc-text); opacity: .85; }
+.loracore-line.is-none span { color: var(--lc-error); opacity: 1; }
+.loracore-line em { flex: none; color: var(--lc-faint); font-size: 11px; }
+.loracore-details { width: 440px; max-width: calc(100vw - 16px); max-height: 70vh; overflow: auto; padding: 12px 14px; outline: none; }
+.loracore-details:popover-open { gap: 8px; }
+.loracore-details :is(h3, h4, p, ul) { margin: 0; font-size: 12px; }
+.loracore-details h3 { font-weight: 600; font-size: 13px; overflow-wrap: anywhere; }
+.loracore-details h4 { color: var(--lc-faint); font-weight: 500; margin-bottom: 3px; }
+.loracore-details p.is-none, .loracore-details p.is-partial { color: var(--lc-state); }
+.loracore-details ul { padding: 0; list-style: none; max-height: 140px; overflow: auto; overflow-wrap: anywhere; user-select: text; }
+.loracore-details li { font: 11px/1.5 ui-monospace, Menlo, Consolas, monospace; }
+.loracore-heat { display: flex; flex-direction: column; gap: 3px; overflow-x: auto; }
+.loracore-heat-row { display: flex; align-items: flex-start; gap: 8px; }
+.loracore-heat-row .is-group {
+    flex: 0 0 110px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; font-size: 11px; line-height: 17px; color: var(--lc-faint);
+}
+.loracore .loracore-heat svg { width: auto; height: auto; stroke: none; }
+.loracore-heat .is-cell { fill: color-mix(in srgb, var(--lc-accent) var(--heat), var(--lc-field)); stroke: var(--lc-line); stroke-width: 1; }
+.loracore-heat .is-cell.is-partial { stroke: var(--lc-amber); stroke-width: 1.5; }
+.loracore-heat .is-cell.is-none { stroke: var(--lc-error); stroke-width: 1.5; }
+.loracore-legend { display: flex; align-items: center; gap: 6px; padding-left: 118px; font-size: 11px; color: var(--lc-faint); }
+.loracore-legend i { width: 90px; height: 6px; border-radius: 3px; background: linear-gradient(90deg, var(--lc-field), var(--lc-accent)); }
+.loracore-progress { padding: 4px 6px 8px; }
+.loracore-progress .is-said { display: flex; justify-content: space-between; margin-bottom: 5px; }
+.loracore-progress .is-left { color: var(--lc-faint); font-variant-numeric: tabular-nums; }
+.loracore-progress [role="progressbar"] { height: 6px; border-radius: 3px; background: var(--lc-line); overflow: hidden; }
+.loracore-progress [role="progressbar"] i { display: block; height: 100%; width: var(--done, 0%); border-radius: 3px; background: var(--lc-accent); }
+.loracore-energy { padding: 4px 6px; }
+.loracore-caption { font-size: 11px; color: var(--lc-faint); }
+.loracore .loracore-curve { display: block; width: 100%; height: 84px; stroke: none; }
+.loracore-curve polyline { fill: none; stroke: var(--lc-accent); stroke-width: 1.8; }
+.loracore-curve .is-rule { stroke: var(--lc-line); stroke-width: 1; }
+.loracore-curve .is-span { fill: color-mix(in srgb, var(--lc-accent) 22%, transparent); }
+.loracore-curve .is-dot { fill: var(--lc-accent); }
+.loracore-curve text { fill: var(--lc-faint); font-size: 9px; stroke: none; }
 `;

@@ -1,0 +1,129 @@
+// @ts-check
+/** Fills the reports of the pack's nodes: from runs, from what the server says while one is on, and before any run. */
+
+import { newRow } from "./lib/rows.js";
+import { modelOf, stackRows } from "./lib/upstream.js";
+import { nodeAt } from "./lib/wires.js";
+import { addReport } from "./widgets/report.js";
+
+const STACK = "LoraCoreStack";
+const CHECKED = ["LoraCoreLoad", "LoraCoreMerge"]; // nodes that tell before a run how LoRAs would fit
+const PAUSE = 250; // milliseconds without a change before the server is asked
+
+/**
+ * Returns what the extension calls for each node.
+ * @param {any} app
+ * @param {any} api
+ */
+export function reporting(app, api) {
+    /** @type {WeakMap<any, import("./widgets/report.js").ShownReport>} */
+    const reports = new WeakMap();
+    const checks = new Checks(api, reports);
+    const reportAt = (/** @type {unknown} */ id) => {
+        const node = nodeAt(app.graph?.rootGraph ?? app.graph, String(id));
+        return node ? reports.get(node) : undefined;
+    };
+
+    api.addEventListener("loracore.phase", (/** @type {any} */ { detail }) => reportAt(detail.node)?.phase(detail.phase));
+    api.addEventListener("progress", (/** @type {any} */ { detail }) => reportAt(detail.node)?.step(detail.value, detail.max));
+    api.addEventListener("execution_error", (/** @type {any} */ { detail }) =>
+        reportAt(detail.node_id)?.failed(detail.exception_message || detail.exception_type || ""));
+    api.addEventListener("execution_interrupted", (/** @type {any} */ { detail }) => reportAt(detail.node_id)?.failed(null));
+    api.addEventListener("graphChanged", () => checks.look(app.graph?.rootGraph ?? app.graph));
+
+    return {
+        /** @param {any} node */
+        add(node) {
+            reports.set(node, addReport(node, { short: node.comfyClass === STACK }));
+        },
+        /**
+         * A node that an undo made anew, or that is in a workflow opened again, shows its last report as it shows its
+         * last picture. The host puts its outputs back right after it has loaded the nodes.
+         * @param {any} node
+         */
+        loaded(node) {
+            const report = reports.get(node);
+            if (!report) return;
+            requestAnimationFrame(() => {
+                if (node.graph?.isRootGraph) report.show(app.nodeOutputs?.[node.id]);
+                checks.look(app.graph?.rootGraph ?? app.graph);
+            });
+        },
+    };
+}
+
+/** Asks the server how the LoRAs that are wired to a node fit its model, once the graph has not changed for a moment. */
+class Checks {
+    /**
+     * @param {any} api
+     * @param {WeakMap<any, import("./widgets/report.js").ShownReport>} reports
+     */
+    constructor(api, reports) {
+        this.api = api;
+        this.reports = reports;
+        /** @type {WeakMap<any, string>} what was asked last for a node */
+        this.asked = new WeakMap();
+        /** @type {WeakMap<any, AbortController>} */
+        this.pending = new WeakMap();
+        /** @type {ReturnType<typeof setTimeout> | undefined} */
+        this.timer = undefined;
+    }
+
+    look(/** @type {any} */ root) {
+        clearTimeout(this.timer);
+        this.timer = setTimeout(() => {
+            const graphs = root ? [root, ...(root.subgraphs?.values() ?? [])] : [];
+            const nodes = graphs.flatMap((graph) => graph.nodes ?? []);
+            for (const node of nodes) if (CHECKED.includes(node.comfyClass)) this.ask(node);
+        }, PAUSE);
+    }
+
+    async ask(/** @type {any} */ node) {
+        const report = this.reports.get(node);
+        const question = { model: modelOf(node), rows: rowsOf(node) };
+        const known = JSON.stringify(question);
+        if (!report || this.asked.get(node) === known) return;
+        const isFirst = !this.asked.has(node);
+        this.asked.set(node, known);
+        if (isFirst && report.hasResult()) return; // of a run with just these, before the page was loaded
+        this.pending.get(node)?.abort();
+        if (!question.model || !question.rows.length) return report.before([]);
+        const stop = new AbortController();
+        this.pending.set(node, stop);
+        try {
+            report.before(await this.answer(question, stop.signal));
+        } catch (error) {
+            if (!stop.signal.aborted) report.before([]); // the run will say what is wrong; a file may be half copied
+            if (!stop.signal.aborted) console.debug("LoRA Core:", error);
+        }
+    }
+
+    /**
+     * @param {{model: string | null, rows: import("./lib/rows.js").Row[]}} question
+     * @param {AbortSignal} signal
+     * @returns {Promise<import("./widgets/loraline.js").LoraReport[]>}
+     */
+    async answer(question, signal) {
+        const headers = { "Content-Type": "application/json" };
+        const options = { method: "POST", headers, body: JSON.stringify(question), signal };
+        const answer = await this.api.fetchApi("/lora-core/check", options);
+        if (!answer.ok) return [];
+        const { rows } = await answer.json();
+        return rows.flatMap((/** @type {any} */ row, /** @type {number} */ index) =>
+            [row, ...(row.low ? [row.low] : [])].filter((one) => one.state !== "empty").map((one) => ({
+                ...one, name: one.name ?? question.rows[index].name, state: stateOf(one.state),
+                summary: one.summary || one.reason, reason: one.reason || one.blocks_error,
+            })));
+    }
+}
+
+function stateOf(/** @type {string} */ state) {
+    return ["full", "partial", "unknown"].includes(state) ? state : "none"; // missing, ambiguous, broken
+}
+
+/** @returns {import("./lib/rows.js").Row[]} */
+function rowsOf(/** @type {any} */ node) {
+    const value = (/** @type {string} */ name) => node.widgets?.find((/** @type {any} */ one) => one.name === name)?.value;
+    const own = typeof value("lora_name") === "string" && value("lora_name") !== "None" ? [newRow(value("lora_name"))] : [];
+    return [...stackRows(node).rows, ...own].filter((row) => row.on && row.name);
+}
