@@ -127,10 +127,11 @@ def _written_out(preset: Term, model: ModelBlocks, where: str) -> tuple[Term, ..
 
 
 def _check(term: Term, model: ModelBlocks, where: str) -> None:
-    anything = not model.title and term.name in GROUP_TITLES  # a text encoder alone: the stack may be for any model
-    if not anything and term.name not in model.names():
+    if term.name not in model.names():
+        if not model.title and term.name in GROUP_TITLES:  # a text encoder alone: the stack may be for any model
+            return
         raise OptionError(f"{where}: blocks: no blocks {term.name!r}{_known(term.name, model)}")
-    if anything or term.numbers is None:
+    if term.numbers is None:
         return
     there = model.groups.get(term.name, ())
     if not there:

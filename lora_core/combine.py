@@ -34,6 +34,7 @@ from .matching import OnUnmatched
 from .merge import LoraItem, open_stack
 from .options import COMBINE
 from .options.combine import DENSE_METHODS
+from .pairs import NO_PAIR, unused
 from .report import Report, Stopwatch
 from .stacked import StackedLora
 from .truncation import Truncation
@@ -88,7 +89,9 @@ def combine(
     watch = Stopwatch(report)
     with ExitStack() as files:
         checkpoint = files.enter_context(Checkpoint(base)) if base else None
-        stack = in_use(open_stack(loras, "paper", files), method, report)
+        items = list(loras)
+        stack = in_use(open_stack(items, "paper", files), method, report)
+        report.warnings += unused(items, NO_PAIR)
         _Combination(settings, stack, checkpoint, Path(out), report).write(files, on_step)
     return watch.stop()
 

@@ -25,6 +25,7 @@ from .lazytorch import torch
 from .lorawriter import write_lora
 from .merge import LoraItem, open_stack
 from .options import EXTRACT
+from .pairs import NO_PAIR, unused
 from .ranks import rule_of
 from .report import Report, Stopwatch
 from .rounding import DTYPE_NAMES
@@ -109,7 +110,9 @@ def _compared(
     base: Model, tuned: Model | None, loras: Iterable[LoraItem], report: Report, files: ExitStack
 ) -> Comparison:
     """Open everything; `files` closes it."""
+    loras = list(loras)
     stack = open_stack(loras, "paper", files)
+    report.warnings += unused(loras, NO_PAIR)
     if (tuned is None) == (not stack):
         found = "none of them" if tuned is None else "both"
         raise OptionError(f"extract: expected a tuned model or LoRAs to compare the base with; found {found}.")

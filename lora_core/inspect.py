@@ -19,6 +19,7 @@ from .layers import Reference, guessed, shared_arches
 from .lorafile import LoraFile, words_in
 from .matching import describe_lora, match_stack
 from .merge import LoraItem, open_stack
+from .pairs import NO_PAIR, unused
 from .report import Report, Stopwatch
 from .stack import StackEntry, join_stacks, stack_of_one
 from .stacked import StackedLora, about_blocks
@@ -57,6 +58,7 @@ def inspect(
         _describe_loras(loras, checkpoints, report)
         if spectra or more:
             _measure(loras, checkpoints, report, on_step)
+        report.warnings += unused([file, *more], NO_PAIR)
         report.warnings += [warning for item in loras for warning in item.lora.warnings]
     return watch.stop()
 

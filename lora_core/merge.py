@@ -16,6 +16,7 @@ from .files.tensorfile import OnStep
 from .lorafile import LoraFile
 from .matching import Match, OnUnmatched, match_stack
 from .options import MERGE, MERGE_DTYPE, MergeDtype, Semantics
+from .pairs import Role, for_model, told
 from .report import Report, Stopwatch, described_file
 from .rewriter import Rewriter
 from .stack import StackEntry, check_strength
@@ -38,6 +39,7 @@ def merge(
     semantics: Semantics = "paper",
     on_unmatched: OnUnmatched = "warn",
     verify: bool = False,
+    pair: Role = "high",
     overwrite: bool = False,
     on_step: OnStep | None = None,
 ) -> Report:
@@ -45,25 +47,28 @@ def merge(
 
     `base` is a file, or a model folder in diffusers' or Hugging Face's layout; then `out` is a folder too. Each of
     `loras` is a path, (path, strength), (path, strength_model, strength_clip) or with the strengths of blocks, as
-    `parse_blocks` reads them, fourth; or a StackEntry whose name is a path, or that holds tensors. Tensors that no
-    LoRA touches are copied byte for byte. `on_step(done, total)` counts bytes written and may raise to cancel. Memory
-    is bounded by a few copies of the largest touched tensor, whatever the size of the checkpoint.
+    `parse_blocks` reads them, fourth; or a StackEntry whose name is a path, or that holds tensors: of a pair the file
+    that `pair` says is used. Tensors that no LoRA touches are copied byte for byte. `on_step(done, total)` counts bytes
+    written and may raise to cancel. Memory is bounded by a few copies of the largest touched tensor.
 
     Raises a LoraError that says what is wrong; then, as on any other exception, nothing is left.
     """
     MERGE_DTYPE.check(dtype)
     MERGE.option("semantics").check(semantics)
     MERGE.option("on_unmatched").check(on_unmatched)
+    MERGE.option("pair").check(pair)
+    loras = list(loras)
     report = Report("merge")
     watch = Stopwatch(report)
     with ExitStack() as files:
         checkpoint = files.enter_context(Checkpoint(base))
-        stack = open_stack(loras, semantics, files)
+        stack = open_stack(for_model(loras, pair), semantics, files)
         if not stack:
             raise OptionError("merge: no LoRA given; name at least one.")
         match = match_stack(stack, checkpoint.keymap, checkpoint.found, on_unmatched)
         _refuse_whole_numbers(checkpoint, match)
         _fill(report, checkpoint, stack, match)
+        report.notes += told(loras, pair)
         changes = {key: [item for item in placed if item.strength] for key, placed in match.by_key.items()}
         changes = {key: placed for key, placed in changes.items() if placed}
         note = _provenance(stack, semantics)

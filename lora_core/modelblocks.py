@@ -40,14 +40,15 @@ class ModelBlocks:
             for key, module in one.own_modules().items()
         }
         models = [one for one in components if one.arch.role == "diffusion" or BASE in one.roles]
+        diffusion = [one for one in components if one.arch.role == "diffusion"]
         encoders = [one.arch.id for one in components if one.arch.role == "text_encoder"]
         encoders += [name for one in models for name in one.found.text_encoders]
         blocks = [by_key[key][0] for one in models for key in one.own_modules()]
         return cls(
-            " and ".join(one.found.title for one in models),
+            " and ".join(one.found.title for one in diffusion),
             _groups([one.arch for one in models], blocks),
             tuple(dict.fromkeys(encoders)),
-            _presets([one.arch for one in models] or ARCHES),
+            _presets([one.arch for one in diffusion] or ARCHES),
             by_key,
         )
 

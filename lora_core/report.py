@@ -30,6 +30,7 @@ class LoraReport:
     arches: list[str] = field(default_factory=list)  # what the file itself looks like
     strength_model: float | None = None
     strength_clip: float | None = None
+    pair: str | None = None  # which of two models got it: "high" or "low"
     block_strengths: dict[str, float] = field(default_factory=dict)  # what strengths are multiplied with, where not 1
     unused_blocks: list[str] = field(default_factory=list)  # blocks with a strength that the file does not change
     unmatched: list[str] = field(default_factory=list)
@@ -158,7 +159,8 @@ def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:
         clip = "" if lora.strength_clip == lora.strength_model else f", clip {lora.strength_clip:g}"
         what.append(f"strength {lora.strength_model:g}{clip}")
     what += _size_texts(lora)
-    lines = [f"{lora.name}: " + " · ".join(what)]
+    which = f" ({lora.pair}-noise model)" if lora.pair else ""
+    lines = [f"{lora.name}{which}: " + " · ".join(what)]
     if lora.block_strengths:
         lines.append("  blocks: " + ", ".join(f"{name} at {value:g}" for name, value in lora.block_strengths.items()))
     for kind, modules in lora.unsupported.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,10 +120,16 @@ def check_strength(value: Any, where: str) -> float:
     return number
 
 
+def each_file(entries: Iterable[StackEntry]) -> Iterator[StackEntry]:
+    """Yield every entry, and after it the other file of its pair."""
+    for entry in entries:
+        yield from (entry, entry.low) if entry.low else (entry,)
+
+
 def lora_text(entries: Iterable[StackEntry]) -> str:
-    """Return the stack as `<lora:name:strength>` tags, with the clip strength where it differs."""
+    """Return the stack as `<lora:name:strength>` tags, with the clip strength where it differs; of pairs both files."""
     tags: list[str] = []
-    for name, strength_model, strength_clip in entries:
+    for name, strength_model, strength_clip in each_file(entries):
         stem = name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name
         clip = "" if strength_clip == strength_model else f":{strength_clip:g}"
         tags.append(f"<lora:{stem}:{strength_model:g}{clip}>")

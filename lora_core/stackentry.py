@@ -45,8 +45,9 @@ class StackEntry(tuple[str, float, float]):
         return {**found, "tensors": self.tensors}
 
     def opened_as(self) -> StackEntry:
-        """Return the entry as operations take it: the path of its file is its name."""
-        return StackEntry(self.path or self[0], self[1], self[2], **self.extras())
+        """Return the entry as operations take it: the path of its file is its name, in a pair of both."""
+        more: dict[str, Any] = {**self.extras(), "low": self.low.opened_as() if self.low else None}
+        return StackEntry(self.path or self[0], self[1], self[2], **more)
 
 
 def stack_in_memory(tensors: Any, strength_model: float = 1.0, strength_clip: float = 1.0) -> list[StackEntry]:

@@ -21,10 +21,11 @@ from .merge import merge
 from .naming import new_path
 from .options import COMBINE, CONVERT, EXTRACT, INSPECT, LOAD, MERGE, NODES, RESIZE, STACK, Node
 from .options.shared import NO_FILE
+from .pairs import as_files
 from .report import Report
 from .resize import resize
 from .resolve import resolve
-from .stack import StackEntry, join_stacks, lora_text, parse_rows, stack_of
+from .stack import StackEntry, each_file, join_stacks, lora_text, parse_rows, stack_of
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
 LORAS = "loras"
@@ -151,7 +152,7 @@ class _Runner:
         return report.text(), self._trigger_words(entries)
 
     def _trigger_words(self, entries: Iterable[StackEntry]) -> str:
-        words = dict.fromkeys(word for entry in entries for word in trigger_words(self._lora(entry[0])))
+        words = dict.fromkeys(word for entry in each_file(entries) for word in trigger_words(self._lora(entry[0])))
         return ", ".join(words)
 
     def _combine(self, node: GraphNode) -> tuple[Any, ...]:
@@ -198,7 +199,7 @@ class _Runner:
 
     def _files(self, entries: Iterable[StackEntry]) -> list[StackEntry]:
         """Return the entries with their files' paths as names."""
-        return [StackEntry(str(self._lora(one[0])), *one[1:], blocks=one.blocks) for one in entries]
+        return [as_files(entry, lambda one: self._lora(one[0])) for entry in entries]
 
     def _lora(self, name: str) -> Path:
         return self._written.get(name) or self._file(LORAS, name)

@@ -19,18 +19,20 @@ import folder_paths
 import torch
 from comfy.weight_adapter.base import WeightAdapterBase
 from comfy_api.latest import ComfyExtension, io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
 from server import PromptServer
 
 from ..lora_core.errors import FileFormatError, OutputError
 from ..lora_core.lorafile import trigger_words as words_of
 from ..lora_core.naming import new_path
 from ..lora_core.resolve import resolve
-from ..lora_core.stack import StackEntry, join_stacks
+from ..lora_core.stack import StackEntry, each_file, join_stacks
 
 __all__ = [
-    "ComfyExtension", "WeightAdapterBase", "fingerprint", "io", "known_names", "listed_name", "loaded_weights",
-    "located", "lora_names", "lora_path", "memory_bytes", "model_folder", "model_names", "model_path", "new_lora_path",
-    "new_model_path", "patched_shape", "patched_weight", "problem", "progress", "stack_files", "trigger_words", "ui",
+    "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "fingerprint", "io", "known_names", "listed_name",
+    "loaded_weights", "located", "lora_names", "lora_path", "memory_bytes", "model_folder", "model_names", "model_path",
+    "new_lora_path", "new_model_path", "patched_shape", "patched_weight", "problem", "progress", "stack_files",
+    "trigger_words", "ui",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -55,7 +57,8 @@ def located(entry: StackEntry) -> StackEntry:
     if not path:
         name = resolve(name, lora_names(), "the loras folders")
         path = str(_path("loras", name))
-    return StackEntry(name, strength_model, strength_clip, **{**entry.extras(), "path": path})
+    low = located(entry.low) if entry.low else None
+    return StackEntry(name, strength_model, strength_clip, **{**entry.extras(), "path": path, "low": low})
 
 
 def stack_files(lora_stack: list[Any] | None) -> list[StackEntry]:
@@ -65,7 +68,7 @@ def stack_files(lora_stack: list[Any] | None) -> list[StackEntry]:
 
 def trigger_words(entries: Iterable[StackEntry]) -> str:
     """Return the trigger words of all files, each once, joined with commas."""
-    return ", ".join(dict.fromkeys(word for entry in entries if entry.path for word in words_of(entry.path)))
+    return ", ".join(dict.fromkeys(word for entry in each_file(entries) if entry.path for word in words_of(entry.path)))
 
 
 def model_names() -> list[str]:

@@ -32,7 +32,7 @@ class InspectLora(io.ComfyNode):
     @classmethod
     def execute(cls, lora_name: str, against: str = NONE, lora_stack: list[Any] | None = None) -> io.NodeOutput:
         entries = [host.located(entry) for entry in to_inspect(lora_name, lora_stack)]
-        first, *more = [(entry.path, entry[1], entry[2], entry.blocks) for entry in entries]
+        first, *more = host.stack_files(entries)
         models = [host.model_path(name) for name in chosen(against)]
         report = inspect(first, models, stack=more, spectra=True, on_step=host.progress("measuring"))
         pictures = sizes_picture(report), conflict_picture(report)

@@ -8,7 +8,7 @@ from ..lora_core.options import LOAD
 from ..lora_core.stack import StackEntry, join_stacks, stack_of_one
 from . import host
 from .host import io
-from .live import apply_live
+from .livepair import apply_to_both
 from .schema import schema_of
 
 
@@ -35,14 +35,16 @@ class LoadLora(io.ComfyNode):
         clip: Any = None,
         lora_stack: list[Any] | None = None,
         blocks: str = "",
+        model_low: Any = None,
         **options: Any,
     ) -> io.NodeOutput:
         own = stack_of_one(lora_name, strength_model, strength_clip, blocks)
         entries: list[StackEntry] = [host.located(entry) for entry in join_stacks(lora_stack, own)]
-        applied = apply_live(model, clip, entries, **options)
+        applied = apply_to_both(model, model_low, clip, entries, **options)
         text = applied.report.text() or "no LoRA: the model passes through unchanged"
         shown = {"text": (text,), "report": (applied.report.to_dict(),)}
-        return io.NodeOutput(applied.model, applied.clip, text, applied.trigger_words, ui=shown)
+        low = applied.low.model if applied.low else host.ExecutionBlocker("MODEL_LOW: wire the input model_low.")
+        return io.NodeOutput(applied.high.model, applied.high.clip, text, applied.trigger_words, low, ui=shown)
 
 
 NODES = [LoadLora]

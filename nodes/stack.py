@@ -6,7 +6,7 @@ from typing import Any
 
 from ..lora_core.errors import LoraError
 from ..lora_core.options import STACK
-from ..lora_core.stack import join_stacks, lora_text, parse_rows, stack_of
+from ..lora_core.stack import each_file, join_stacks, lora_text, parse_rows, stack_of
 from . import host
 from .host import io
 from .schema import schema_of
@@ -20,14 +20,14 @@ class StackLoras(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, rows: Any = None) -> bool | str:
         try:
-            names = [entry[0] for entry in stack_of(parse_rows(rows))]
+            names = [entry[0] for entry in each_file(stack_of(parse_rows(rows)))]
         except LoraError as error:
             return str(error)
         return host.problem(host.lora_path, names)
 
     @classmethod
     def fingerprint_inputs(cls, rows: Any = None, **_: Any) -> list[Any]:
-        return host.fingerprint(host.lora_path, [entry[0] for entry in stack_of(parse_rows(rows))])
+        return host.fingerprint(host.lora_path, [entry[0] for entry in each_file(stack_of(parse_rows(rows)))])
 
     @classmethod
     def execute(cls, rows: Any = None, lora_stack: list[Any] | None = None) -> io.NodeOutput:

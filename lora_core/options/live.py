@@ -39,12 +39,20 @@ LOAD = Node(
         ON_UNMATCHED,
         SEMANTICS,
         BLOCKS,
+        Socket(
+            "model_low",
+            "MODEL",
+            "The low-noise one of two models, as Wan 2.2 has them: it gets the low-noise files of pairs, and all files "
+            "that are in no pair.",
+            optional=True,
+        ),
     ),
     (
         Socket("MODEL", "MODEL", "The changed diffusion model."),
         Socket("CLIP", "CLIP", "The changed text encoder."),
         REPORT,
         TRIGGER_WORDS,
+        Socket("MODEL_LOW", "MODEL", "The changed low-noise model."),
     ),
     search_aliases=("lora loader", "apply lora", "lora stack apply", "locon"),
 )

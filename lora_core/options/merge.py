@@ -22,6 +22,16 @@ VERIFY = Option(
     "verify", "BOOLEAN", "Read the written file back and compare every byte before it gets its name.", False
 )
 
+PAIR = Option(
+    "pair",
+    "COMBO",
+    "Which file of a pair of LoRAs (Wan 2.2) goes in: high for the high-noise model, low for the low-noise one.",
+    "high",
+    choices=("high", "low"),
+    advanced=True,
+    optional=True,
+)
+
 MERGE = Node(
     "LoraCoreMerge",
     "Merge to Checkpoint",
@@ -34,6 +44,7 @@ MERGE = Node(
         SEMANTICS,
         ON_UNMATCHED,
         VERIFY,
+        PAIR,
     ),
     (Socket("checkpoint_name", "STRING", "The written file's name, as ComfyUI's loaders list it."), REPORT),
     is_output=True,

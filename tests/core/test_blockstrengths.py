@@ -105,9 +105,9 @@ def test_names_that_the_model_does_not_have(text: str, message: str) -> None:
 
 
 def test_a_text_encoder_alone_takes_the_names_of_any_model() -> None:
-    model = ModelBlocks.of(KeyMap((read_outline("clip_l").shapes, detect(read_outline("clip_l").shapes))).components)
-    alone = ModelBlocks("", {}, ("clip_l",), {}, model.by_key)
-    assert factors("double.99=0, te=0.5", alone).of(("te.clip_l", None)) == 0.5
+    shapes = read_outline("clip_l").shapes
+    alone = KeyMap((shapes, detect(shapes))).blocks
+    assert factors("double.99=0, style, te=0.5", alone).of(("te.clip_l", None)) == 0.5
     with pytest.raises(OptionError, match="no blocks 'duoble'"):
         factors("duoble=0", alone)
 

@@ -30,6 +30,7 @@ LEVELS = (
         "blockterms",
         "stackentry",
         "stack",
+        "pairs",
         "naming",
         "resolve",
     ),
