@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .blockterms import parse_blocks
@@ -92,7 +93,15 @@ def stack_of_one(name: str, strength_model: float, strength_clip: float, blocks:
 
 def join_stacks(first: Iterable[Any] | None, then: Iterable[StackEntry]) -> list[StackEntry]:
     """Return both stacks as one new list; `first` may come from any pack and is left as it is."""
-    return [as_entry(item) for item in first or () if item[0] not in ("", "None", None)] + list(then)
+    return [_of_a_node(item) for item in first or () if item[0] not in ("", "None", None)] + list(then)
+
+
+def _of_a_node(item: Any) -> StackEntry:
+    """Return an entry; LoRA Manager names a file outside ComfyUI's folders by its whole path."""
+    if isinstance(item, StackEntry):
+        return item
+    name, strength_model, strength_clip = as_entry(item)
+    return StackEntry(name, strength_model, strength_clip, path=name if Path(name).is_absolute() else "")
 
 
 def as_entry(item: Any) -> StackEntry:
@@ -130,7 +139,8 @@ def lora_text(entries: Iterable[StackEntry]) -> str:
     """Return the stack as `<lora:name:strength>` tags, with the clip strength where it differs; of pairs both files."""
     tags: list[str] = []
     for name, strength_model, strength_clip in each_file(entries):
-        stem = name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name
+        shown = Path(name).name if Path(name).is_absolute() else name
+        stem = shown.rsplit(".", 1)[0] if "." in shown.rsplit("/", 1)[-1] else shown
         clip = "" if strength_clip == strength_model else f":{strength_clip:g}"
         tags.append(f"<lora:{stem}:{strength_model:g}{clip}>")
     return " ".join(tags)

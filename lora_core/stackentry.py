@@ -50,7 +50,9 @@ class StackEntry(tuple[str, float, float]):
         return StackEntry(self.path or self[0], self[1], self[2], **more)
 
 
-def stack_in_memory(tensors: Any, strength_model: float = 1.0, strength_clip: float = 1.0) -> list[StackEntry]:
+def stack_in_memory(
+    tensors: Any, strength_model: float = 1.0, strength_clip: float = 1.0, blocks: str = ""
+) -> list[StackEntry]:
     """Return a stack of one LORA_MODEL, a LoRA that no file holds, or an empty one for None; raises OptionError.
 
     Its name tells users of other packs, which open the files of a stack by their names, why they fail.
@@ -58,4 +60,4 @@ def stack_in_memory(tensors: Any, strength_model: float = 1.0, strength_clip: fl
     if tensors is None:
         return []
     name = f"{IN_MEMORY}, for LoRA Core's nodes only"
-    return [StackEntry(name, strength_model, strength_clip, tensors=check_in_memory(tensors))]
+    return [StackEntry(name, strength_model, strength_clip, blocks=blocks, tensors=check_in_memory(tensors))]

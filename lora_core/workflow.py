@@ -119,6 +119,7 @@ class _Runner:
         entries = join_stacks(options.pop("lora_stack"), [])
         loras = self._files(entries)
         out = self._new_path(folder, options.pop("filename_prefix"))
+        options.pop("lora")  # a wired one has raised before
         report = merge(base, loras, out, **options, on_step=self._on_step)
         return self._finished(report, out)
 
@@ -170,6 +171,7 @@ class _Runner:
         name, base = options.pop("lora_name"), options.pop("base")
         out = self._new_path(LORAS, options.pop("filename_prefix"))
         model = None if base == NO_FILE else self._model(base)[0]
+        options.pop("lora")  # a wired one has raised before
         report = resize(self._lora(name), out, base=model, **options, on_step=self._on_step)
         return self._finished(report, out)
 

@@ -7,7 +7,7 @@ tensors move between devices, so everything sits in `weights`, nested tuples of 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ..lora_core.errors import UnknownArchError
 from ..lora_core.lorafile import words_in
 from ..lora_core.matching import Match, OnUnmatched, PlacedSpec, match_stack
 from ..lora_core.options import Semantics
-from ..lora_core.report import Report, Stopwatch, described_file
+from ..lora_core.report import Report, Stopwatch
 from ..lora_core.stack import StackEntry
 from ..lora_core.stacked import StackedLora
 from .host import WeightAdapterBase, loaded_weights
@@ -104,7 +104,7 @@ def apply_live(
     if not entries:  # nothing to place, so the model may be of any architecture
         return Applied(model, clip, watch.stop())
     known = loaded_model(model.model, clip.cond_stage_model if clip is not None else None)
-    loras = loaded_loras([Path(entry.path) for entry in entries], semantics)
+    loras = loaded_loras([_source(entry) for entry in entries], semantics)
     stack = [
         StackedLora(lora, entry[1], entry[2], parse_blocks(entry.blocks, f"{lora.name}: blocks"))
         for lora, entry in zip(loras, entries, strict=True)
@@ -121,7 +121,7 @@ def apply_live(
     if taken != set(patches):
         missing = sorted(set(patches) - taken)
         raise UnknownArchError(f"ComfyUI did not take {len(missing)} patches, e.g. {missing[0]!r}; please report this.")
-    report.inputs = [described_file(item.lora.path) for item in stack]
+    report.inputs = [item.lora.file.described() for item in stack]
     report.arch, report.title = describe(known.found)
     report.loras, report.warnings = match.reports, match.warnings
     _tell_sizes(known, loras, report, [model] if clip is None else [model, clip.patcher])
@@ -135,6 +135,10 @@ def _tell_sizes(known: LoadedModel, loras: Sequence[LoadedLora], report: Report,
 
     for lora, described in zip(loras, report.loras, strict=True):
         described.blocks, described.relative_size = lora.sized(known, weights)
+
+
+def _source(entry: StackEntry) -> Path | Mapping[str, Any]:
+    return Path(entry.path) if entry.tensors is None else entry.tensors
 
 
 def _content(keys: Container[str], match: Match, loras: Iterable[LoadedLora]) -> tuple[Any, ...]:

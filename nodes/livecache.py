@@ -1,11 +1,13 @@
 """What Load LoRA keeps between runs, so that another strength reads no file, parses nothing and maps no key.
 
 LoRA files stay in memory, counted as the tensors that they hold, up to a share of the machine's memory; the ones in use
-are never dropped, since the patches hold their tensors anyway.
+are never dropped, since the patches hold their tensors anyway. A LoRA that no file holds is read at every run: it
+belongs to the node that made it, and is gone when that lets it go.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from collections import OrderedDict
@@ -28,7 +30,9 @@ from .modelcache import LoadedModel
 SHARE = 8  # of the machine's memory, one part in so many is for LoRA files that are not in use
 LEAST = 2**30  # bytes for them in any case
 
-FileKey = tuple[str, int, int, Semantics]  # path, size and time of the file, and the semantics that it was read with
+# A file's path, or the numbers of tensors that no file holds; size and time of the file; what it was read with
+FileKey = tuple[str | tuple[tuple[str, int], ...], int, int, Semantics]
+Source = Path | Mapping[str, Any]
 
 _lock = threading.RLock()
 
@@ -36,8 +40,8 @@ _lock = threading.RLock()
 class LoadedLora(LoraFile):
     """A LoRA file whose tensors are in memory, with all that was made of them so far."""
 
-    def __init__(self, path: Path, key: FileKey) -> None:
-        super().__init__(path, key[3])
+    def __init__(self, source: Source, key: FileKey) -> None:
+        super().__init__(source, key[3])
         with self:
             self.load()
             self.file.check_unchanged()
@@ -98,23 +102,42 @@ def _part(spec: AdapterSpec, target: Target) -> tuple[Any, ...]:
 
 
 _files: OrderedDict[FileKey, LoadedLora] = OrderedDict()
+_numbers: dict[int, tuple[weakref.ref[Any], int]] = {}  # of tensors that no file holds, by their ids
+_count = itertools.count()
 
 
-def loaded_loras(paths: Sequence[Path], semantics: Semantics) -> list[LoadedLora]:
-    """Return the files with their tensors in memory, from an earlier run if they have not changed since."""
+def loaded_loras(sources: Sequence[Source], semantics: Semantics) -> list[LoadedLora]:
+    """Return the LoRAs with their tensors in memory, files from an earlier run if they have not changed since."""
     with _lock:
-        keys = [_key(path, semantics) for path in paths]
-        for path, key in zip(paths, keys, strict=True):
-            if key not in _files:
-                _files[key] = LoadedLora(path, key)
-            _files.move_to_end(key)
-            _drop(keep=keys)
-        return [_files[key] for key in keys]
+        keys = [_key(source, semantics) for source in sources]
+        return [_loaded(source, key, keys) for source, key in zip(sources, keys, strict=True)]
 
 
-def _key(path: Path, semantics: Semantics) -> FileKey:
-    stat = path.stat()
-    return str(path), stat.st_size, stat.st_mtime_ns, semantics
+def _loaded(source: Source, key: FileKey, keep: Iterable[FileKey]) -> LoadedLora:
+    if isinstance(source, Mapping):
+        return LoadedLora(source, key)
+    if key not in _files:
+        _files[key] = LoadedLora(source, key)
+    _files.move_to_end(key)
+    _drop(keep)
+    return _files[key]
+
+
+def _key(source: Source, semantics: Semantics) -> FileKey:
+    if isinstance(source, Mapping):
+        return tuple((name, _number(tensor)) for name, tensor in source.items()), 0, 0, semantics
+    stat = source.stat()
+    return str(source), stat.st_size, stat.st_mtime_ns, semantics
+
+
+def _number(tensor: Any) -> int:
+    """Return a number that no other tensor ever has; the id of one that has gone is given out again."""
+    place = id(tensor)
+    known = _numbers.get(place)
+    if known is None or known[0]() is not tensor:
+        gone = weakref.ref(tensor, lambda _: _numbers.pop(place, None))
+        known = _numbers[place] = gone, next(_count)
+    return known[1]
 
 
 def _drop(keep: Iterable[FileKey]) -> None:

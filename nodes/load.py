@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..lora_core.options import LOAD
-from ..lora_core.stack import StackEntry, join_stacks, stack_of_one
+from ..lora_core.stack import join_stacks, stack_of_one
+from ..lora_core.stackentry import StackEntry, stack_in_memory
 from . import host
 from .host import io
 from .livepair import apply_to_both
@@ -36,9 +37,11 @@ class LoadLora(io.ComfyNode):
         lora_stack: list[Any] | None = None,
         blocks: str = "",
         model_low: Any = None,
+        lora: Any = None,
         **options: Any,
     ) -> io.NodeOutput:
         own = stack_of_one(lora_name, strength_model, strength_clip, blocks)
+        own += stack_in_memory(lora, strength_model, strength_clip, blocks)
         entries: list[StackEntry] = [host.located(entry) for entry in join_stacks(lora_stack, own)]
         applied = apply_to_both(model, model_low, clip, entries, **options)
         text = applied.report.text() or "no LoRA: the model passes through unchanged"

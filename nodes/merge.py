@@ -6,6 +6,7 @@ from typing import Any
 
 from ..lora_core.merge import merge
 from ..lora_core.options import MERGE
+from ..lora_core.stackentry import stack_in_memory
 from . import host
 from .host import io
 from .schema import schema_of
@@ -26,9 +27,16 @@ class MergeToCheckpoint(io.ComfyNode):
         return host.fingerprint(host.model_path, (checkpoint,))
 
     @classmethod
-    def execute(cls, checkpoint: str, lora_stack: list[Any], filename_prefix: str, **options: Any) -> io.NodeOutput:
+    def execute(
+        cls,
+        checkpoint: str,
+        filename_prefix: str,
+        lora_stack: list[Any] | None = None,
+        lora: Any = None,
+        **options: Any,
+    ) -> io.NodeOutput:
         out = host.new_model_path(checkpoint, filename_prefix)
-        loras = host.stack_files(lora_stack)
+        loras = host.stack_files([*(lora_stack or ()), *stack_in_memory(lora)])
         report = merge(
             host.model_path(checkpoint),
             loras,

@@ -24,7 +24,9 @@ SOCKETS = {
     "CLIP": io.Clip,
     "STRING": io.String,
     "IMAGE": io.Image,
+    "FLOAT": io.Float,
     "LORA_STACK": io.Custom("LORA_STACK"),
+    "LORA_MODEL": io.Custom("LORA_MODEL"),
 }
 
 
@@ -48,7 +50,9 @@ def schema_of(node: Node) -> io.Schema:
 
 def _input(item: Option | Socket) -> Any:
     if isinstance(item, Socket):
-        return _make(SOCKETS[item.type], item.name, tooltip=item.help, optional=item.optional)
+        # a number without a widget, which would stand below the rows
+        bare = {"force_input": True} if item.type == "FLOAT" else {}
+        return _make(SOCKETS[item.type], item.name, tooltip=item.help, optional=item.optional, **bare)
     return _WIDGETS[item.type](item)
 
 

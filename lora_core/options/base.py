@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..errors import OptionError
 
 OptionType = Literal["FLOAT", "INT", "BOOLEAN", "COMBO", "STRING", "LORA_FILE", "MODEL_FILE", "ROWS"]
-SocketType = Literal["MODEL", "CLIP", "LORA_STACK", "STRING", "IMAGE"]
+SocketType = Literal["MODEL", "CLIP", "LORA_STACK", "LORA_MODEL", "STRING", "FLOAT", "IMAGE"]
 
 
 @dataclass(frozen=True, slots=True)

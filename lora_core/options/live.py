@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import Node, Option, Socket
-from .shared import LORA_STACK, ON_UNMATCHED, REPORT, SEMANTICS, STRENGTH_LIMIT, TRIGGER_WORDS
+from .shared import LORA_STACK, ON_UNMATCHED, REPORT, SEMANTICS, STRENGTH_LIMIT, TRIGGER_WORDS, lora_in_memory
 
 LORA_NAME = Option("lora_name", "LORA_FILE", "The LoRA file to apply.", default="None")
 
@@ -46,6 +46,7 @@ LOAD = Node(
             "that are in no pair.",
             optional=True,
         ),
+        lora_in_memory("; applied last, at the strengths of this node"),
     ),
     (
         Socket("MODEL", "MODEL", "The changed diffusion model."),
@@ -64,6 +65,8 @@ STACK = Node(
     (
         Option("rows", "ROWS", 'The rows, as {"v": 1, "rows": [...]} or the same as JSON text.'),
         Socket("lora_stack", "LORA_STACK", "Another stack; it comes first.", optional=True),
+        lora_in_memory("; it comes last, for LoRA Core's nodes only"),
+        Socket("lora_strength", "FLOAT", "The strength of lora; 1 if nothing is wired.", optional=True),
     ),
     (
         Socket("LORA_STACK", "LORA_STACK", "The stack, for Load LoRA, Merge to Checkpoint and other packs."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .base import Node, Option, Socket
-from .shared import ON_UNMATCHED, REPORT, SEMANTICS, prefix
+from .shared import ON_UNMATCHED, REPORT, SEMANTICS, lora_in_memory, prefix
 
 MergeDtype = Literal["keep", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e4m3fn_scaled"]
 
@@ -38,13 +38,14 @@ MERGE = Node(
     "Writes a checkpoint with a stack of LoRAs merged in, streaming from disk to disk.",
     (
         CHECKPOINT,
-        Socket("lora_stack", "LORA_STACK", "The LoRAs to merge in."),
+        Socket("lora_stack", "LORA_STACK", "The LoRAs to merge in.", optional=True),
         prefix("loracore/merged"),
         MERGE_DTYPE,
         SEMANTICS,
         ON_UNMATCHED,
         VERIFY,
         PAIR,
+        lora_in_memory("; merged in last, at strength 1"),
     ),
     (Socket("checkpoint_name", "STRING", "The written file's name, as ComfyUI's loaders list it."), REPORT),
     is_output=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .base import Node, Socket
 from .ranks import CONV_RANK, ENERGY, MAX_RANK, RANK, RESIZE_BY, THRESHOLD
-from .shared import KEPT_DTYPE, LORA_NAME_OUT, REPORT, lora_to, model_of_lora, prefix
+from .shared import KEPT_DTYPE, LORA_NAME_OUT, REPORT, lora_in_memory, lora_to, model_of_lora, prefix
 
 RESIZE = Node(
     "LoraCoreResize",
@@ -21,6 +21,7 @@ RESIZE = Node(
         KEPT_DTYPE,
         prefix("loracore/resized"),
         model_of_lora("needed where rank_by is relative, and for the closest DoRA"),
+        lora_in_memory(", instead of lora_name"),
     ),
     (LORA_NAME_OUT, REPORT, Socket("picture", "IMAGE", "Energy against rank, and what each block keeps.")),
     is_output=True,

@@ -54,6 +54,12 @@ KEPT_DTYPE = Option(
 LORA_NAME_OUT = Socket("lora_name", "STRING", "The written file's name, as ComfyUI's loaders list it.")
 
 
+def lora_in_memory(what_becomes_of_it: str) -> Socket:
+    """Return the input for a LoRA that no file holds."""
+    help = f"A LoRA that no file holds, such as ComfyUI's Train LoRA gives{what_becomes_of_it}."
+    return Socket("lora", "LORA_MODEL", help, optional=True)
+
+
 def lora_to(verb: str) -> Option:
     return Option("lora_name", "LORA_FILE", f"The LoRA file to {verb}.", NO_FILE)
 

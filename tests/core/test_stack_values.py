@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,6 +85,24 @@ def test_joining_leaves_the_incoming_stack_as_it_is() -> None:
 def test_a_foreign_entry_that_is_no_entry(item: Any) -> None:
     with pytest.raises(OptionError, match="lora_stack"):
         join_stacks([item], [])
+
+
+@pytest.mark.parametrize("page", ["README.md", "web/docs/LoraCoreStack.md"])
+def test_prompts_in_the_help_are_read(page: str) -> None:
+    text = (Path(__file__).parents[2] / page).read_text("utf-8")
+    prompts = [json.loads(found) for found in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    read = [stack_of(parse_rows(prompt["inputs"]["rows"])) for prompt in prompts]
+    assert read
+    assert {entry[0] for entries in read for entry in entries} == {"styles/ink.safetensors"}
+
+
+def test_a_whole_path_from_another_node_is_the_file(tmp_path: Path) -> None:
+    outside = str(tmp_path / "outside.safetensors")
+    (entry,) = join_stacks([(outside, 0.5, 0.5)], [])
+    assert (entry, entry.path) == ((outside, 0.5, 0.5), outside)
+    assert lora_text([entry]) == "<lora:outside:0.5>"
+    (own,) = join_stacks([], stack_of_one(outside, 0.5, 0.5))
+    assert own.path == "", "what a user types is a name in ComfyUI's folders"
 
 
 def test_text_of_a_stack() -> None:
