@@ -18,7 +18,7 @@ from lora_core.detection import detect
 from lora_core.errors import OptionError
 from lora_core.keymap import KeyMap
 from lora_core.lorafile import LoraFile
-from lora_core.modelblocks import ModelBlocks
+from lora_core.modelblocks import ModelBlocks, named_block
 from lora_core.outlines import outlines_of, read_outline
 from tests import manifests, tiny
 from tests.core import samples
@@ -147,10 +147,18 @@ def test_groups_of_an_unknown_model_are_what_its_names_tell() -> None:
     from lora_core.detection import Found
 
     shapes = {f"stack.inner.{i}.proj.weight": (4, 4) for i in range(3)} | {"head.1.weight": (4, 4)}
+    shapes["stack.inner.1.gate"] = (4,)  # a bare parameter
     model = KeyMap((shapes, [Found(Arch("new", "New", (), ("",)), None, "")])).blocks
     assert model.groups == {"stack.inner": (0, 1, 2)}
     assert factors("stack.inner.1-2=0.5", model).of(("stack.inner", 2)) == 0.5
     assert model.by_key["head.1.weight"][0] == ("other", None)
+    assert model.by_key["stack.inner.1.gate"][0] == ("stack.inner", 1)
+
+
+def test_a_group_counts_whole_names_only() -> None:
+    assert named_block(ARCH["wan21"], "blocks.3.ffn.0") == ("blocks", 3)
+    assert named_block(ARCH["wan21"], "blocks_3.ffn.0") == ("other", None)
+    assert named_block(ARCH["wan21"], "vace_blocks.3.ffn.0") == ("vace", 3)
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,8 @@ def test_another_word_in_the_same_place(name: str, names: list[str]) -> None:
     "name, names",
     [
         ("highland.safetensors", ["lowland.safetensors"]),  # no whole word
+        ("thigh_noise.safetensors", ["tlow_noise.safetensors"]),
+        ("ThighNoise.safetensors", ["TlowNoise.safetensors"]),
         ("HighRes.safetensors", ["LowRes.safetensors"]),
         ("fish.safetensors", ["flisl.safetensors"]),
         ("ink_high.safetensors", ["pen_low.safetensors"]),
