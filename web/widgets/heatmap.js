@@ -42,5 +42,5 @@ function cells(/** @type {import("../lib/heat.js").Group} */ group) {
         box.append(title);
         return box;
     });
-    return svg("svg", { width: width + GAP, height: lines * (CELL + GAP) + GAP }, ...drawn);
+    return svg("svg", { "aria-hidden": "true", width: width + GAP, height: lines * (CELL + GAP) + GAP }, ...drawn);
 }
