@@ -3,32 +3,12 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { page } from "./host.js";
 import { setLanguage } from "./lib/i18n.js";
 import { reporting } from "./reporting.js";
 import { addRows } from "./widgets/rows.js";
 
 const OURS = "LoraCore"; // begins the id of every node of the pack
-
-/** What the widgets need of the page. */
-const page = {
-    /** Makes one undo step of what changed since the last; the page sees no change inside a DOM widget by itself. */
-    captureUndo() {
-        const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-        const capture = tracker?.captureCanvasState ?? tracker?.checkState;
-        capture?.call(tracker);
-    },
-
-    /** Whether the LiteGraph renderer shows the nodes; the other is Nodes 2.0. */
-    onCanvas: () => !globalThis.LiteGraph?.vueNodesMode,
-
-    /**
-     * Zooms the canvas: with the LiteGraph renderer, DOM widgets lie beside the canvas and swallow the wheel.
-     * @param {WheelEvent} event
-     */
-    zoom(event) {
-        if (page.onCanvas()) app.canvas?.processMouseWheel?.(event);
-    },
-};
 
 const reports = reporting(app, api);
 

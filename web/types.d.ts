@@ -35,6 +35,27 @@ export interface Graph {
     getNodeById(id: string | number): GraphNode | null | undefined;
 }
 
+/** What our widgets need of ComfyUI's page; web/host.js has it. */
+export interface Page {
+    /** Makes one undo step of what changed since the last. */
+    captureUndo(): void;
+    /** Makes a change that is no undo step of its own. */
+    quietly(edit: () => void): void;
+    /** Whether the LiteGraph renderer shows the nodes; the other is Nodes 2.0. */
+    onCanvas(): boolean;
+    /** Zooms the canvas. */
+    zoom(event: WheelEvent): void;
+    /** The address of one of our routes, for a picture. */
+    urlOf(route: string): string;
+    /** Asks one of our routes: its answer, or null where this server does not have it or refuses. */
+    get(route: string, signal?: AbortSignal): Promise<any>;
+    post(route: string, body: any, signal?: AbortSignal): Promise<any>;
+    /** Calls after each change of the workflow that the page noticed, until the signal is aborted. */
+    onGraphChange(listener: () => void, signal: AbortSignal): void;
+    /** Calls with the id and the output of each node that has run. */
+    onExecuted(listener: (id: string, output: any) => void, signal: AbortSignal): void;
+}
+
 declare global {
     /** Set by ComfyUI's page; undefined before it has loaded. */
     var LiteGraph: any;

@@ -213,7 +213,7 @@ def test_moved_file_is_found_and_its_name_kept(stage: Stage) -> None:
     value = rows(row("old/place/INK.safetensors"))
     stage.add("LoraCoreStack", value)
     expect(stage.rows().nth(0)).not_to_have_class(re.compile("is-missing"))
-    expect(stage.page.get_by_title(f"old/place/INK.safetensors, found as {INK}")).to_be_visible()
+    expect(stage.rows().nth(0).get_by_title(f"old/place/INK.safetensors, found as {INK}").first).to_be_visible()
     assert stage.value() == value
 
 

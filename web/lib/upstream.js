@@ -34,8 +34,12 @@ export function modelOf(node) {
  * @param {GraphNode} node
  */
 export function modelOfStack(node) {
-    const consumers = stackConsumers({ node, slot: 0, path: [] }, new Set());
-    return only(consumers.flatMap((place) => modelsAt(place, new Set())));
+    return only(consumersOf(node).flatMap((place) => modelsAt(place, new Set())));
+}
+
+/** Returns the nodes that a node's LORA_STACK goes to, through other Stack nodes. */
+export function consumersOf(/** @type {GraphNode} */ node) {
+    return stackConsumers({ node, slot: 0, path: [] }, new Set());
 }
 
 /**

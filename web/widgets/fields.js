@@ -2,6 +2,7 @@
 /** The controls of a row: a switch and a strength field. Each calls back with its new value. */
 
 import { text } from "../lib/i18n.js";
+import { isStrength } from "../lib/rows.js";
 import { clampStrength, formatStrength, parseStrength } from "../lib/strength.js";
 import { element, icon, ICONS } from "./dom.js";
 
@@ -24,19 +25,25 @@ export function switchButton(label, on, onChange) {
 }
 
 /**
- * A number with buttons on both sides; typing, the arrow keys and dragging sideways change it too.
+ * A number with buttons on both sides; typing, the arrow keys and dragging sideways change it too. A saved value that
+ * is no strength is shown as it is, until another takes its place.
  * @param {string} label
- * @param {number} value
+ * @param {unknown} value
  * @param {(value: number, done: boolean) => void} onChange `done` is false while the user still drags
  */
 export function strengthField(label, value, onChange) {
     const input = /** @type {HTMLInputElement} */ (
         element("input", { type: "text", inputmode: "decimal", "aria-label": label, title: text("{label}: type, or drag sideways", { label }) })
     );
-    let current = value;
-    const show = () => (input.value = formatStrength(current));
+    let good = isStrength(value);
+    let current = good ? Number(value) : 1;
+    const show = () => {
+        input.value = good ? formatStrength(current) : String(value);
+        input.setAttribute("aria-invalid", String(!good));
+    };
     const set = (/** @type {number} */ next, done = true) => {
-        const changed = clampStrength(next) !== current;
+        const changed = clampStrength(next) !== current || !good;
+        good = true;
         current = clampStrength(next);
         show();
         if (changed || done) onChange(current, done);
@@ -63,7 +70,7 @@ export function strengthField(label, value, onChange) {
     const root = element("div", { class: "loracore-number" },
         button(ICONS.minus, text("Lower {label}", { label }), -STEP), input,
         button(ICONS.plus, text("Raise {label}", { label }), STEP));
-    return { root, show: (/** @type {number} */ next) => { current = next; show(); } };
+    return { root, show: (/** @type {number} */ next) => { current = next; good = true; show(); } };
 }
 
 /**

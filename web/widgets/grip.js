@@ -6,21 +6,24 @@ import { element, icon, ICONS } from "./dom.js";
 
 /**
  * @param {HTMLElement} row
- * @param {number} index of the row among its siblings
+ * @param {number} index of the row
  * @param {string} name for people
+ * @param {import("./virtual.js").VirtualList} list which keeps its lines while one is dragged
  * @param {(from: number, to: number, byKey: boolean) => void} onMove
  */
-export function gripButton(row, index, name, onMove) {
+export function gripButton(row, index, name, list, onMove) {
     const grip = element("button", {
-        class: "loracore-grip", type: "button", "aria-label": text("Move {name}", { name }),
+        class: "loracore-grip", type: "button", "data-control": "grip", "aria-label": text("Move {name}", { name }),
         title: text("Drag to move, or use the arrow keys"),
     }, icon(ICONS.grip));
     const siblings = () => [...(row.parentElement?.children ?? [])];
     const dragged = () => row.classList.contains("is-dragged");
+    let first = 0; // index of the first line that is in the page
     const drop = () => {
         if (!dragged()) return;
         row.classList.remove("is-dragged");
-        onMove(index, siblings().indexOf(row), false);
+        list.frozen = false;
+        onMove(index, first + siblings().indexOf(row), false);
     };
     grip.addEventListener("keydown", (event) => {
         const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
@@ -32,6 +35,8 @@ export function gripButton(row, index, name, onMove) {
         if (down.button !== 0) return;
         grip.setPointerCapture(down.pointerId);
         row.classList.add("is-dragged");
+        list.frozen = true;
+        first = Math.min(...list.shown.keys());
     });
     grip.addEventListener("pointermove", (event) => {
         if (!dragged()) return;

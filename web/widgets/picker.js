@@ -1,13 +1,21 @@
 // @ts-check
-/** A searchable list of file names in a popover: above everything, at the same size at every zoom. */
+/** A searchable list of file names in folders, in a popover. Only the lines in sight are in the page. */
 
 import { text } from "../lib/i18n.js";
-import { searchNames, splitName } from "../lib/names.js";
+import { linesOf, startsOpen } from "../lib/listing.js";
+import { splitName } from "../lib/names.js";
 import { element, icon, ICONS } from "./dom.js";
+import { openPopover } from "./popover.js";
+import { thumb } from "./thumb.js";
+import { VirtualList } from "./virtual.js";
 
-const SHOWN = 300; // more options than this only slow the list down; typing narrows it
-const MARGIN = 8;
+const LINE = 32;
+const PAGE = 10;
+const PICTURE_WAIT = 120; // milliseconds: lines that only scroll by load no picture
 const LIST_ID = "loracore-options"; // only one popover is open at a time
+
+/** @type {Map<string, boolean>} folders that the user opened or closed since the page was loaded */
+const opened = new Map();
 
 /** The name as two parts, so that the folder gives way first where space is short. */
 export function nameLabel(/** @type {string} */ name) {
@@ -18,85 +26,112 @@ export function nameLabel(/** @type {string} */ name) {
 
 /**
  * Opens the list at `anchor`; it closes on a choice, on Escape and on a press elsewhere.
- * @param {HTMLElement} root the widget's root, which the popover joins so that it has its style
+ * @param {HTMLElement} layer the widget's element for popovers
  * @param {HTMLElement} anchor
- * @param {string[]} names
- * @param {string} current
- * @param {(name: string) => void} onChoose
+ * @param {{names: string[], current: string, urlOf: (route: string) => string, onChoose: (name: string) => void}} options
  */
-export function openPicker(root, anchor, names, current, onChoose) {
-    const input = /** @type {HTMLInputElement} */ (element("input", {
-        type: "text", role: "combobox", "aria-label": text("Search LoRA files"), "aria-expanded": "true",
-        "aria-autocomplete": "list", "aria-controls": LIST_ID, placeholder: text("Search"), spellcheck: "false", autocomplete: "off",
-    }));
-    const list = element("div", { class: "loracore-options", id: LIST_ID, role: "listbox", "aria-label": text("LoRA files") });
-    const popover = element("div", { class: "loracore-picker", popover: "auto" },
-        element("div", { class: "loracore-search" }, icon(ICONS.search), input), list);
-    /** @type {string[]} */
-    let found = [];
-    let active = 0;
-
-    const choose = (/** @type {string} */ name) => {
-        popover.hidePopover();
-        onChoose(name);
-    };
-    const mark = (/** @type {number} */ index) => {
-        active = Math.max(0, Math.min(index, list.querySelectorAll("[role=option]").length - 1));
-        list.querySelectorAll("[role=option]").forEach((option, at) => {
-            option.setAttribute("aria-selected", String(at === active));
-            if (at !== active) return;
-            option.scrollIntoView({ block: "nearest" });
-            input.setAttribute("aria-activedescendant", option.id);
-        });
-    };
-    const fill = () => {
-        found = searchNames(names, input.value);
-        list.replaceChildren(...found.slice(0, SHOWN).map((name, index) => option(name, index)));
-        const note = !names.length ? text("No LoRA files in your loras folders.")
-            : !found.length ? text("No name contains this.")
-            : found.length > SHOWN ? text("{n} more; type to narrow the list.", { n: found.length - SHOWN }) : "";
-        if (note) list.append(element("div", { class: "loracore-note" }, note));
-        mark(input.value ? 0 : found.indexOf(current));
-    };
-    const option = (/** @type {string} */ name, /** @type {number} */ index) => element("div", {
-        class: `loracore-option${name === current ? " is-current" : ""}`, role: "option", title: name, id: `${LIST_ID}-${index}`,
-        onclick: () => choose(name), onpointermove: () => index !== active && mark(index),
-    }, nameLabel(name));
-
-    input.addEventListener("input", fill);
-    input.addEventListener("keydown", (event) => {
-        const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10 }[event.key];
-        if (step) {
-            event.preventDefault();
-            mark(active + step);
-        } else if (event.key === "Enter" && found.length) {
-            choose(found[active]);
-        }
-    });
-    popover.addEventListener("wheel", (event) => event.stopPropagation());
-    popover.addEventListener("toggle", (event) => {
-        if (/** @type {ToggleEvent} */ (event).newState !== "closed") return;
-        popover.remove();
-        anchor.focus({ preventScroll: true });
-    });
-    root.append(popover);
-    popover.showPopover();
-    fill();
-    place(popover, anchor);
-    input.focus({ preventScroll: true });
-    mark(active);
+export function openPicker(layer, anchor, options) {
+    return new Picker(layer, anchor, options);
 }
 
-/** Puts the popover below the anchor, or above where there is more room. */
-function place(/** @type {HTMLElement} */ popover, /** @type {HTMLElement} */ anchor) {
-    const at = anchor.getBoundingClientRect();
-    const width = Math.min(Math.max(at.width, 320), innerWidth - 2 * MARGIN);
-    const below = innerHeight - at.bottom - 2 * MARGIN;
-    const above = at.top - 2 * MARGIN;
-    const up = below < 260 && above > below;
-    popover.style.width = `${width}px`;
-    popover.style.maxHeight = `${Math.max(160, Math.min(420, up ? above : below))}px`;
-    popover.style.left = `${Math.max(MARGIN, Math.min(at.left, innerWidth - width - MARGIN))}px`;
-    if (up) popover.style.bottom = `${innerHeight - at.top + 4}px`;
-    else popover.style.top = `${at.bottom + 4}px`;
+class Picker {
+    /**
+     * @param {HTMLElement} layer
+     * @param {HTMLElement} anchor
+     * @param {{names: string[], current: string, urlOf: (route: string) => string, onChoose: (name: string) => void}} options
+     */
+    constructor(layer, anchor, { names, current, urlOf, onChoose }) {
+        this.names = names;
+        this.current = current;
+        this.urlOf = urlOf;
+        this.onChoose = onChoose;
+        this.active = 0;
+        /** @type {import("../lib/listing.js").Line[]} */
+        this.lines = [];
+        this.input = /** @type {HTMLInputElement} */ (element("input", {
+            type: "text", role: "combobox", "aria-label": text("Search LoRA files"), "aria-expanded": "true", "aria-autocomplete": "list",
+            "aria-controls": LIST_ID, placeholder: text("Search"), spellcheck: "false", autocomplete: "off",
+            oninput: () => this.fill(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.press(event),
+        }));
+        this.options = element("div", { class: "loracore-options", id: LIST_ID, role: "listbox", "aria-label": text("LoRA files") });
+        this.note = element("div", { class: "loracore-note", role: "status" });
+        this.list = new VirtualList(this.options, LINE, (index) => this.line(index));
+        this.popover = openPopover(layer, anchor, { class: "loracore-picker" },
+            element("div", { class: "loracore-search" }, icon(ICONS.search), this.input), this.options, this.note);
+        this.fill();
+        this.popover.place();
+        this.list.draw();
+        this.input.focus({ preventScroll: true });
+        this.mark(this.active);
+    }
+
+    fill() {
+        const isOpen = (/** @type {string} */ folder) => opened.get(folder) ?? startsOpen(folder, this.names, this.current);
+        this.lines = linesOf(this.names, this.input.value, isOpen);
+        const start = this.input.value ? 0 : this.lines.findIndex((line) => "name" in line && line.name === this.current);
+        this.active = Math.max(0, start);
+        this.options.scrollTop = 0;
+        this.list.fill(this.lines.length);
+        this.note.textContent = !this.names.length ? text("No LoRA files in your loras folders.")
+            : !this.lines.length ? text("No name contains this.") : "";
+        this.mark(this.active);
+    }
+
+    line(/** @type {number} */ index) {
+        const line = this.lines[index];
+        const common = {
+            role: "option", id: `${LIST_ID}-${index}`, "aria-selected": String(index === this.active),
+            "aria-setsize": this.lines.length, "aria-posinset": index + 1,
+            onclick: () => this.take(index), onpointermove: () => index !== this.active && this.mark(index),
+        };
+        if ("folder" in line) {
+            return element("div", { ...common, class: `loracore-option is-header${line.open ? " is-open" : ""}`,
+                "aria-label": line.open ? text("Folder {name}, open", { name: line.folder }) : text("Folder {name}, closed", { name: line.folder }) },
+            icon(ICONS.right), element("span", { class: "loracore-name" }, line.folder.slice(0, -1)),
+            element("span", { class: "is-hint" }, String(line.count)));
+        }
+        const { name } = line;
+        const inFolder = !this.input.value.trim() && name.includes("/");
+        return element("div", { ...common, title: name,
+            class: `loracore-option${name === this.current ? " is-current" : ""}${inFolder ? " is-inside" : ""}` },
+        thumb(name, this.urlOf, { wait: PICTURE_WAIT }), nameLabel(inFolder ? name.slice(name.lastIndexOf("/") + 1) : name));
+    }
+
+    /** Chooses a file, or opens or closes a folder. */
+    take(/** @type {number} */ index) {
+        const line = this.lines[index];
+        if (!line) return;
+        if ("folder" in line) {
+            opened.set(line.folder, !line.open);
+            const { scrollTop } = this.options;
+            this.fill();
+            this.options.scrollTop = scrollTop;
+            this.mark(index);
+            return;
+        }
+        this.popover.close();
+        this.onChoose(line.name);
+    }
+
+    mark(/** @type {number} */ index) {
+        this.active = Math.max(0, Math.min(index, this.lines.length - 1));
+        if (!this.lines.length) return this.input.removeAttribute("aria-activedescendant");
+        const option = this.list.reveal(this.active);
+        for (const [at, shown] of this.list.shown) shown.setAttribute("aria-selected", String(at === this.active));
+        if (option) this.input.setAttribute("aria-activedescendant", option.id);
+    }
+
+    press(/** @type {KeyboardEvent} */ event) {
+        const step = { ArrowDown: 1, ArrowUp: -1, PageDown: PAGE, PageUp: -PAGE }[event.key];
+        const line = this.lines[this.active];
+        if (step) {
+            event.preventDefault();
+            this.mark(this.active + step);
+        } else if (event.key === "Enter") {
+            this.take(this.active);
+        } else if (!this.input.value && line && "folder" in line && event.key === (line.open ? "ArrowLeft" : "ArrowRight")) {
+            event.preventDefault();
+            this.take(this.active);
+        }
+    }
 }

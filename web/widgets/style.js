@@ -9,6 +9,7 @@ export const STYLE = `
     --lc-line: color-mix(in srgb, var(--lc-text) 16%, transparent);
     --lc-hover: color-mix(in srgb, var(--lc-text) 9%, transparent);
     --lc-accent: var(--p-primary-color, #4b8bbe); --lc-error: var(--error-text, #ff5c5c);
+    --lc-good: color-mix(in srgb, #2fa866 70%, var(--lc-text)); --lc-part: color-mix(in srgb, #e29a1a 80%, var(--lc-text));
     box-sizing: border-box; width: 100%; height: 100%; overflow: hidden; pointer-events: auto; container-type: inline-size;
     color: var(--lc-text); font: 12px/1.3 Inter, system-ui, sans-serif; letter-spacing: normal; text-align: left;
 }
@@ -25,8 +26,17 @@ export const STYLE = `
     width: 14px; height: 14px; flex: none; fill: none; stroke: currentColor; stroke-width: 1.5;
     stroke-linecap: round; stroke-linejoin: round;
 }
-.loracore-head, .loracore-row { display: grid; grid-template-columns: 16px 28px minmax(0, 1fr) 82px 22px; gap: 0 6px; align-items: center; }
-.loracore.has-clip :is(.loracore-head, .loracore-row) { grid-template-columns: 16px 28px minmax(0, 1fr) 82px 82px 22px; }
+.loracore.is-rows { --lc-numbers: 78px; --lc-badge: 64px; }
+.loracore.has-clip { --lc-numbers: 78px 78px; }
+.loracore-head, .loracore-row {
+    display: grid; grid-template-columns: 14px 28px minmax(0, 1fr) var(--lc-badge) var(--lc-numbers) 18px 18px;
+    gap: 0 6px; align-items: center;
+}
+.loracore-head { grid-template-columns: 14px 28px minmax(0, 1fr) var(--lc-badge) var(--lc-numbers) 42px; }
+.loracore.is-scrolling .loracore-head { padding-right: 8px; }
+.loracore-list { overflow: hidden; outline: none; }
+.loracore.is-scrolling .loracore-list { height: 768px; overflow: hidden auto; overscroll-behavior: contain; scrollbar-width: thin; scrollbar-color: var(--lc-line) transparent; }
+.loracore-lines { box-sizing: border-box; }
 .loracore-head { height: 22px; color: var(--lc-faint); font-size: 11px; }
 .loracore-head .is-name { padding-left: 8px; }
 .loracore-head .is-number { text-align: center; }
@@ -59,10 +69,24 @@ export const STYLE = `
 .loracore-row.is-missing .loracore-file { box-shadow: inset 0 0 0 1px var(--lc-error); }
 .loracore-row.is-missing .loracore-file :is(.is-folder, .is-stem, svg) { color: var(--lc-error); }
 .loracore-number { display: grid; grid-template-columns: 18px minmax(0, 1fr) 18px; overflow: hidden; }
-@container (width < 430px) {
-    .loracore.has-clip :is(.loracore-head, .loracore-row) { grid-template-columns: 16px 28px minmax(0, 1fr) 52px 52px 22px; }
+@container (width < 410px) {
+    .loracore-body { --lc-numbers: 50px; --lc-badge: 56px; }
+    .loracore.has-clip .loracore-body { --lc-numbers: 48px 48px; }
+    .loracore-body .loracore-number { grid-template-columns: minmax(0, 1fr); }
+    .loracore-body .loracore-number button, .loracore-remove { display: none; }
+    .loracore-body .loracore-row { grid-template-columns: 14px 28px minmax(0, 1fr) var(--lc-badge) var(--lc-numbers) 18px; }
+    .loracore-body .loracore-head { grid-template-columns: 14px 28px minmax(0, 1fr) var(--lc-badge) var(--lc-numbers) 18px; }
+}
+@container (width < 480px) {
+    .loracore.has-clip .loracore-body { --lc-numbers: 48px 48px; }
     .loracore.has-clip .loracore-number { grid-template-columns: minmax(0, 1fr); }
     .loracore.has-clip .loracore-number button { display: none; }
+}
+@container (width < 300px) {
+    .loracore-body { --lc-badge: 10px; }
+    .loracore-badge span { display: none; }
+    .loracore-body .loracore-badge { height: 10px; padding: 0; border-radius: 5px; background: currentColor; }
+    .loracore-thumb { display: none; }
 }
 .loracore-number button { height: 100%; color: var(--lc-faint); }
 .loracore-number button:hover { color: var(--lc-text); background: var(--lc-hover); }
@@ -70,24 +94,65 @@ export const STYLE = `
 .loracore-number input { width: 100%; height: 100%; text-align: center; font-variant-numeric: tabular-nums; cursor: ew-resize; }
 .loracore-number input:focus { cursor: text; }
 .loracore-number.is-inherited input:not(:focus) { color: var(--lc-faint); font-style: italic; }
-.loracore-remove { width: 22px; height: 22px; color: var(--lc-faint); border-radius: 5px; }
-.loracore-remove:hover { color: var(--lc-error); background: var(--lc-hover); }
+.loracore-number input[aria-invalid="true"] { color: var(--lc-error); }
+:is(.loracore-remove, .loracore-more) { width: 18px; height: 22px; color: var(--lc-faint); border-radius: 5px; }
+.loracore-more svg { stroke-width: 2.2; }
+:is(.loracore-remove, .loracore-more):hover { color: var(--lc-text); background: var(--lc-hover); }
+.loracore-remove:hover { color: var(--lc-error); }
+.loracore-badge {
+    height: 18px; padding: 0 6px; border-radius: 9px; font-size: 10.5px; font-variant-numeric: tabular-nums; overflow: hidden;
+    color: var(--lc-faint); background: var(--lc-hover); justify-self: stretch;
+}
+.loracore-badge span { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.loracore-badge.is-empty { background: none; }
+.loracore-badge.is-good { color: var(--lc-good); background: color-mix(in srgb, var(--lc-good) 15%, transparent); }
+.loracore-badge.is-part { color: var(--lc-part); background: color-mix(in srgb, var(--lc-part) 18%, transparent); }
+.loracore-badge.is-bad { color: var(--lc-error); background: color-mix(in srgb, var(--lc-error) 16%, transparent); }
+.loracore-badge:hover { box-shadow: inset 0 0 0 1px currentColor; }
+.loracore-row.is-off .loracore-badge { opacity: .6; }
+.loracore-thumb { flex: none; display: none; width: 22px; height: 22px; border-radius: 4px; overflow: hidden; background: var(--lc-hover); }
+.loracore-thumb.is-filled { display: block; }
+.loracore-thumb img { display: block; width: 100%; height: 100%; object-fit: cover; }
+.loracore-file:has(.is-filled) { padding-left: 2px; }
+.loracore-chip {
+    flex: none; padding: 1px 6px; border-radius: 8px; font-size: 10px; color: var(--lc-accent);
+    background: color-mix(in srgb, var(--lc-accent) 16%, transparent);
+}
 .loracore-foot { display: flex; gap: 6px; height: 26px; }
 .loracore-foot button { padding: 0 10px; gap: 6px; white-space: nowrap; }
 .loracore-foot .is-add { flex: 1; }
 .loracore-foot button[aria-pressed="true"] { color: var(--lc-accent); box-shadow: inset 0 0 0 1px var(--lc-accent); }
 .loracore-note { padding: 6px 2px; color: var(--lc-faint); white-space: normal; }
-.loracore-picker {
+.loracore-note.is-error { color: var(--lc-error); }
+.loracore-note:empty { display: none; }
+@media (prefers-reduced-motion: reduce) { :where(.loracore) *, :where(.loracore) *::before { transition: none !important; } }
+.loracore-popover {
     position: fixed; inset: auto; margin: 0; padding: 6px; border: 1px solid var(--lc-line); border-radius: 8px;
     background: var(--comfy-menu-bg, #222); color: var(--lc-text); box-shadow: 0 8px 28px #0007; pointer-events: auto;
-    font-size: 13px;
+    font-size: 13px; overflow: auto; letter-spacing: normal; text-align: left;
 }
-.loracore-picker:popover-open { display: flex; flex-direction: column; gap: 4px; }
+.loracore-popover:popover-open { display: flex; flex-direction: column; gap: 4px; }
+.loracore-picker { overflow: hidden; }
+.loracore-popover.is-menu { min-width: 200px; max-width: 420px; gap: 1px; }
+.loracore .loracore-item { justify-content: space-between; gap: 20px; padding: 6px 10px; border-radius: 5px; text-align: left; outline: none; }
+.loracore .loracore-item:focus { background: var(--lc-hover); }
+.loracore .loracore-item:disabled { opacity: .4; cursor: default; }
+.loracore-item.is-danger:focus { color: var(--lc-error); }
+.loracore-item.has-line { position: relative; margin-top: 7px; }
+.loracore-item.has-line::before { content: ""; position: absolute; inset: -4px 0 auto; height: 1px; background: var(--lc-line); }
+.loracore-item > span { white-space: nowrap; }
+.is-hint { color: var(--lc-faint); font-size: .88em; }
+.loracore-item .is-hint { min-width: 0; overflow: hidden; text-overflow: ellipsis; direction: rtl; }
 .loracore-search { display: flex; align-items: center; gap: 6px; padding: 0 8px; border-radius: 6px; background: var(--comfy-input-bg, #111); color: var(--lc-faint); }
 .loracore-search:focus-within { box-shadow: inset 0 0 0 1px var(--lc-accent); }
 .loracore .loracore-search input { flex: 1; height: 30px; color: var(--lc-text); outline: none; }
 .loracore-options { overflow: auto; min-height: 0; overscroll-behavior: contain; }
-.loracore-option { display: flex; padding: 5px 8px; border-radius: 5px; cursor: pointer; }
+.loracore-option { display: flex; align-items: center; gap: 6px; height: 32px; padding: 0 8px; border-radius: 5px; cursor: pointer; }
+.loracore-option.is-inside { padding-left: 26px; }
+.loracore-option.is-header { color: var(--lc-faint); padding-left: 4px; }
+.loracore-option.is-header svg { transition: transform .1s; }
+.loracore-option.is-header.is-open svg { transform: rotate(90deg); }
+.loracore-option .loracore-thumb { width: 26px; height: 26px; }
 .loracore-option[aria-selected="true"] { background: var(--lc-hover); }
 .loracore-option.is-current .is-stem { color: var(--lc-accent); font-weight: 600; }
 .loracore.is-report { display: flex; flex-direction: column; gap: 4px; }
