@@ -40,13 +40,13 @@ export function listMissing(node, missing, names, onChoose) {
  */
 function add(node, title, item, names, onChoose) {
     const choose = (/** @type {unknown} */ name) => typeof name === "string" && name !== item.name && onChoose(item, name);
-    const widget = node.addCustomWidget({
-        type: "combo", name: title, value: item.name, y: 0, hidden: true, serialize: false, callback: choose,
-        options: { values: names, hidden: true, serialize: false, canvasOnly: true, hideInPanel: true },
-    });
+    const size = [...node.size];
+    const options = { values: names, hidden: true, serialize: false, canvasOnly: true, hideInPanel: true };
+    const widget = node.addWidget("combo", title, item.name, choose, options);
     widget.hidden = true;
     widget.serialize = false;
     widget.loraCoreMissing = true;
+    node.setSize(size); // the node made room for it
 }
 
 function titleOf(/** @type {Missing} */ { number, row, name }) {
