@@ -12,8 +12,19 @@
  * @property {string} summary
  * @property {string} [error]
  * @property {{role: "high" | "low" | null, partner: string}} [pair]
- * @property {{groups: {name: string, title: string, numbers: number[]}[], presets: Record<string, string>}} [blocks]
- * @property {any} [metadata]
+ * @property {{groups: import("../lib/blocks.js").Group[], presets: Record<string, string>}} [blocks]
+ * @property {[string, string][]} [metadata]
+ * @property {{word: string, source?: string, count?: number | null}[]} [words]
+ * @property {{tag: string, count: number}[]} [tags]
+ * @property {string} [title]
+ * @property {string} [base]
+ * @property {string} [trainer]
+ * @property {string} [author]
+ * @property {string} [license]
+ * @property {string} [description]
+ * @property {string} [dialect]
+ * @property {number} [modules]
+ * @property {boolean} [has_preview]
  */
 
 export class FileInfo {

@@ -39,7 +39,7 @@ export function rowElement(/** @type {RowsEditor} */ editor, /** @type {number} 
     }, icon(ICONS.cross));
     toggle.dataset.control = "switch";
     made.append(gripButton(made, index, stem, editor.list, (from, to, byKey) => editor.move(from, to, byKey)), toggle,
-        fileButton(editor, row, status), badge(editor, index, status), ...strengthFields(editor, row, stem), remove, more);
+        fileCell(editor, row, status), badge(editor, index, status), ...strengthFields(editor, row, stem), remove, more);
     made.addEventListener("contextmenu", (event) => {
         if (event.target instanceof HTMLInputElement) return; // its own menu pastes
         event.preventDefault();
@@ -69,6 +69,19 @@ function clipField(editor, row, stem) {
     });
     field.root.classList.toggle("is-inherited", row.strength_clip === null);
     return field;
+}
+
+/** @param {RowsEditor} editor @param {Row} row @param {Status} status */
+function fileCell(editor, row, status) {
+    const pair = row.low ? null : editor.info.pairOf(row.name);
+    if (!pair) return fileButton(editor, row, status);
+    const partner = pair.high === row.name ? pair.low : pair.high;
+    const label = pair.high === row.name ? text("Use the low-noise partner {name}", { name: partner }) : text("Use the high-noise partner {name}", { name: partner });
+    const offer = element("button", {
+        class: "loracore-chip is-offer", type: "button", "data-control": "offer", title: label, "aria-label": label,
+        onclick: () => editor.setPair(row, pair.high, pair.low),
+    }, pair.high === row.name ? text("+ low") : text("+ high"));
+    return element("div", { class: "loracore-cell" }, fileButton(editor, row, status), offer);
 }
 
 /** @param {RowsEditor} editor @param {Row} row @param {Status} status */

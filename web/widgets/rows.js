@@ -129,9 +129,9 @@ export class RowsEditor extends RowsView {
         this.control(to, control)?.focus({ preventScroll: true });
     }
 
-    /** @param {number} index @param {HTMLElement} anchor */
-    openDetails(index, anchor) {
-        return openDetails(this, index, anchor);
+    /** @param {number} index @param {HTMLElement} anchor @param {string} [tab] */
+    openDetails(index, anchor, tab) {
+        return openDetails(this, index, anchor, tab);
     }
 }
 

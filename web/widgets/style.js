@@ -1,6 +1,8 @@
 // @ts-check
 /** The style sheet of our widgets. Colours are the host's theme, so both renderers and all palettes agree. */
 
+import { DETAILS } from "./detailstyle.js";
+
 export const STYLE = `
 .loracore-root { width: 100%; height: 100%; }
 .loracore {
@@ -158,6 +160,11 @@ export const STYLE = `
 .loracore.is-report { display: flex; flex-direction: column; gap: 4px; }
 .loracore-top { flex: none; max-height: 60%; overflow: auto; display: flex; flex-direction: column; }
 .loracore-text { position: relative; flex: 1; min-height: 40px; }
+.loracore-cell { display: flex; align-items: center; gap: 4px; min-width: 0; }
+.loracore-cell .loracore-file { flex: 1; }
+.loracore .loracore-chip.is-offer { border: 1px dashed currentColor; background: none; padding: 1px 5px; }
+.loracore .loracore-chip.is-offer:hover { background: color-mix(in srgb, var(--lc-accent) 16%, transparent); }
+${DETAILS}
 .loracore pre {
     position: absolute; inset: 0; margin: 0; padding: 8px 10px; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere;
     border-radius: 6px; background: var(--lc-field); color: var(--lc-text); user-select: text; cursor: text;
