@@ -75,12 +75,14 @@ export class RowChecks {
         if (!rows.length) return;
         const keys = rows.map(checkKey);
         try {
-            const answer = await this.page.post("/lora-core/check", { model, rows }, this.request.signal);
-            if (!answer || this.asked !== question) return;
+            const ask = (/** @type {string | null} */ on) => this.page.post("/lora-core/check", { model: on, rows }, this.request?.signal);
+            const first = await ask(model);
+            const answer = first?.error && !first.rows ? await ask(null) : first; // of a model that is not there
+            if (!answer?.rows || this.asked !== question) return;
             if (model !== this.model) this.runs.clear();
             this.model = model;
             this.title = answer.title ?? "";
-            this.answers = new Map(keys.map((key, at) => [key, answer.rows?.[at]]));
+            this.answers = new Map(keys.map((key, at) => [key, answer.rows[at]]));
             this.onAnswer();
         } catch (error) {
             if (/** @type {Error} */ (error).name !== "AbortError") throw error;

@@ -23,10 +23,10 @@ export const DETAILS = `
 .loracore-panel { overflow: auto; min-height: 0; overscroll-behavior: contain; outline-offset: 2px; scrollbar-width: thin; scrollbar-color: var(--lc-line) transparent; }
 .loracore-line { display: flex; flex-wrap: wrap; align-items: center; gap: 6px; }
 .loracore-line.is-top { align-items: flex-start; flex-wrap: nowrap; }
-.loracore .loracore-field { height: 28px; padding: 0 8px; border: 1px solid transparent; border-radius: 6px; background: var(--comfy-input-bg, #222); color: var(--lc-text); font: inherit; }
+.loracore .loracore-field { height: 28px; padding: 0 8px; border: 1px solid transparent; border-radius: 6px; background: var(--lc-hover); color: var(--lc-text); font: inherit; }
 .loracore input.loracore-field { flex: 1; }
 .loracore .loracore-field[aria-invalid="true"] { border-color: var(--lc-error); }
-.loracore .loracore-plain { min-height: 28px; padding: 3px 10px; border-radius: 6px; background: var(--comfy-input-bg, #222); max-width: 100%; overflow-wrap: anywhere; }
+.loracore .loracore-plain { min-height: 28px; padding: 3px 10px; border-radius: 6px; background: var(--lc-hover); max-width: 100%; overflow-wrap: anywhere; }
 .loracore .loracore-plain:hover { box-shadow: inset 0 0 0 1px var(--lc-line); }
 .loracore-blocks, .loracore-words, .loracore-pair, .loracore-information { display: flex; flex-direction: column; gap: 8px; padding: 2px; }
 .loracore-panel p { margin: 0; }
@@ -42,9 +42,10 @@ export const DETAILS = `
 .loracore-slider:has(.is-changed) output { color: var(--lc-text); }
 .loracore-numbers { display: grid; grid-template-columns: 1fr 1fr; gap: 0 14px; padding: 2px 0 6px 14px; }
 .loracore-numbers .loracore-slider { grid-template-columns: 20px minmax(0, 1fr) 32px; padding: 0; gap: 6px; color: var(--lc-faint); }
+.loracore-words .loracore-plain { align-self: flex-start; }
 .loracore-chips { display: flex; flex-wrap: wrap; gap: 6px; }
 .loracore .loracore-copy { flex: none; padding: 2px 6px; gap: 6px; border-radius: 6px; color: var(--lc-text); }
-.loracore .loracore-copy.is-word { min-height: 26px; max-width: 100%; padding: 2px 9px; border-radius: 13px; background: var(--comfy-input-bg, #222); overflow-wrap: anywhere; text-align: left; }
+.loracore .loracore-copy.is-word { min-height: 26px; max-width: 100%; padding: 2px 9px; border-radius: 13px; background: var(--lc-hover); overflow-wrap: anywhere; text-align: left; }
 .loracore .loracore-copy:hover { box-shadow: inset 0 0 0 1px var(--lc-line); }
 .loracore .loracore-copy.is-done { color: var(--lc-good); box-shadow: inset 0 0 0 1px var(--lc-good); }
 .loracore-offstage { position: fixed; opacity: 0; width: 1px; height: 1px; }
@@ -52,7 +53,7 @@ export const DETAILS = `
 .loracore-facts dt { color: var(--lc-faint); }
 .loracore-facts dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
 .loracore-facts dd.is-hash { display: flex; align-items: center; gap: 4px; font-variant-numeric: tabular-nums; }
-.loracore-facts .loracore-number { width: 100px; background: var(--comfy-input-bg, #222); }
+.loracore-facts .loracore-number { width: 100px; background: var(--lc-hover); }
 .loracore-information .loracore-thumb { width: 96px; height: 96px; border-radius: 8px; }
 .loracore-panel .loracore-description { white-space: pre-line; overflow-wrap: anywhere; max-height: 120px; overflow: auto; color: var(--lc-faint); }
 .loracore-panel h4 { margin: 4px 0 0; font: inherit; color: var(--lc-faint); }
