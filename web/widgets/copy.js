@@ -12,7 +12,7 @@ const SHOWN = 1200; // milliseconds that a button says it has copied
  * @param {...Node} content
  */
 export function copyButton(label, get, ...content) {
-    const button = element("button", { type: "button", class: "loracore-copy", "aria-label": label, title: label, "aria-live": "polite" },
+    const button = element("button", { type: "button", class: "loracore-copier", "aria-label": label, title: label, "aria-live": "polite" },
         ...(content.length ? content : [icon(ICONS.copy)]));
     button.addEventListener("click", async () => {
         const done = await copied(get(), button);

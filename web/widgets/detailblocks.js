@@ -48,7 +48,7 @@ export function blocksPanel(/** @type {import("./details.js").Context} */ { edit
     const rows = leavesOf(groups).map((group) => groupRow(group, get, set, sliders));
     write(String(row.blocks ?? ""), false);
     return element("div", { class: "loracore-blocks" },
-        element("div", { class: "loracore-line" }, field, ...presetChoice(presets, (name) => write(name)), resetButton(() => write(""))), error,
+        element("div", { class: "loracore-fields" }, field, ...presetChoice(presets, (name) => write(name)), resetButton(() => write(""))), error,
         ...(rows.length ? rows : [element("p", { class: "loracore-note" }, text("The blocks of this file's model are not known; write their names above."))]));
 }
 

@@ -33,7 +33,7 @@ function parts({ editor, row, layer }, refresh) {
     }));
     const note = element("p", { class: "loracore-note" },
         text("Models such as Wan 2.2 are two models in turn. A pair gives each its own file; Load LoRA has an output for each."));
-    if (!row.low) return [note, element("div", { class: "loracore-line" }, ...offers, choose)];
+    if (!row.low) return [note, element("div", { class: "loracore-fields" }, ...offers, choose)];
     const { stem } = splitName(row.low);
     const strength = strengthField(text("Low-noise strength of {name}", { name: stem }), row.low_strength ?? row.strength, (value, done) => {
         row.low_strength = value;
@@ -45,7 +45,7 @@ function parts({ editor, row, layer }, refresh) {
         element("dl", { class: "loracore-facts" },
             element("dt", {}, text("High noise")), element("dd", {}, row.name), element("dt", {}, text("Low noise")), element("dd", {}, row.low),
             element("dt", {}, text("Low-noise strength")), element("dd", {}, strength.root)),
-        element("div", { class: "loracore-line" }, choose, plainButton(text("Swap"), () => set(row.low ?? "", row.name)),
+        element("div", { class: "loracore-fields" }, choose, plainButton(text("Swap"), () => set(row.low ?? "", row.name)),
             plainButton(text("Remove the low-noise partner"), () => set(row.name, ""))),
         note,
     ];

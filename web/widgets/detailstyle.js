@@ -21,8 +21,8 @@ export const DETAILS = `
 .loracore .loracore-tabs button:hover { color: var(--lc-text); }
 .loracore .loracore-tabs button[aria-selected="true"] { color: var(--lc-text); border-bottom-color: var(--lc-accent); }
 .loracore-panel { overflow: auto; min-height: 0; overscroll-behavior: contain; outline-offset: 2px; scrollbar-width: thin; scrollbar-color: var(--lc-line) transparent; }
-.loracore-line { display: flex; flex-wrap: wrap; align-items: center; gap: 6px; }
-.loracore-line.is-top { align-items: flex-start; flex-wrap: nowrap; }
+.loracore-fields { display: flex; flex-wrap: wrap; align-items: center; gap: 6px; }
+.loracore-fields.is-top { align-items: flex-start; flex-wrap: nowrap; }
 .loracore .loracore-field { height: 28px; padding: 0 8px; border: 1px solid transparent; border-radius: 6px; background: var(--lc-hover); color: var(--lc-text); font: inherit; }
 .loracore input.loracore-field { flex: 1; }
 .loracore .loracore-field[aria-invalid="true"] { border-color: var(--lc-error); }
@@ -44,10 +44,10 @@ export const DETAILS = `
 .loracore-numbers .loracore-slider { grid-template-columns: 20px minmax(0, 1fr) 32px; padding: 0; gap: 6px; color: var(--lc-faint); }
 .loracore-words .loracore-plain { align-self: flex-start; }
 .loracore-chips { display: flex; flex-wrap: wrap; gap: 6px; }
-.loracore .loracore-copy { flex: none; padding: 2px 6px; gap: 6px; border-radius: 6px; color: var(--lc-text); }
-.loracore .loracore-copy.is-word { min-height: 26px; max-width: 100%; padding: 2px 9px; border-radius: 13px; background: var(--lc-hover); overflow-wrap: anywhere; text-align: left; }
-.loracore .loracore-copy:hover { box-shadow: inset 0 0 0 1px var(--lc-line); }
-.loracore .loracore-copy.is-done { color: var(--lc-good); box-shadow: inset 0 0 0 1px var(--lc-good); }
+.loracore .loracore-copier { flex: none; padding: 2px 6px; gap: 6px; border-radius: 6px; color: var(--lc-text); }
+.loracore .loracore-copier.is-word { min-height: 26px; max-width: 100%; padding: 2px 9px; border-radius: 13px; background: var(--lc-hover); overflow-wrap: anywhere; text-align: left; }
+.loracore .loracore-copier:hover { box-shadow: inset 0 0 0 1px var(--lc-line); }
+.loracore .loracore-copier.is-done { color: var(--lc-good); box-shadow: inset 0 0 0 1px var(--lc-good); }
 .loracore-offstage { position: fixed; opacity: 0; width: 1px; height: 1px; }
 .loracore-facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 3px 12px; margin: 0; flex: 1; min-width: 0; align-items: center; }
 .loracore-facts dt { color: var(--lc-faint); }

@@ -128,13 +128,13 @@ export const STYLE = `
 .loracore-note.is-error { color: var(--lc-error); }
 .loracore-note:empty { display: none; }
 @media (prefers-reduced-motion: reduce) { :where(.loracore) *, :where(.loracore) *::before { transition: none !important; } }
-.loracore-popover {
+:is(.loracore-popover, .loracore-picker) {
     position: fixed; inset: auto; margin: 0; padding: 6px; border: 1px solid var(--lc-line); border-radius: 8px;
     background: var(--comfy-menu-bg, #222); color: var(--lc-text); box-shadow: 0 8px 28px #0007; pointer-events: auto;
     font-size: 13px; overflow: auto; letter-spacing: normal; text-align: left;
 }
-.loracore-popover:popover-open { display: flex; flex-direction: column; gap: 4px; }
-.loracore-picker { overflow: hidden; }
+:is(.loracore-popover, .loracore-picker):popover-open { display: flex; flex-direction: column; gap: 4px; }
+.loracore-popover.loracore-picker { overflow: hidden; }
 .loracore-popover.is-menu { min-width: 200px; max-width: 420px; gap: 1px; }
 .loracore .loracore-item { justify-content: space-between; gap: 20px; padding: 6px 10px; border-radius: 5px; text-align: left; outline: none; }
 .loracore .loracore-item:focus { background: var(--lc-hover); }
