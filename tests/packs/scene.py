@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lora_core.importing import convert_prompt
 from tests import tiny
 from tests.host.families import FAMILIES, LOAD, Patch, Prompt, node, render, stack_rows
 from tests.host_server import Server
@@ -42,6 +43,16 @@ class Scene:
         if key not in self._images:
             self._images[key] = render(self.server, prompt)
         return self._images[key]
+
+    def check_imported(self, patch: Patch, *gone: str) -> None:
+        """The image of a prompt with nodes of another pack, and of the same prompt with ours for those of `gone`."""
+        prompt = SD15.prompt(patch)
+        imported = convert_prompt(prompt, names=LORAS)
+        kinds = {inner["class_type"] for inner in imported.values()}
+        assert {*gone} <= {inner["class_type"] for inner in prompt.values()}
+        assert not kinds & {*gone}
+        assert "LoraCoreStack" in kinds or "LoraCoreLoad" in kinds
+        assert worst(render(self.server, imported), self.image(patch)) <= 1
 
     def stack(self, prompt: Prompt, output: Link) -> list[list[Any]]:
         """Run `prompt` and return what the LORA_STACK at `output` holds."""

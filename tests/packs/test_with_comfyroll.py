@@ -69,6 +69,14 @@ def test_entries_have_three_fields_on_both_ways(scene: Scene) -> None:
     scene.check_left_alone(prompt, cr_stack(prompt), entries_of(STRENGTHS))
 
 
+def test_imported(scene: Scene) -> None:
+    scene.check_imported(
+        lambda prompt, model, clip: cr_apply(prompt, model, clip, cr_stack(prompt)),
+        "CR LoRA Stack",
+        "CR Apply LoRA Stack",
+    )
+
+
 SD15_FILE = "sd15.safetensors"
 _OFF = {
     f"{field}_{number}": value

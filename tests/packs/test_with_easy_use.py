@@ -66,3 +66,10 @@ def test_entries_have_three_fields_on_both_ways(scene: Scene) -> None:
     assert scene.stack(prompt, behind) == entries_of(STRENGTHS) * 2
     prompt = {}
     scene.check_left_alone(prompt, easy_stack(prompt, STRENGTHS), entries_of(STRENGTHS))
+
+
+def test_imported(scene: Scene) -> None:
+    scene.check_imported(
+        lambda prompt, model, clip: easy_apply(prompt, model, clip, easy_stack(prompt, TEXT_OF_LAST)),
+        "easy loraStack",
+    )

@@ -69,3 +69,7 @@ def test_entries_have_three_fields_on_both_ways(scene: Scene) -> None:
     assert scene.stack(prompt, behind) == entries_of(STRENGTHS) * 2
     prompt = {}
     scene.check_left_alone(prompt, stacker(prompt), entries_of(STRENGTHS))
+
+
+def test_imported(scene: Scene) -> None:
+    scene.check_imported(lambda prompt, *_: efficient(prompt, stacker(prompt)), "LoRA Stacker")

@@ -51,3 +51,15 @@ def test_entries_have_three_fields_on_both_ways(scene: Scene) -> None:
     assert scene.stack(prompt, behind) == entries_of(STRENGTHS) * 2
     prompt = {}
     scene.check_left_alone(prompt, lm_stacker(prompt), entries_of(STRENGTHS))
+
+
+def test_imported(scene: Scene) -> None:
+    scene.check_imported(
+        lambda prompt, model, clip: lm_loader(prompt, model, clip, **widgets()), "Lora Loader (LoraManager)"
+    )
+
+
+def test_imported_stack(scene: Scene) -> None:
+    scene.check_imported(
+        lambda prompt, model, clip: our_load(prompt, model, clip, lm_stacker(prompt)), "Lora Stacker (LoraManager)"
+    )

@@ -43,3 +43,11 @@ def test_lora_loader_stack(scene: Scene) -> None:
     ours = scene.image(lambda prompt, model, clip: our_load(prompt, model, clip, our_rows(prompt, same)))
     assert worst(theirs, ours) <= 1
     assert differs(ours, scene.image())
+
+
+def test_imported(scene: Scene) -> None:
+    scene.check_imported(power_loader, "Power Lora Loader (rgthree)")
+
+
+def test_imported_loader_stack(scene: Scene) -> None:
+    scene.check_imported(loader_stack, "Lora Loader Stack (rgthree)")
