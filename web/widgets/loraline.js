@@ -32,9 +32,9 @@ export function loraLine(root, lora, note = "") {
     const said = lora.state === "none" && lora.reason ? lora.reason : lora.summary || lora.reason || "";
     const name = lora.name.slice(lora.name.lastIndexOf("/") + 1).replace(/\.[^.]+$/, "");
     const line = element("button", {
-        type: "button", class: `loracore-line is-${lora.state}`, title: `${lora.name}: ${said}`, "aria-haspopup": "dialog",
+        type: "button", class: `loracore-line is-${lora.state}${note ? " is-before" : ""}`, title: `${lora.name}: ${said}`, "aria-haspopup": "dialog",
         "aria-label": `${name}: ${said}${note ? `, ${note}` : ""}`,
-    }, element("i", { class: "is-lamp" }), element("b", {}, name), element("span", {}, said), ...(note ? [element("em", {}, note)] : []));
+    }, element("i", { class: "is-lamp" }), element("b", {}, name), element("span", {}, said));
     line.addEventListener("click", () => openDetails(root, line, lora, said));
     return line;
 }

@@ -117,7 +117,9 @@ class Body {
         if (this.kind === "running" || (!loras.length && this.kind !== "before")) return;
         this.kind = "before";
         this.log.textContent = loras.map((lora) => `${lora.name}: ${lora.summary || lora.reason}`).join("\n");
-        this.fill(loras.map((lora) => loraLine(this.root, lora, text("before the run"))));
+        const note = text("before the run");
+        const lines = loras.map((lora) => loraLine(this.root, lora, note));
+        this.fill(lines.length ? [element("div", { class: "loracore-caption" }, note), ...lines] : []);
     }
 
     progress() {

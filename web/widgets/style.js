@@ -189,7 +189,7 @@ button.loracore-line:hover { background: var(--lc-hover); }
 .loracore-line b { flex: 0 1 auto; min-width: 40px; overflow: hidden; text-overflow: ellipsis; font-weight: 600; }
 .loracore-line span { flex: 1 2 auto; overflow: hidden; text-overflow: ellipsis; color: var(--lc-text); opacity: .85; }
 .loracore-line.is-none span { color: var(--lc-error); opacity: 1; }
-.loracore-line em { flex: none; color: var(--lc-faint); font-size: 11px; }
+.loracore-line.is-before .is-lamp { background: none; box-shadow: inset 0 0 0 2px var(--lc-state); }
 .loracore-details { width: 440px; max-width: calc(100vw - 16px); max-height: 70vh; overflow: auto; padding: 12px 14px; outline: none; }
 .loracore-details:popover-open { gap: 8px; }
 .loracore-details :is(h3, h4, p, ul) { margin: 0; font-size: 12px; }
@@ -216,6 +216,7 @@ button.loracore-line:hover { background: var(--lc-hover); }
 .loracore-progress [role="progressbar"] i { display: block; height: 100%; width: var(--done, 0%); border-radius: 3px; background: var(--lc-accent); }
 .loracore-energy { padding: 4px 6px; }
 .loracore-caption { font-size: 11px; color: var(--lc-faint); }
+.loracore-top > .loracore-caption { flex: none; padding: 2px 6px; }
 .loracore .loracore-curve { display: block; width: 100%; height: 84px; stroke: none; }
 .loracore-curve polyline { fill: none; stroke: var(--lc-accent); stroke-width: 1.8; }
 .loracore-curve .is-rule { stroke: var(--lc-line); stroke-width: 1; }
