@@ -43,7 +43,10 @@ export function rowElement(/** @type {RowsEditor} */ editor, /** @type {number} 
     made.addEventListener("contextmenu", (event) => {
         if (event.target instanceof HTMLInputElement) return; // its own menu pastes
         event.preventDefault();
-        openRowMenu(editor, index, more);
+        const open = () => openRowMenu(editor, index, more);
+        // where this comes with the press, the release would close what the press opened
+        if (event.buttons) window.addEventListener("pointerup", () => requestAnimationFrame(open), { once: true, capture: true });
+        else open();
     });
     return made;
 }

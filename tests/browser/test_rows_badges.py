@@ -1,0 +1,149 @@
+"""What rows say of their files before and after a run: badges, names found elsewhere, ComfyUI's own missing models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests import tiny
+from tests.browser.stage import Stage
+from tests.browser.test_rows import DETAIL, INK, row, rows
+from tests.host_server import Server
+
+FULL, OTHER = "badges/full.safetensors", "badges/other.safetensors"
+FLUX = "badges flux.safetensors"
+GONE = "gone/away.safetensors"
+
+WIRE = """(checkpoint) => {
+    const add = (type, x, y) => {
+        const node = LiteGraph.createNode(type);
+        node.pos = [x, y];
+        app.graph.add(node);
+        return node;
+    };
+    const stack = app.graph._nodes[0];
+    const load = add("LoraCoreLoad", 700, 140), loader = add("CheckpointLoaderSimple", 160, 640);
+    loader.widgets[0].value = checkpoint;
+    const show = add("PreviewAny", 1100, 140);
+    loader.connect(0, load, 0);
+    stack.connect(0, load, load.inputs.findIndex((input) => input.name === "lora_stack"));
+    load.connect(2, show, 0);
+    const tracker = app.extensionManager.workflow.activeWorkflow?.changeTracker;
+    (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
+}"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def files(server: Server) -> Iterator[None]:
+    """A Flux checkpoint, a LoRA that fits it in full, and one for another model."""
+    checkpoint = server.models / "checkpoints" / FLUX
+    tiny.make_tiny("flux", checkpoint, 0)
+    (server.models / "loras" / "badges").mkdir(exist_ok=True)
+    tiny.make_lora(server.models / "loras" / FULL, tiny.flat("lora_unet_", tiny.modules("flux")))
+    tiny.make_lora(server.models / "loras" / OTHER, tiny.flat("lora_unet_", tiny.modules("sd15")))
+    yield
+    checkpoint.unlink()
+    for name in (FULL, OTHER):
+        (server.models / "loras" / name).unlink()
+
+
+def refreshed(stage: Stage) -> None:
+    stage.page.evaluate("() => app.refreshComboInNodes()")
+
+
+def badge(stage: Stage, index: int) -> Locator:
+    return stage.rows().nth(index).locator("[data-control=badge]")
+
+
+def test_badges_say_what_each_file_does_on_the_model(stage: Stage) -> None:
+    refreshed(stage)
+    stage.add("LoraCoreStack", rows(row(FULL), row(OTHER), row(GONE), row(FULL, blocks="nonsense=1")))
+    expect(badge(stage, 0)).to_have_text("Flux.1"), "without a model, what the file is for"
+    stage.page.evaluate(WIRE, FLUX)
+    expect(badge(stage, 0)).to_have_text(re.compile(r"^(\d+)/\1$"))
+    expect(badge(stage, 0)).to_have_class(re.compile("is-good"))
+    expect(badge(stage, 0)).to_have_attribute("aria-label", re.compile(r"Report of full: \d+/\d+ · Flux.1"))
+    expect(badge(stage, 1)).to_have_text(re.compile("^0/"))
+    expect(badge(stage, 1)).to_have_class(re.compile("is-bad"))
+    expect(badge(stage, 2)).to_have_text("missing")
+    expect(badge(stage, 3)).to_have_class(re.compile("is-bad"))
+    expect(badge(stage, 3)).to_have_attribute("title", re.compile("nonsense"))
+    # the wire to the model goes: the badges follow without a click on this node
+    stage.page.evaluate(
+        "() => { app.graph._nodes[1].disconnectInput(0);"
+        " app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState(); }"
+    )
+    expect(badge(stage, 0)).to_have_text("Flux.1")
+
+
+def test_one_question_for_all_rows(stage: Stage) -> None:
+    asked: list[Any] = []
+    listen = lambda request: request.url.endswith("/lora-core/check") and asked.append(request.post_data_json)  # noqa: E731
+    stage.page.on("request", listen)
+    try:
+        stage.add("LoraCoreStack", rows(*[row(INK)] * 30))
+        expect(badge(stage, 0)).not_to_have_text("")
+        assert len(asked) == 1
+        assert len(asked[0]["rows"]) == 30
+        stage.page.get_by_role("switch", name="Use ink").first.click()
+        stage.page.get_by_role("button", name="Raise Strength of ink").first.click()
+        stage.page.wait_for_timeout(600)  # longer than the pause before a question
+        assert len(asked) == 1, "switch and strength change no answer"
+    finally:
+        stage.page.remove_listener("request", listen)
+
+
+def test_the_last_run_wins(stage: Stage) -> None:
+    refreshed(stage)
+    stage.add("LoraCoreStack", rows(row(FULL, strength=0.5)))
+    stage.page.evaluate(WIRE, FLUX)
+    expect(badge(stage, 0)).to_have_class(re.compile("is-good"))
+    stage.page.evaluate("() => app.queuePrompt(0)")
+    expect(badge(stage, 0)).to_have_attribute("title", re.compile("^Last run: "), timeout=90_000)
+
+
+def test_a_moved_file_is_told_and_its_name_taken_by_the_user_only(stage: Stage) -> None:
+    value = rows(row("old/place/INK.safetensors", strength=0.5, hash="ab", size=3))
+    stage.add("LoraCoreStack", value)
+    expect(badge(stage, 0)).to_have_attribute("title", re.compile(f"Found as {INK}"))
+    assert stage.value() == value
+    stage.page.get_by_role("button", name="Menu of INK").click()
+    stage.page.get_by_role("menuitem", name="Use this name").click()
+    assert stage.value() == rows(row(INK, strength=0.5, hash="ab", size=3))
+    stage.undo()
+    assert stage.value() == value
+
+
+def test_comfyui_lists_our_missing_files_itself(stage: Stage) -> None:
+    """In its own list of missing models, with our row's name, and off it when the row has another file."""
+    stage.add("LoraCoreStack", rows(row(INK), row(GONE, strength=0.5)))
+    size = stage.node("[...node.size]")
+    workflow = stage.saved()
+    assert stage.node("node.serialize().widgets_values") == [rows(row(INK), row(GONE, strength=0.5))]
+    assert stage.node("node.serialize().properties.models") == [
+        {"name": INK, "directory": "loras"},
+        {"name": GONE, "directory": "loras"},
+    ]
+    inputs = stage.page.evaluate("async () => Object.values((await app.graphToPrompt()).output)[0].inputs")
+    assert list(inputs) == ["rows"], "the prompt knows nothing of it"
+    stage.load(workflow)
+    expect(stage.page.get_by_text(f"{GONE} is missing")).to_be_visible()
+    assert stage.node("[...node.size]") == pytest.approx(size, abs=1)
+    stage.choose(stage.page.get_by_role("button", name="LoRA file, missing"), DETAIL)
+    expect(stage.page.get_by_text(f"{GONE} is missing")).to_have_count(0)
+
+
+def test_a_new_row_gets_hash_and_size_without_a_step_to_undo(stage: Stage) -> None:
+    stage.add("LoraCoreStack")
+    stage.add_row(INK)
+    stage.page.wait_for_function("() => app.graph._nodes[0].widgets[0].value.rows[0].hash.length === 64")
+    found = stage.value()["rows"][0]
+    assert found["size"] > 0
+    stage.undo()
+    assert stage.value() == rows()
+    stage.redo()
+    assert stage.value() == rows(found)
