@@ -1,0 +1,73 @@
+"""A thousand rows, and a list of twenty thousand files."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from tests.browser.stage import Stage
+from tests.browser.test_rows import DETAIL, INK, row, rows
+
+MANY = [f"folder {at % 100:02}/lora number {at:05}.safetensors" for at in range(20_000)]
+FILL = """(names) => {
+    const node = app.graph._nodes[0];
+    node.refreshComboInNode({LoraCoreStack: {input: {optional: {rows: ["LORACORE_ROWS", {loras: names}]}}}});
+}"""
+
+
+def test_a_thousand_rows_stay_usable(stage: Stage) -> None:
+    stage.add("LoraCoreStack")
+    value = rows(*[row(INK if at % 2 else DETAIL, strength=round(at % 100 / 100, 2)) for at in range(1000)])
+    took = stage.page.evaluate(
+        """async (value) => {
+            const start = performance.now();
+            app.graph._nodes[0].widgets[0].value = value;
+            await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+            return performance.now() - start;
+        }""",
+        value,
+    )
+    assert took < 1000
+    assert 24 <= stage.rows().count() < 60, "only the rows in sight are in the page"
+    assert stage.node("node.size[1]") < 1000
+    height = stage.node("node.size[1]")
+    scale = stage.page.evaluate("() => app.canvas.ds.scale")
+    stage.rows().nth(2).hover()
+    stage.page.mouse.wheel(0, 4000)
+    expect(stage.page.locator("[data-row='130']")).to_be_visible()
+    assert stage.page.evaluate("() => app.canvas.ds.scale") == scale, "the wheel scrolls the rows"
+    stage.page.locator("[data-row='130'] [data-control=switch]").click()
+    assert stage.value()["rows"][130]["on"] is False
+    expect(stage.page.locator("[data-row='130']")).to_be_visible()
+    stage.page.get_by_role("button", name="Add LoRA").dispatch_event("click")  # it lies below the window
+    stage.page.get_by_role("combobox", name="Search LoRA files").fill("ink")
+    stage.page.get_by_role("option").first.click()
+    expect(stage.page.locator("[data-row='1000']")).to_be_visible()
+    assert stage.node("node.size[1]") == height
+
+
+def test_a_list_of_twenty_thousand_files_opens_at_once(stage: Stage) -> None:
+    stage.add("LoraCoreStack")
+    stage.page.evaluate(FILL, MANY)
+    took = stage.page.evaluate(
+        """async () => {
+            const start = performance.now();
+            document.querySelector(".loracore [data-control=add]").click();
+            await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+            return performance.now() - start;
+        }"""
+    )
+    assert took < 1000
+    options = stage.page.get_by_role("option")
+    expect(options.first).to_be_visible()
+    assert options.count() < 60
+    search = stage.page.get_by_role("combobox", name="Search LoRA files")
+    search.fill("number 0001 folder")
+    expect(options.first).to_have_attribute("aria-setsize", "12")
+    search.fill("")
+    expect(options.first).to_have_attribute("aria-label", "Folder folder 00/, closed")
+    search.press("ArrowRight")
+    expect(options.first).to_have_attribute("aria-label", "Folder folder 00/, open")
+    search.press("ArrowDown")
+    search.press("Enter")
+    assert stage.value()["rows"][0]["name"] == "folder 00/lora number 00000.safetensors"
+    stage.page.evaluate("() => app.refreshComboInNodes()")
