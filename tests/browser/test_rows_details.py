@@ -26,8 +26,9 @@ def files(server: Server) -> Iterator[None]:
     for name in (HIGH, LOW):
         tiny.make_lora(server.models / "loras" / name, tiny.flat("lora_unet_", tiny.modules("flux")))
     tags = {"10_ink": {HOSTILE: 30, **{f"tag {at}": 20 - at for at in range(15)}}}
-    metadata = {"ss_tag_frequency": json.dumps(tags), "modelspec.title": HOSTILE, "modelspec.trigger_phrase": "richwash"}
-    write_lora(server, RICH, {**metadata, "modelspec.description": f"{HOSTILE}\nsecond line"})
+    said = {"title": HOSTILE, "trigger_phrase": "richwash", "description": f"{HOSTILE}\nsecond line"}
+    spec = {f"modelspec.{name}": value for name, value in said.items()}
+    write_lora(server, RICH, {"ss_tag_frequency": json.dumps(tags), **spec})
     yield
     for path in folder.iterdir():
         path.unlink()

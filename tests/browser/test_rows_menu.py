@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from playwright.sync_api import expect
@@ -115,9 +116,10 @@ def test_a_narrow_node_keeps_its_controls_apart(stage: Stage) -> None:
         stage.page.evaluate("(width) => app.graph._nodes[0].setSize([width, app.graph._nodes[0].size[1]])", width)
         stage.page.wait_for_timeout(200)
         boxes = stage.rows().first.evaluate(
-            "row => [...row.children].map(c => c.getBoundingClientRect()).filter(b => b.width).map(b => [b.left, b.right])"
+            "row => [...row.children].map(c => c.getBoundingClientRect())"
+            ".filter(box => box.width).map(box => [box.left, box.right])"
         )
-        assert all(left[1] <= right[0] + 0.5 for left, right in zip(boxes, boxes[1:], strict=False)), (width, boxes)
+        assert all(left[1] <= right[0] + 0.5 for left, right in pairwise(boxes)), (width, boxes)
         outer = stage.rows().first.bounding_box()
         assert outer is not None
         assert boxes[-1][1] <= outer["x"] + outer["width"] + 1
