@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Request, expect
 
 from tests import tiny
 from tests.browser.stage import Stage
@@ -62,7 +62,7 @@ def badge(stage: Stage, index: int) -> Locator:
 def test_badges_say_what_each_file_does_on_the_model(stage: Stage) -> None:
     refreshed(stage)
     stage.add("LoraCoreStack", rows(row(FULL), row(OTHER), row(GONE), row(FULL, blocks="nonsense=1")))
-    expect(badge(stage, 0)).to_have_text("Flux.1"), "without a model, what the file is for"
+    expect(badge(stage, 0)).to_have_text("Flux.1")  # without a model, what the file is for
     stage.page.evaluate(WIRE, FLUX)
     expect(badge(stage, 0)).to_have_text(re.compile(r"^(\d+)/\1$"))
     expect(badge(stage, 0)).to_have_class(re.compile("is-good"))
@@ -82,7 +82,11 @@ def test_badges_say_what_each_file_does_on_the_model(stage: Stage) -> None:
 
 def test_one_question_for_all_rows(stage: Stage) -> None:
     asked: list[Any] = []
-    listen = lambda request: request.url.endswith("/lora-core/check") and asked.append(request.post_data_json)  # noqa: E731
+
+    def listen(request: Request) -> None:
+        if request.url.endswith("/lora-core/check"):
+            asked.append(request.post_data_json)
+
     stage.page.on("request", listen)
     try:
         stage.add("LoraCoreStack", rows(*[row(INK)] * 30))
