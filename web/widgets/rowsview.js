@@ -44,8 +44,8 @@ export class RowsView {
         this.layer = element("div", { class: "loracore-layer" });
         this.above = element("div");
         this.below = element("div");
-        this.listRoot = element("div", { class: "loracore-list", role: "list", "aria-label": text("LoRAs"), tabindex: -1 });
-        this.body = element("div", {}, this.above, this.listRoot, this.below);
+        this.listRoot = element("div", { class: "loracore-list", role: "list", "aria-label": text("LoRAs"), tabindex: -1, "data-capture-wheel": "true" });
+        this.body = element("div", { class: "loracore-body" }, this.above, this.listRoot, this.below);
         this.root = element("div", { class: "loracore is-rows" }, element("style", {}, STYLE), this.body, this.layer);
         this.list = new VirtualList(this.listRoot, ROW, (index) => rowElement(/** @type {any} */ (this), index));
         this.checks = new RowChecks(node, page, () => (isNewer(this.value) ? [] : this.value.rows), () => this.render());
@@ -148,6 +148,12 @@ export class RowsView {
     keepEventsInside() {
         this.root.addEventListener("pointerdown", (event) => event.button !== 1 && event.stopPropagation());
         this.root.addEventListener("contextmenu", (event) => event.stopPropagation());
+        // Nodes 2.0 leaves the wheel to an element that asks for it as long as it has the focus
+        this.listRoot.addEventListener("pointerenter", () => {
+            const typing = document.activeElement?.matches("input, textarea, [contenteditable]");
+            if (this.scrolls && !typing && !this.root.contains(document.activeElement)) this.listRoot.focus({ preventScroll: true });
+        });
+        this.listRoot.addEventListener("pointerleave", () => document.activeElement === this.listRoot && this.listRoot.blur());
         this.root.addEventListener("wheel", (event) => {
             if (this.scrolls && !event.ctrlKey && this.listRoot.contains(/** @type {Node} */ (event.target))) event.stopPropagation();
             else this.page.zoom(event);
