@@ -8,7 +8,7 @@ from .errors import LoraError
 from .extract import extract
 from .importing import import_workflow
 from .inspect import inspect
-from .lorafile import trigger_words
+from .library.words import trigger_words
 from .merge import merge
 from .report import Report
 from .resize import resize

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class LoraError(ValueError):
     """Base of every error that a user can act on."""
@@ -9,6 +11,18 @@ class LoraError(ValueError):
 
 class FileFormatError(LoraError):
     """A file is missing, truncated, of another format, or breaks the safetensors rules."""
+
+
+class NoSuchFileError(FileFormatError):
+    """No file is what a name means."""
+
+
+class AmbiguousFileError(FileFormatError):
+    """Several files may be what a name means."""
+
+    def __init__(self, text: str, candidates: Iterable[str] = ()) -> None:
+        super().__init__(text)
+        self.candidates = tuple(candidates)
 
 
 class FileChangedError(LoraError):

@@ -16,7 +16,8 @@ from .errors import FileFormatError, OptionError, WrongFileKindError
 from .files.tensorfile import OnStep
 from .keymap import KeyMap
 from .layers import Reference, guessed, shared_arches
-from .lorafile import LoraFile, words_in
+from .library.words import words_of
+from .lorafile import LoraFile
 from .matching import describe_lora, match_stack
 from .merge import LoraItem, open_stack
 from .pairs import NO_PAIR, unused
@@ -104,7 +105,7 @@ def _describe_checkpoint(checkpoint: Checkpoint, report: Report) -> None:
 
 def _describe_loras(loras: Sequence[StackedLora], checkpoints: Sequence[Checkpoint], report: Report) -> None:
     report.inputs += [item.lora.file.described() for item in loras]
-    words = dict.fromkeys(word for item in loras for word in words_in(item.lora.metadata))
+    words = dict.fromkeys(word for item in loras for word in words_of(item.lora))
     if words:
         report.notes.append("trigger words: " + ", ".join(words))
     if checkpoints:

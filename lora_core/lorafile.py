@@ -21,13 +21,13 @@ from .files.memory import IN_MEMORY, MemoryTensors
 from .files.tensorheader import TensorInfo
 from .files.tensors import Tensors
 from .lazytorch import torch
-from .loraconfig import LoraConfigs, Scale, json_list
+from .loraconfig import LoraConfigs, Scale
 from .options import Semantics
 from .parts import SplitName, split_names
 from .report import counted, some_names
 from .specreader import SpecReader
 
-__all__ = ["AdapterSpec", "LoraFile", "LoraSource", "Scale", "trigger_words"]
+__all__ = ["AdapterSpec", "LoraFile", "LoraSource", "Scale"]
 
 LoraSource = str | os.PathLike[str] | Mapping[str, "torch.Tensor"]
 
@@ -162,22 +162,6 @@ class LoraFile:
         if unscaled and self.dialect == "peft":
             self.warnings.append(f"{self.name}: has no alpha, in the file or beside it; scale 1 is assumed.")
         self.warnings.extend(f"{self.name}: {warning}" for warning in configs.warnings)
-
-
-def trigger_words(path: str | os.PathLike[str]) -> list[str]:
-    """Return the trigger words that a LoRA's own metadata names; none if it names none."""
-    with open_tensors(lora_file_of(Path(path))) as file:
-        return words_in(file.metadata)
-
-
-def words_in(metadata: Mapping[str, str]) -> list[str]:
-    """Return the trigger words in a LoRA's metadata."""
-    words: list[str] = []
-    for key in ("modelspec.trigger_phrase", "trained_words", "ss_trigger_words"):
-        text = metadata.get(key, "").strip()
-        listed = json_list(text)
-        words += [str(word) for word in listed] if listed is not None else text.split(",")
-    return list(dict.fromkeys(word.strip() for word in words if word.strip()))
 
 
 def _opened(source: LoraSource) -> tuple[Tensors, str]:

@@ -5,9 +5,8 @@ A partner is found by its name, among names that are there, and never guessed be
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -102,14 +101,6 @@ def _readings(name: str) -> list[_Reading]:
 def for_model(entries: Iterable[Any], role: Role) -> list[Any]:
     """Return what the high- or the low-noise model gets: of a pair its file, and all that is no pair."""
     return [low if role == "low" and (low := _low(entry)) else entry for entry in entries]
-
-
-def as_files(entry: StackEntry, path_of: Callable[[StackEntry], str | os.PathLike[str]]) -> StackEntry:
-    """Return the entry with the path of its file as its name, and its low-noise file's too."""
-    low = as_files(entry.low, path_of) if entry.low else None
-    path = os.fspath(path_of(entry))
-    more: dict[str, Any] = {**entry.extras(), "path": path, "low": low}
-    return StackEntry(path, *entry[1:], **more)
 
 
 def told(entries: Iterable[Any], role: Role) -> list[str]:

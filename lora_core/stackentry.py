@@ -15,6 +15,7 @@ class StackEntry(tuple[str, float, float]):
     hash: str  # what the file's content is known by, and its size: to find it under another name
     size: int
     path: str  # of the file, once it is found
+    note: str  # how it was found, if users should know
     tensors: Mapping[str, Any] | None  # of a LoRA that no file holds, by their names
     low: StackEntry | None  # of a pair: what the low-noise model gets; this entry is then for the high-noise model
 
@@ -28,12 +29,13 @@ class StackEntry(tuple[str, float, float]):
         hash: str = "",
         size: int = 0,
         path: str = "",
+        note: str = "",
         tensors: Mapping[str, Any] | None = None,
         low: StackEntry | None = None,
     ) -> StackEntry:
         entry = super().__new__(cls, (name, float(strength_model), float(strength_clip)))
         entry.blocks, entry.hash, entry.size, entry.path, entry.low = blocks, hash, size, path, low
-        entry.tensors = tensors
+        entry.note, entry.tensors = note, tensors
         return entry
 
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:  # so that copies and pickles keep all
@@ -42,7 +44,7 @@ class StackEntry(tuple[str, float, float]):
     def extras(self) -> dict[str, Any]:
         """Return the attributes, as the keywords that make an entry with them."""
         found = {"blocks": self.blocks, "hash": self.hash, "size": self.size, "path": self.path, "low": self.low}
-        return {**found, "tensors": self.tensors}
+        return {**found, "note": self.note, "tensors": self.tensors}
 
     def opened_as(self) -> StackEntry:
         """Return the entry as operations take it: the path of its file is its name, in a pair of both."""

@@ -16,16 +16,17 @@ from .files.tensorfile import OnStep
 from .graph import GraphNode, Link, graph_of, read_json
 from .importing import convert_workflow, counted_nodes, has_peers, lora_names
 from .inspect import inspect, to_inspect
-from .lorafile import trigger_words
+from .library.hashes import Hashes
+from .library.words import trigger_words
 from .merge import merge
 from .naming import new_path
 from .options import COMBINE, CONVERT, EXTRACT, INSPECT, LOAD, MERGE, NODES, RESIZE, STACK, Node
 from .options.shared import NO_FILE
-from .pairs import as_files
 from .report import Report
 from .resize import resize
-from .resolve import resolve
+from .resolve import Listing
 from .stack import StackEntry, each_file, join_stacks, lora_text, parse_rows, stack_of
+from .stackfiles import changed, located, notes_of
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
 LORAS = "loras"
@@ -78,6 +79,8 @@ class _Runner:
         self._results: dict[str, tuple[Any, ...]] = {}
         self._running: set[str] = set()
         self._written: dict[str, Path] = {}  # the name that a node gives on -> the file
+        self._hashes = Hashes()
+        self._notes: list[str] = []  # for the next report: how files were found
         self.reports: list[Report] = []
 
     def results(self, node_id: str) -> tuple[Any, ...]:
@@ -110,7 +113,8 @@ class _Runner:
 
     def _stack(self, node: GraphNode) -> tuple[Any, ...]:
         inputs = self._inputs(node, STACK)
-        entries = join_stacks(inputs["lora_stack"], [] if node.bypassed else stack_of(parse_rows(inputs["rows"])))
+        own = [] if node.bypassed else stack_of(parse_rows(inputs["rows"]))
+        entries = self._located(join_stacks(inputs["lora_stack"], own))
         return entries, lora_text(entries), self._trigger_words(entries)
 
     def _merge(self, node: GraphNode) -> tuple[Any, ...]:
@@ -149,12 +153,10 @@ class _Runner:
         first, *more = self._files(entries)
         against = [self._model(options["against"])[0]] if options["against"] != "None" else []
         report = inspect(first, against, stack=more, spectra=True, on_step=self._on_step)
-        self.reports.append(report)
-        return report.text(), self._trigger_words(entries)
+        return self._finished(report, None)[1], self._trigger_words(self._located(entries))
 
     def _trigger_words(self, entries: Iterable[StackEntry]) -> str:
-        words = dict.fromkeys(word for entry in each_file(entries) for word in trigger_words(self._lora(entry[0])))
-        return ", ".join(words)
+        return ", ".join(dict.fromkeys(word for entry in each_file(entries) for word in trigger_words(entry.path)))
 
     def _combine(self, node: GraphNode) -> tuple[Any, ...]:
         options = self._inputs(node, COMBINE)
@@ -176,6 +178,7 @@ class _Runner:
         return self._finished(report, out)
 
     def _finished(self, report: Report, out: Path | None) -> tuple[Any, ...]:
+        report.warnings[:0], self._notes = self._notes, []
         self.reports.append(report)
         if out is None:
             return "", report.text()
@@ -200,16 +203,27 @@ class _Runner:
         return self._file(MODEL_FOLDERS[0], str(name)), MODEL_FOLDERS[0]
 
     def _files(self, entries: Iterable[StackEntry]) -> list[StackEntry]:
-        """Return the entries with their files' paths as names."""
-        return [as_files(entry, lambda one: self._lora(one[0])) for entry in entries]
+        """Return the entries with their files' paths as names; the next report tells how they were found."""
+        found = self._located(entries)
+        self._notes += notes_of(found)
+        return [entry.opened_as() for entry in found]
+
+    def _located(self, entries: Iterable[StackEntry]) -> list[StackEntry]:
+        written = ((one, self._written.get(one[0])) for one in entries)
+        known = [changed(one, one[0], path=str(path)) if path else one for one, path in written]
+        return located(known, self._listing(LORAS))
 
     def _lora(self, name: str) -> Path:
         return self._written.get(name) or self._file(LORAS, name)
 
     def _file(self, folder: str, name: str) -> Path:
+        listing = self._listing(folder)
+        return listing.path(listing.find(name).name)
+
+    def _listing(self, folder: str) -> Listing:
         root = self._models / folder
         listed = [path.relative_to(root).as_posix() for path in root.rglob("*.safetensors")] if root.is_dir() else []
-        return root / resolve(name, listed, str(root))
+        return Listing(listed, root.joinpath, str(root), self._hashes)
 
     def _new_path(self, folder: str, prefix: Any) -> Path:
         if not isinstance(prefix, str):

@@ -1,6 +1,6 @@
 """The nodes of LoRA Core: one module per family, each ending in NODES."""
 
-from . import combine, convert, extract, inspect, load, merge, resize, stack
+from . import combine, convert, extract, inspect, load, merge, resize, routes, stack
 from .host import ComfyExtension, io
 
 FAMILIES = (load, stack, merge, extract, convert, inspect, combine, resize)
@@ -12,4 +12,5 @@ class LoraCoreExtension(ComfyExtension):
 
 
 def extension() -> ComfyExtension:
+    routes.register()
     return LoraCoreExtension()

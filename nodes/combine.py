@@ -6,7 +6,8 @@ from typing import Any
 
 from ..lora_core.combine import combine
 from ..lora_core.options import COMBINE
-from . import host
+from ..lora_core.stackfiles import notes_of
+from . import host, library
 from .energychart import energy_picture
 from .host import io
 from .schema import NONE, chosen, schema_of
@@ -29,9 +30,10 @@ class CombineLoras(io.ComfyNode):
     @classmethod
     def execute(cls, lora_stack: list[Any], filename_prefix: str, base: str = NONE, **options: Any) -> io.NodeOutput:
         out = host.new_lora_path(filename_prefix)
-        loras = host.stack_files(lora_stack)
+        loras = library.stack_files(lora_stack)
         model = None if base == NONE else host.model_path(base)
         report = combine(loras, out, base=model, **options, on_step=host.progress("combining", "writing"))
+        report.warnings[:0] = notes_of(loras)
         picture = energy_picture(report)
         return io.NodeOutput(host.listed_name(out, "loras"), report.text(), picture, ui=shown(cls, report, picture))
 

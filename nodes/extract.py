@@ -8,7 +8,8 @@ from typing import Any
 from ..lora_core.extract import extract
 from ..lora_core.extraction.choice import check_choice
 from ..lora_core.options import EXTRACT
-from . import host
+from ..lora_core.stackfiles import notes_of
+from . import host, library
 from .energychart import energy_picture
 from .host import io
 from .loadedmodel import LoadedModel
@@ -40,11 +41,12 @@ class ExtractLora(io.ComfyNode):
         lora_stack: list[Any] | None = None,
         **options: Any,
     ) -> io.NodeOutput:
-        loras = None if lora_stack is None else host.stack_files(lora_stack)
+        loras = None if lora_stack is None else library.stack_files(lora_stack)
         check_choice(base, tuned, model_base, model_tuned, loras)
         sides = _side(base, model_base, "model_base"), _side(tuned, model_tuned, "model_tuned")
         out = None if options.get("estimate_only") else host.new_lora_path(filename_prefix)
         report = extract(*sides, out, loras=loras or (), **options, on_step=host.progress("extracting", "writing"))
+        report.warnings[:0] = notes_of(loras or ())
         picture = energy_picture(report)
         name = "" if out is None else host.listed_name(out, "loras")
         return io.NodeOutput(name, report.text(), picture, ui=shown(cls, report, picture))

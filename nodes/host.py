@@ -23,16 +23,34 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from server import PromptServer
 
 from ..lora_core.errors import FileFormatError, OutputError
-from ..lora_core.lorafile import trigger_words as words_of
 from ..lora_core.naming import new_path
 from ..lora_core.resolve import resolve
-from ..lora_core.stack import StackEntry, each_file, join_stacks
 
 __all__ = [
-    "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "fingerprint", "io", "known_names", "listed_name",
-    "loaded_weights", "located", "lora_names", "lora_path", "memory_bytes", "model_folder", "model_names", "model_path",
-    "new_lora_path", "new_model_path", "patched_shape", "patched_weight", "problem", "progress", "stack_files",
-    "trigger_words", "ui",
+    "ComfyExtension",
+    "ExecutionBlocker",
+    "WeightAdapterBase",
+    "add_route",
+    "fingerprint",
+    "io",
+    "known_names",
+    "listed_lora",
+    "listed_name",
+    "loaded_weights",
+    "lora_names",
+    "lora_path",
+    "memory_bytes",
+    "model_folder",
+    "model_names",
+    "model_path",
+    "new_lora_path",
+    "new_model_path",
+    "own_file",
+    "patched_shape",
+    "patched_weight",
+    "problem",
+    "progress",
+    "ui",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -48,27 +66,9 @@ def lora_path(name: str) -> Path:
     return _path("loras", resolve(name, lora_names(), "the loras folders"))
 
 
-def located(entry: StackEntry) -> StackEntry:
-    """Return the entry with its file's path, and the name as it is listed; raises FileFormatError without a file."""
-    name, strength_model, strength_clip = entry
-    path = entry.path
-    if entry.tensors is not None:
-        return entry
-    if not path:
-        name = resolve(name, lora_names(), "the loras folders")
-        path = str(_path("loras", name))
-    low = located(entry.low) if entry.low else None
-    return StackEntry(name, strength_model, strength_clip, **{**entry.extras(), "path": path, "low": low})
-
-
-def stack_files(lora_stack: list[Any] | None) -> list[StackEntry]:
-    """Return the entries of a LORA_STACK with their files' paths as names, as lora_core takes them."""
-    return [located(entry).opened_as() for entry in join_stacks(lora_stack, ())]
-
-
-def trigger_words(entries: Iterable[StackEntry]) -> str:
-    """Return the trigger words of all files, each once, joined with commas."""
-    return ", ".join(dict.fromkeys(word for entry in each_file(entries) if entry.path for word in words_of(entry.path)))
+def listed_lora(name: str) -> Path:
+    """Return the file of one of `lora_names`; raises FileFormatError if it is no longer there."""
+    return _path("loras", name)
 
 
 def model_names() -> list[str]:
@@ -166,6 +166,18 @@ def patched_weight(model: Any, key: str, weight: Any) -> Any:
 def patched_shape(model: Any, key: str, weight: Any) -> tuple[int, ...]:
     """Return the shape of `patched_weight`: a patch may pad it."""
     return tuple(comfy.lora.calculate_shape(model.patches.get(key, ()), weight, key))
+
+
+def own_file(name: str) -> Path:
+    """Return a file of our own in the host's user folder, where no route of the host reaches it."""
+    return Path(folder_paths.get_user_directory()) / "__lora_core" / name
+
+
+def add_route(method: str, path: str, handler: Callable[..., Any]) -> None:
+    """Add a route to the host's server, if there is one and this path is still free: a second one would stop it."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and all(getattr(route, "path", None) != path for route in server.routes):
+        server.routes.route(method, path)(handler)
 
 
 def memory_bytes() -> int:

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..lora_core.inspect import inspect, to_inspect
 from ..lora_core.options import INSPECT
-from . import host
+from ..lora_core.stackfiles import notes_of
+from . import host, library
 from .conflictmap import conflict_picture
 from .host import io
 from .schema import NONE, chosen, schema_of
@@ -31,14 +32,15 @@ class InspectLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, lora_name: str, against: str = NONE, lora_stack: list[Any] | None = None) -> io.NodeOutput:
-        entries = [host.located(entry) for entry in to_inspect(lora_name, lora_stack)]
-        first, *more = host.stack_files(entries)
+        entries = library.found(to_inspect(lora_name, lora_stack))
+        first, *more = library.stack_files(entries)
         models = [host.model_path(name) for name in chosen(against)]
         report = inspect(first, models, stack=more, spectra=True, on_step=host.progress("measuring"))
+        report.warnings[:0] = notes_of(entries)
         pictures = sizes_picture(report), conflict_picture(report)
         found = shown(cls, report, *pictures)
         found["report"][0]["layers"] = []  # thousands for a stack; the page shows blocks
-        return io.NodeOutput(report.text(), host.trigger_words(entries), *pictures, ui=found)
+        return io.NodeOutput(report.text(), library.trigger_words(entries), *pictures, ui=found)
 
 
 NODES = [InspectLora]

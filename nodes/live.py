@@ -19,7 +19,7 @@ from ..lora_core.apply import Placed, apply_stack
 from ..lora_core.blockstrengths import parse_blocks
 from ..lora_core.checkpoint import describe
 from ..lora_core.errors import UnknownArchError
-from ..lora_core.lorafile import words_in
+from ..lora_core.library.words import words_of
 from ..lora_core.matching import Match, OnUnmatched, PlacedSpec, match_stack
 from ..lora_core.options import Semantics
 from ..lora_core.report import Report, Stopwatch
@@ -125,7 +125,7 @@ def apply_live(
     report.arch, report.title = describe(known.found)
     report.loras, report.warnings = match.reports, match.warnings
     _tell_sizes(known, loras, report, [model] if clip is None else [model, clip.patcher])
-    words = dict.fromkeys(word for lora in loras for word in words_in(lora.metadata))
+    words = dict.fromkeys(word for lora in loras for word in words_of(lora))
     return Applied(model, clip, watch.stop(), ", ".join(words))
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from ..lora_core.options import LOAD
 from ..lora_core.stack import join_stacks, stack_of_one
-from ..lora_core.stackentry import StackEntry, stack_in_memory
-from . import host
+from ..lora_core.stackentry import stack_in_memory
+from ..lora_core.stackfiles import notes_of
+from . import host, library
 from .host import io
 from .livepair import apply_to_both
 from .schema import schema_of
@@ -42,8 +43,9 @@ class LoadLora(io.ComfyNode):
     ) -> io.NodeOutput:
         own = stack_of_one(lora_name, strength_model, strength_clip, blocks)
         own += stack_in_memory(lora, strength_model, strength_clip, blocks)
-        entries: list[StackEntry] = [host.located(entry) for entry in join_stacks(lora_stack, own)]
+        entries = library.found(join_stacks(lora_stack, own))
         applied = apply_to_both(model, model_low, clip, entries, **options)
+        applied.report.warnings[:0] = notes_of(entries)
         text = applied.report.text() or "no LoRA: the model passes through unchanged"
         shown = {"text": (text,), "report": (applied.report.to_dict(),)}
         low = applied.low.model if applied.low else host.ExecutionBlocker("MODEL_LOW: wire the input model_low.")

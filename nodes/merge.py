@@ -7,7 +7,8 @@ from typing import Any
 from ..lora_core.merge import merge
 from ..lora_core.options import MERGE
 from ..lora_core.stackentry import stack_in_memory
-from . import host
+from ..lora_core.stackfiles import notes_of
+from . import host, library
 from .host import io
 from .schema import schema_of
 from .shown import shown
@@ -36,7 +37,7 @@ class MergeToCheckpoint(io.ComfyNode):
         **options: Any,
     ) -> io.NodeOutput:
         out = host.new_model_path(checkpoint, filename_prefix)
-        loras = host.stack_files([*(lora_stack or ()), *stack_in_memory(lora)])
+        loras = library.stack_files([*(lora_stack or ()), *stack_in_memory(lora)])
         report = merge(
             host.model_path(checkpoint),
             loras,
@@ -44,6 +45,7 @@ class MergeToCheckpoint(io.ComfyNode):
             **options,
             on_step=host.progress("merging", "verifying" if options.get("verify") else "writing"),
         )
+        report.warnings[:0] = notes_of(loras)
         name = host.listed_name(out, host.model_folder(checkpoint))
         return io.NodeOutput(name, report.text(), ui=shown(cls, report))
 

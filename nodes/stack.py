@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..lora_core.errors import LoraError
 from ..lora_core.options import STACK
-from ..lora_core.stack import check_strength, each_file, join_stacks, lora_text, parse_rows, stack_of
+from ..lora_core.stack import check_strength, join_stacks, lora_text, parse_rows, stack_of
 from ..lora_core.stackentry import stack_in_memory
-from . import host
+from ..lora_core.stackfiles import notes_of
+from . import library
 from .host import io
 from .schema import schema_of
 
@@ -20,15 +20,11 @@ class StackLoras(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, rows: Any = None) -> bool | str:
-        try:
-            names = [entry[0] for entry in each_file(stack_of(parse_rows(rows)))]
-        except LoraError as error:
-            return str(error)
-        return host.problem(host.lora_path, names)
+        return library.rows_problem(rows)
 
     @classmethod
     def fingerprint_inputs(cls, rows: Any = None, **_: Any) -> list[Any]:
-        return host.fingerprint(host.lora_path, [entry[0] for entry in each_file(stack_of(parse_rows(rows)))])
+        return library.rows_fingerprint(rows)
 
     @classmethod
     def execute(
@@ -36,9 +32,10 @@ class StackLoras(io.ComfyNode):
     ) -> io.NodeOutput:
         strength = 1.0 if lora_strength is None else check_strength(lora_strength, "lora_strength")
         own = [*stack_of(parse_rows(rows)), *stack_in_memory(lora, strength, strength)]
-        entries = [host.located(entry) for entry in join_stacks(lora_stack, own)]
+        entries = library.found(join_stacks(lora_stack, own))
         text = lora_text(entries)
-        return io.NodeOutput(entries, text, host.trigger_words(entries), ui={"text": (text,)})
+        shown = "\n".join([text, *(f"warning: {note}" for note in notes_of(entries))])
+        return io.NodeOutput(entries, text, library.trigger_words(entries), ui={"text": (shown,)})
 
 
 NODES = [StackLoras]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..conversion.model import Model
-from ..lorafile import words_in
+from ..library.words import words_in
 from ..lorawriter import PeftModule, component_of, kept_metadata, peft_metadata, rank_metadata
 from ..stacked import StackedLora
 from ..writing import Writing

@@ -32,7 +32,6 @@ LEVELS = (
         "stack",
         "pairs",
         "naming",
-        "resolve",
     ),
     (
         "params",
@@ -58,6 +57,10 @@ LEVELS = (
     ("loraconfig", "adapterspec", "specreader", "lorafile", "blockstrengths", "stacked", "checkpoint", "apply"),
     (
         "refusals",
+        "library",
+        "resolve",
+        "stackfiles",
+        "precheck",
         "matching",
         "pipeline",
         "ahead",

@@ -220,7 +220,7 @@ def test_not_json_and_missing(tmp_path: Path, models: Path) -> None:
 def test_missing_lora_names_node_and_file(tmp_path: Path, models: Path) -> None:
     workflow = api()
     workflow["1"]["inputs"]["rows"] = {"v": 1, "rows": [{"name": "gone.safetensors"}]}
-    with pytest.raises(FileFormatError, match=r"node 1 \(Stack LoRAs\): gone\.safetensors: no such file in"):
+    with pytest.raises(FileFormatError, match=r"node 1 \(Stack LoRAs\): LoRA 1: gone\.safetensors: no such file in"):
         run(tmp_path, models, workflow)
 
 

@@ -1,0 +1,55 @@
+"""The LoRA files that ComfyUI lists, found by name or content; their hashes are kept in its user folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..lora_core.errors import FileFormatError, LoraError
+from ..lora_core.library.hashes import Hashes
+from ..lora_core.library.words import trigger_words as words_of
+from ..lora_core.resolve import Listing
+from ..lora_core.stack import StackEntry, each_file, join_stacks, parse_rows
+from ..lora_core.stackfiles import located, missing_files, rows_in_use
+from . import host
+
+HASHES = Hashes(host.own_file("hashes.json"))
+
+
+def loras() -> Listing:
+    """Return the listed LoRA files as they are now."""
+    return Listing(host.lora_names(), host.listed_lora, "the loras folders", HASHES)
+
+
+def found(entries: Iterable[StackEntry]) -> list[StackEntry]:
+    """Return the entries with their files; raises one FileFormatError that names all that have none."""
+    return located(entries, loras())
+
+
+def stack_files(lora_stack: list[Any] | None) -> list[StackEntry]:
+    """Return the entries of a LORA_STACK with their files' paths as names, as lora_core takes them."""
+    return [entry.opened_as() for entry in found(join_stacks(lora_stack, ()))]
+
+
+def trigger_words(entries: Iterable[StackEntry]) -> str:
+    """Return the trigger words of all files, each once, joined with commas."""
+    return ", ".join(dict.fromkeys(word for entry in each_file(entries) if entry.path for word in words_of(entry.path)))
+
+
+def rows_problem(rows: Any) -> bool | str:
+    """Return True, or what is wrong with the rows of Stack LoRAs: with their form, or all files that are missing."""
+    try:
+        return missing_files(rows_in_use(parse_rows(rows)), loras()) or True
+    except LoraError as error:
+        return str(error)
+
+
+def rows_fingerprint(rows: Any) -> list[Any]:
+    """Return names, sizes and times of the files of the rows, so that a node runs again after one was overwritten."""
+    try:
+        entries = found(entry for _, entry in rows_in_use(parse_rows(rows)))
+    except FileFormatError:  # the host asks before it validates
+        return []
+    stats = [(one[0], Path(one.path).stat()) for one in each_file(entries)]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

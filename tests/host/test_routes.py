@@ -1,0 +1,228 @@
+"""Our routes on a real ComfyUI: what they answer, and who and what they refuse."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.host_fixtures import write_lora
+from tests.host_server import Server
+from tests.tiny import make_tiny
+
+INK = "styles/ink.safetensors"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+SVG = b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
+MIB = 2**20
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def ask(
+    server: Server, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> Answer:
+    """Send exactly this path: urllib would tidy it up."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def check(server: Server, data: Any, headers: dict[str, str] | None = None) -> Answer:
+    body = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return ask(server, "POST", "/lora-core/check", body, {"Content-Type": "application/json", **(headers or {})})
+
+
+def info(server: Server, name: str, more: str = "") -> Answer:
+    return ask(server, "GET", f"/lora-core/info?name={quote(name)}{more}")
+
+
+@pytest.fixture
+def secret(server: Server) -> Iterator[Path]:
+    """A LoRA file outside every folder that ComfyUI lists, beside the loras folder."""
+    path = server.models / "secret.safetensors"
+    write_lora(server, "../secret.safetensors", {"modelspec.title": "secret"})
+    yield path
+    path.unlink()
+
+
+def test_info_of_a_file(server: Server) -> None:
+    status, headers, body = info(server, INK, "&hash=1")
+    found = json.loads(body)
+    assert status == 200
+    assert headers["content-type"].startswith("application/json")
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+    assert (found["name"], found["arches"], found["kinds"], found["rank"]) == (INK, [], ["LoRA"], [4, 4])
+    assert found["words"] == [{"word": "inkwash", "source": "modelspec.trigger_phrase", "count": None}]
+    assert found["tags"] == [{"tag": "inkwash", "count": 20}, {"tag": "brush", "count": 3}]
+    assert len(found["hash"]) == 64
+    assert json.loads(info(server, INK)[2])["hash"] == found["hash"]  # known from now on
+
+
+TRAVERSALS = [
+    "../secret.safetensors",
+    "%2e%2e/secret.safetensors",
+    "%2e%2e%2fsecret.safetensors",
+    "%252e%252e%252fsecret.safetensors",
+    "..%5csecret.safetensors",
+    "styles/../../secret.safetensors",
+    "styles/../styles/ink.safetensors",
+    "styles/ink.safetensors%00.png",
+    "%00",
+    "gone.safetensors",
+    "",
+    "%ff%fe",
+    "C:%5Cwindows%5Cwin.ini",
+    "/etc/passwd",
+]
+
+
+@pytest.mark.parametrize("name", TRAVERSALS)
+@pytest.mark.parametrize("route", ["info", "preview"])
+def test_only_listed_names(server: Server, secret: Path, route: str, name: str) -> None:
+    status, _, body = ask(server, "GET", f"/lora-core/{route}?name={name}")
+    assert status == 404
+    assert json.loads(body) == {"error": "no such LoRA file; refresh the list."}
+
+
+def test_a_name_is_needed(server: Server) -> None:
+    assert ask(server, "GET", "/lora-core/info")[0] == 404
+
+
+@pytest.mark.parametrize(
+    "headers, status",
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "pc.local:8188", "Origin": "http://evil.example"}, 403),  # here ComfyUI itself lets it pass
+        ({"Host": "pc.local:8188", "Origin": "http://pc.local:8188"}, 200),
+    ],
+)
+def test_pages_from_elsewhere(server: Server, headers: dict[str, str], status: int) -> None:
+    path = f"/lora-core/info?name={INK}"
+    assert ask(server, "GET", path, headers=headers)[0] == status
+    assert check(server, {"model": None, "rows": []}, headers)[0] == status
+
+
+def test_methods(server: Server) -> None:
+    assert ask(server, "GET", "/lora-core/check")[0] in (404, 405)
+    assert ask(server, "POST", f"/lora-core/info?name={INK}", b"{}", {"Content-Type": "application/json"})[0] == 405
+    assert ask(server, "DELETE", f"/lora-core/info?name={INK}")[0] in (404, 405)
+
+
+@pytest.mark.parametrize(
+    "body, type, status",
+    [
+        (b'{"model": null, "rows": []}', "text/plain", 415),
+        (b'{"model": null, "rows": []}', "application/x-www-form-urlencoded", 415),
+        (b"{", "application/json", 400),
+        (b"[" * 200_000, "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b'{"rows": {}}', "application/json", 400),
+        (b'{"model": 7, "rows": []}', "application/json", 404),
+        (b'{"model": "../secret.safetensors", "rows": []}', "application/json", 404),
+        (json.dumps({"rows": [{"name": "x" * 10 * MIB}]}).encode(), "application/json", 413),
+    ],
+)
+def test_bodies(server: Server, body: bytes, type: str, status: int) -> None:
+    found, _, answer = check(server, body, {"Content-Type": type})
+    assert found == status
+    assert str(server.base) not in answer.decode()
+
+
+def test_a_broken_file_names_no_folder(server: Server) -> None:
+    path = server.models / "loras/broken.safetensors"
+    path.write_bytes(b"not a LoRA at all, but long enough to be read as one")
+    try:
+        status, _, body = info(server, "broken.safetensors")
+        rows = json.loads(check(server, {"model": None, "rows": [{"name": "broken.safetensors"}]})[2])["rows"]
+    finally:
+        path.unlink()
+    assert status == 422
+    assert "broken.safetensors: not a safetensors file" in json.loads(body)["error"]
+    assert str(server.base) not in body.decode()
+    assert rows[0]["state"] == "broken"
+    assert str(server.base) not in rows[0]["reason"]
+
+
+def test_previews(server: Server) -> None:
+    folder = server.models / "loras/styles"
+    path = f"/lora-core/preview?name={INK}"
+    assert ask(server, "GET", path)[::2] == (204, b"")
+    try:
+        (folder / "ink.preview.png").write_bytes(SVG)  # of the right name, and no picture
+        (folder / "ink.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(64))
+        assert ask(server, "GET", path)[0] == 204
+        (folder / "INK.PNG").write_bytes(PNG)
+        status, headers, body = ask(server, "GET", path)
+        assert (status, headers["content-type"], body) == (200, "image/png", PNG)
+        assert headers["x-content-type-options"] == "nosniff"
+        assert ask(server, "GET", path, headers={"If-None-Match": headers["etag"]})[::2] == (304, b"")
+        assert json.loads(info(server, INK)[2])["has_preview"] is True
+    finally:
+        for name in ("ink.preview.png", "ink.mp4", "INK.PNG"):
+            (folder / name).unlink(missing_ok=True)
+
+
+def test_rows_on_a_model(server: Server) -> None:
+    make_tiny("flux", server.models / "diffusion_models/check_flux.safetensors")
+    rows = [
+        {"name": INK},
+        {"name": "STYLES\\Ink.safetensors", "low": "gone.safetensors"},
+        {"name": "gone.safetensors"},
+        {"name": ""},
+        {"name": INK, "strength": "much"},
+    ]
+    status, _, body = check(server, {"model": "diffusion_models/check_flux.safetensors", "rows": rows})
+    found = json.loads(body)
+    assert (status, found["title"]) == (200, "Flux.1 dev")
+    first, second, missing, empty, broken = found["rows"]
+    assert (first["state"], first["name"], first["how"]) == ("full", INK, "exact")
+    assert first["summary"] == "1/1 · Flux.1 dev · LoRA r4 · scale 1 (alpha 4, tensor)"
+    assert (second["name"], second["how"], second["low"]["state"]) == (INK, "case", "missing")
+    assert (missing["state"], missing["name"]) == ("missing", None)
+    assert empty["state"] == "empty"
+    assert (broken["state"], broken["reason"]) == ("broken", "row 5: strength must be a number, found 'much'.")
+
+
+def test_a_thousand_rows(server: Server) -> None:
+    rows = [{"name": INK, "strength": 1.0, "hash": "0" * 64, "size": 7, "unknown": "x" * 400} for _ in range(1_000)]
+    status, _, body = check(server, {"model": None, "rows": rows})
+    assert status == 200
+    assert len(json.loads(body)["rows"]) == 1_000
+    assert check(server, {"rows": [{"name": ""}] * 2_001})[0] == 400
+
+
+def test_many_at_once_leave_the_server_quick(server: Server) -> None:
+    rows = [{"name": name} for name in (INK, "detail.safetensors")] * 200
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(check(server, {"model": None, "rows": rows})[0]))
+        for _ in range(50)
+    ]
+    for thread in threads:
+        thread.start()
+    slowest = 0.0
+    while any(thread.is_alive() for thread in threads):
+        start = time.monotonic()
+        server.get("/system_stats")
+        slowest = max(slowest, time.monotonic() - start)
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 50
+    assert slowest < 1.0
