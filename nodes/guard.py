@@ -58,13 +58,13 @@ def reading(work: Work) -> Handler:
     return handle
 
 
-def taking_json(work: Work) -> Handler:
+def taking_json(work: Work, largest: int = LARGEST_BODY) -> Handler:
     """Return the handler of a POST route: `work` gets the JSON object that was sent, in a thread of its own."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             _refuse_strangers(request)
-            data = await _object(request)
+            data = await _object(request, largest)
         except RouteError as error:
             return _failed(error)
         return await _answered(request, work, data)
@@ -104,14 +104,14 @@ def _refuse_strangers(request: web.Request) -> None:
         raise RouteError(403, "this page may not ask here.")
 
 
-async def _object(request: web.Request) -> dict[str, Any]:
+async def _object(request: web.Request, largest: int) -> dict[str, Any]:
     if request.content_type != JSON:
         raise RouteError(415, f"expected {JSON}.")
     body = bytearray()
     async for chunk in request.content.iter_chunked(2**16):
         body += chunk
-        if len(body) > LARGEST_BODY:
-            raise RouteError(413, f"the request is above our limit of {LARGEST_BODY} bytes.")
+        if len(body) > largest:
+            raise RouteError(413, f"the request is above our limit of {largest} bytes.")
     try:
         data = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -5,6 +5,7 @@
 | GET /lora-core/info?name=NAME[&hash=1] | what is known of a LoRA file; `hash=1` computes its hash |
 | GET /lora-core/preview?name=NAME | the picture beside a LoRA file; 204 without one |
 | POST /lora-core/check {model, rows} | how rows of Stack LoRAs fit a model file, before a run |
+| POST /lora-core/import {workflow, nodes, to} or {text, dialect} | the workflow converted, or the text's rows |
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..lora_core.library.previews import preview_of
 from ..lora_core.precheck import Precheck
 from . import host, library
 from .guard import Picture, RouteError, reading, taking_json
+from .importing import LARGEST_WORKFLOW, imported
 
 MOST_ROWS = 2_000
 
@@ -80,4 +82,5 @@ ROUTES = (
     ("GET", "/lora-core/info", reading(_info)),
     ("GET", "/lora-core/preview", reading(_preview)),
     ("POST", "/lora-core/check", taking_json(_check)),
+    ("POST", "/lora-core/import", taking_json(imported, LARGEST_WORKFLOW)),
 )

@@ -4,6 +4,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { page } from "./host.js";
+import { importing } from "./importing.js";
 import { setLanguage } from "./lib/i18n.js";
 import { reporting } from "./reporting.js";
 import { addRows } from "./widgets/rows.js";
@@ -31,3 +32,5 @@ app.registerExtension({
     /** @param {any} node */
     loadedGraphNode: (node) => reports.loaded(node),
 });
+
+app.registerExtension({ name: "loracore.importing", ...importing(app, page) });

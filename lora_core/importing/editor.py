@@ -160,7 +160,7 @@ def _size(node_type: str, widgets: Mapping[str, Any], like: Mapping[str, Any]) -
     """Return width and height in the editor's units; the page makes room for more if a node needs it."""
     if node_type == STACK.id:
         return [460, 120 + 40 * len(widgets["rows"]["rows"])]
-    return [340, 250] if "on_unmatched" in widgets else [315, 126]
+    return [340, 280] if "on_unmatched" in widgets else [315, 126]
 
 
 def _origin(node_type: str, like: Mapping[str, Any]) -> dict[str, Any]:

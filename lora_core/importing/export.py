@@ -80,12 +80,14 @@ class Exporter:
         return found
 
     def _steps(self, load: FoundNode, stacks: Iterable[FoundNode]) -> list[_Step]:
-        wired = set(load.wired) - {name for name, *_ in SHAPES[LOAD.id].sockets}
+        wired = set(load.wired) - {"model", "clip", "lora_stack"}
         used = [name for slot, (name, _) in enumerate(SHAPES[LOAD.id].outputs) if self._graph.consumers(load.id, slot)]
         for name in (*sorted(wired), *(name for name in used if name not in ("MODEL", "CLIP"))):
             raise CannotError(f"{name} is wired, and a built-in loader has no equal")
         steps = [step for stack in stacks for step in self._rows(stack)]
         named = load.values.named(tuple(SHAPES[LOAD.id].widgets))
+        if named.get("blocks"):
+            raise CannotError("it has block strengths, which a built-in loader cannot apply")
         if (name := named.get("lora_name", "None")) not in ("None", ""):
             model, clip = (self._strength(load, named.get(f"strength_{part}", 1.0)) for part in ("model", "clip"))
             steps.append(_Step(str(name), model, clip))

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 _GAP, _TITLE = 40.0, 30.0
+_TALLEST = 280.0  # Load LoRA, which may come in place of a lower node
 _LOOKED_AT = 1000  # nodes and groups: what is more than anybody has costs no time
 _STEPS = 40  # how far down to look for room
 Box = tuple[float, float, float, float]  # left, top, width, height; the title bar is above the top
@@ -15,6 +16,7 @@ Box = tuple[float, float, float, float]  # left, top, width, height; the title b
 def beside(near: Mapping[str, Any], size: list[float], nodes: Iterable[Mapping[str, Any]]) -> list[float]:
     """Return the position of a node of `size`: below `near`, above, left, right or further down, in free room."""
     left, top, width, height = _box(near)
+    height = max(height, _TALLEST)
     taken = [_box(node) for node in islice(nodes, _LOOKED_AT)]
     below, above = top + height + _TITLE + _GAP, top - size[1] - _TITLE - _GAP
     places = [(left, below), (left, above), (left - size[0] - _GAP, top), (left + width + _GAP, top)]

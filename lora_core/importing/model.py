@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from ..errors import WorkflowError
+from ..options import NODES
 from ..stack import check_strength
 
 NodeId = int | str
@@ -50,7 +51,8 @@ class FoundNode:
     mode: int = 0
 
     def __str__(self) -> str:
-        return f"node {self.id} ({self.type})"
+        declared = NODES.get(self.type)
+        return f"node {self.id} ({declared.display_name if declared else self.type})"
 
 
 Role = Literal["loader", "stacker", "applier"]

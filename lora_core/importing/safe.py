@@ -22,6 +22,8 @@ def check_size(data: Any) -> None:
         if depth > MAX_DEPTH or seen > MAX_VALUES:
             what = f"deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"more than {MAX_VALUES} values"
             raise WorkflowError(f"workflow: {what}; no workflow is.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise WorkflowError(f"workflow: holds {value}, which is no JSON; a value was damaged.")
         if isinstance(value, Mapping):
             waiting += [(item, depth + 1) for item in value.values()]  # pyright: ignore
         elif isinstance(value, list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lora_core.errors import LoraError, OptionError, WorkflowError
 from lora_core.graph import GraphNode, Link, read_graph
 from lora_core.importing import convert_prompt, convert_workflow, has_peers, rows_of_text
 from lora_core.importing.model import Converted
+from lora_core.importing.peers import PEERS as PEERS_BY_TYPE
 from tests.core.samples import message
 
 FIXTURES = Path(__file__).resolve().parents[1] / "data" / "workflows"
@@ -349,7 +351,7 @@ def test_disabled_rows_are_bypassed_loaders() -> None:
         ("LoraLoader", "people\\alice.safetensors", 1.0, 0.25, 4),
         ("LoraLoaderModelOnly", "detail.safetensors", -0.5, 0),
     ])  # fmt: skip
-    assert "node 5 (LoraCoreLoad): people/alice.safetensors is switched off; its loader is bypassed." in there.notes
+    assert "node 5 (Load LoRA): people/alice.safetensors is switched off; its loader is bypassed." in there.notes
     prompt = convert_workflow(convert_prompt(fixture("rgthree_api")), to="builtin")
     assert any("left out, as a prompt has no bypassed nodes" in note for note in prompt.notes)
 
@@ -384,6 +386,8 @@ def test_own_lora_comes_last(tmp_path: Path) -> None:
         (ours([], lora_stack=["1", 0]), "its stack comes from node 1 (CheckpointLoaderSimple), not from Stack LoRAs"),
         (ours([], lora_name=["1", 0]), "lora_name is wired, and a built-in loader has no equal"),
         (ours([], lora_name="None"), "it has no LoRA"),
+        (ours([], blocks="te=0"), "it has block strengths, which a built-in loader cannot apply"),
+        (ours([], model_low=["1", 0]), "model_low is wired, and a built-in loader has no equal"),
         (ours([]) | {"5": {"class_type": "PreviewAny", "inputs": {"source": ["3", 2]}}},
          "report is wired, and a built-in loader has no equal"),
     ],
@@ -391,7 +395,7 @@ def test_own_lora_comes_last(tmp_path: Path) -> None:
 def test_what_a_chain_cannot_say_stays(workflow: dict[str, Any], reason: str) -> None:
     result = convert_workflow(workflow, to="builtin")
     assert result.workflow == workflow
-    assert f"node 3 (LoraCoreLoad): left as it is: {reason}." in result.notes
+    assert f"node 3 (Load LoRA): left as it is: {reason}." in result.notes
     assert result.converted == 0
 
 
@@ -513,9 +517,9 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: _with("rgthree_api", lambda w: w["5"]["inputs"]["lora_1"].update(strength="much")),
         "node 5 (Power Lora Loader (rgthree)): row 1: strength must be a number, found 'much'",
     ),
-    "not a number": (
-        lambda: _with("easyuse_api", lambda w: w["5"]["inputs"].update(lora_1_clip_strength=float("nan"))),
-        "node 5 (easy loraStack): slot 1: strength must be within -100 and 100, found nan",
+    "a huge number": (
+        lambda: _with("easyuse_api", lambda w: w["5"]["inputs"].update(lora_1_clip_strength=1e300)),
+        "node 5 (easy loraStack): slot 1: strength must be within -100 and 100, found 1e+300",
     ),
     "name": (
         lambda: _with("comfyroll_api", lambda w: w["5"]["inputs"].update(lora_name_1=7)),
@@ -546,7 +550,7 @@ def test_bad_workflows(case: str) -> None:
 
 def test_bad_rows_on_the_way_out() -> None:
     text = message(OptionError, lambda: convert_workflow(ours([{"strength": "x"}]), to="builtin"))
-    assert text == "node 2 (LoraCoreStack): rows: row 1: strength must be a number, found 'x'."
+    assert text == "node 2 (Stack LoRAs): rows: row 1: strength must be a number, found 'x'."
     with pytest.raises(OptionError, match="to: expected one of"):
         convert_workflow(ours([]), to="a1111")  # pyright: ignore[reportArgumentType]
     with pytest.raises(WorkflowError):
@@ -563,3 +567,14 @@ def test_posted_prompt_keeps_what_is_around_it() -> None:
 @pytest.mark.parametrize("value", [None, 5, [], "x", {"nodes": 1}, {"nodes": [1]}, {"definitions": 3, "nodes": []}])
 def test_any_json_may_be_asked_for_peers(value: Any) -> None:
     assert has_peers(value) is False
+
+
+def test_the_page_offers_the_same_nodes() -> None:
+    script = (Path(__file__).resolve().parents[2] / "web/lib/importing.js").read_text("utf-8")
+    listed = script.split("PEER_TYPES = [", 1)[1].split("]", 1)[0]
+    assert set(re.findall(r'"([^"]+)"', listed)) == set(PEERS_BY_TYPE)
+
+
+def test_numbers_that_json_does_not_have() -> None:
+    with pytest.raises(WorkflowError, match="workflow: holds nan, which is no JSON"):
+        convert_workflow({"1": {"class_type": "x", "inputs": {"a": float("nan")}}})
