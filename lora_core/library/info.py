@@ -33,7 +33,7 @@ def info(path: Path, name: str, names: Iterable[str], hashes: Hashes, *, with_ha
         blocks = {"groups": block_groups(lora), "presets": presets_of(lora)}
     sidecars, notes = read_sidecars(path)
     notes += [plain_line(warning) for warning in lora.warnings]
-    pair = partner_of(name, names)
+    pair, tags = partner_of(name, names), tags_in(metadata)
     return {
         "name": name,
         "size": path.stat().st_size,
@@ -46,8 +46,8 @@ def info(path: Path, name: str, names: Iterable[str], hashes: Hashes, *, with_ha
         "modules": described.modules_total,
         "summary": plain_line(summary_of(described, None), 1_000),
         **_texts(sidecars, metadata),
-        "words": [asdict(word) for word in shown_words(sidecars, metadata)],
-        "tags": [{"tag": tag, "count": count} for tag, count in tags_in(metadata)],
+        "words": [asdict(word) for word in shown_words(sidecars, metadata, tags)],
+        "tags": [{"tag": tag, "count": count} for tag, count in tags],
         "metadata": _pairs(metadata),
         "has_preview": preview_of(path) is not None,
         "pair": {"role": pair.role if pair else None, "partner": pair.partner if pair else ""},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from ..files.containers import open_tensors
@@ -48,10 +49,12 @@ def known_words(sidecars: Iterable[Sidecar], metadata: Mapping[str, str]) -> lis
     return _each_once(named)
 
 
-def shown_words(sidecars: Iterable[Sidecar], metadata: Mapping[str, str]) -> list[TriggerWord]:
-    """Return the same, or the most frequent tags of the training data where no word is named."""
-    tags = [TriggerWord(tag, "ss_tag_frequency", count) for tag, count in tags_in(metadata)[:_INSTEAD]]
-    return known_words(sidecars, metadata) or tags
+def shown_words(
+    sidecars: Iterable[Sidecar], metadata: Mapping[str, str], tags: Sequence[tuple[str, int]]
+) -> list[TriggerWord]:
+    """Return the same, or the first of `tags` where no word is named."""
+    instead = [TriggerWord(tag, "ss_tag_frequency", count) for tag, count in tags[:_INSTEAD]]
+    return known_words(sidecars, metadata) or instead
 
 
 def words_in(metadata: Mapping[str, str]) -> list[str]:
@@ -66,7 +69,7 @@ def tags_in(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
         for tag, count in tags.items() if isinstance(tags, dict) else ():
             if type(count) is int and 0 < count < 2**53:
                 counts[tag] = counts.get(tag, 0) + count
-    most = sorted(counts.items(), key=lambda item: -item[1])[:MOST_TAGS]
+    most = sorted(counts.items(), key=itemgetter(1), reverse=True)[:MOST_TAGS]
     return [(word, count) for word, count in ((plain_line(tag), count) for tag, count in most) if word]
 
 
