@@ -78,7 +78,7 @@ async function convert(app, page, to, nodes) {
     if (!answer) return;
     if (answer.converted) {
         await load(app, page, answer.workflow);
-        makeRoom(app);
+        await makeRoom(app);
     }
     tell(app, told(answer, to));
 }
@@ -102,16 +102,33 @@ async function load(app, page, workflow) {
 }
 
 /** Gives our nodes the height that their widgets need, as part of the same step. @param {any} app */
-function makeRoom(app) {
+async function makeRoom(app) {
     const root = app.graph?.rootGraph ?? app.graph;
     for (const graph of [root, ...(root.subgraphs?.values() ?? [])]) {
         for (const node of graph.nodes ?? []) {
             if (node.type?.startsWith("LoraCore")) makeRoomFor(node);
         }
     }
-    const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-    if (tracker) tracker.activeState = JSON.parse(JSON.stringify(root.serialize()));
     app.canvas?.setDirty?.(true, true);
+    const state = await steady(() => JSON.stringify(root.serialize()));
+    const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+    if (tracker) tracker.activeState = JSON.parse(state);
+}
+
+/**
+ * Returns what `read` gives once it has been the same for some frames: Nodes 2.0 measures its nodes bit by bit, and what
+ * it finds is no step of the user's.
+ * @param {() => string} read
+ */
+async function steady(read) {
+    let [found, same] = [read(), 0];
+    for (let frames = 0; same < 12 && frames < 120; frames++) {
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+        const now = read();
+        same = now === found ? same + 1 : 0;
+        found = now;
+    }
+    return found;
 }
 
 /**
