@@ -3,11 +3,14 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { isOn } from "./settings.js";
 
 const tracker = () => app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
 
 /** @type {import("./types.js").Page} */
 export const page = {
+    isOn: (name) => isOn(app.extensionManager, name),
+
     // the page sees no change inside a DOM widget by itself
     captureUndo() {
         const changes = tracker();

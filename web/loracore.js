@@ -7,14 +7,18 @@ import { page } from "./host.js";
 import { importing } from "./importing.js";
 import { setLanguage } from "./lib/i18n.js";
 import { reporting } from "./reporting.js";
+import { SETTINGS } from "./settings.js";
+import { addBadge } from "./widgets/badge.js";
 import { addRows } from "./widgets/rows.js";
 
 const OURS = "LoraCore"; // begins the id of every node of the pack
+const STACK = "LoraCoreStack";
 
 const reports = reporting(app, api);
 
 app.registerExtension({
     name: "loracore.rows",
+    settings: SETTINGS,
     init() {
         setLanguage(app.extensionManager?.setting?.get("Comfy.Locale"));
         app.ui?.settings?.addEventListener("Comfy.Locale.change", (/** @type {any} */ event) => setLanguage(event.detail?.value));
@@ -28,6 +32,7 @@ app.registerExtension({
     /** @param {any} node */
     nodeCreated(node) {
         if (node.comfyClass?.startsWith(OURS)) reports.add(node);
+        if (node.comfyClass === STACK) addBadge(node, () => page.isOn("badges"));
     },
     /** @param {any} node */
     loadedGraphNode: (node) => reports.loaded(node),

@@ -4,6 +4,7 @@
 import { newRow } from "./lib/rows.js";
 import { modelOf, stackRows } from "./lib/upstream.js";
 import { nodeAt } from "./lib/wires.js";
+import { isOn } from "./settings.js";
 import { addReport } from "./widgets/report.js";
 
 const STACK = "LoraCoreStack";
@@ -18,7 +19,7 @@ const PAUSE = 250; // milliseconds without a change before the server is asked
 export function reporting(app, api) {
     /** @type {WeakMap<any, import("./widgets/report.js").ShownReport>} */
     const reports = new WeakMap();
-    const checks = new Checks(api, reports);
+    const checks = new Checks(api, reports, () => isOn(app.extensionManager, "checks"));
     const reportAt = (/** @type {unknown} */ id) => {
         const node = nodeAt(app.graph?.rootGraph ?? app.graph, String(id));
         return node ? reports.get(node) : undefined;
@@ -57,9 +58,11 @@ class Checks {
     /**
      * @param {any} api
      * @param {WeakMap<any, import("./widgets/report.js").ShownReport>} reports
+     * @param {() => boolean} isWanted
      */
-    constructor(api, reports) {
+    constructor(api, reports, isWanted) {
         this.api = api;
+        this.isWanted = isWanted;
         this.reports = reports;
         /** @type {WeakMap<any, string>} what was asked last for a node */
         this.asked = new WeakMap();
@@ -80,7 +83,7 @@ class Checks {
 
     async ask(/** @type {any} */ node) {
         const report = this.reports.get(node);
-        const question = { model: modelOf(node), rows: rowsOf(node) };
+        const question = { model: this.isWanted() ? modelOf(node) : null, rows: rowsOf(node) };
         const known = JSON.stringify(question);
         if (!report || this.asked.get(node) === known) return;
         const isFirst = !this.asked.has(node);

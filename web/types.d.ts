@@ -37,6 +37,8 @@ export interface Graph {
 
 /** What our widgets need of ComfyUI's page; web/host.js has it. */
 export interface Page {
+    /** Whether the user has something of LoRA Core switched on. */
+    isOn(name: import("./settings.js").SettingName): boolean;
     /** Makes one undo step of what changed since the last. */
     captureUndo(): void;
     /** Makes a change that is no undo step of its own. */

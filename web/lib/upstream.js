@@ -10,6 +10,7 @@ import { slotsOf, sources, targets, widgetValue } from "./wires.js";
  */
 
 const NO_FILE = "None";
+const LOW_INPUT = "model_low"; // of Load LoRA: what the other files of pairs are for
 
 /** The widget of our own nodes that names the model which LoRAs are matched with. */
 const OWN_FILES = /** @type {Record<string, string>} */ ({
@@ -69,7 +70,8 @@ function modelsAt({ node, path }, seen) {
     const own = OWN_FILES[kindOf(node)];
     if (own) return [fileName(widgetValue(node, own, path), "")];
     const isModel = (/** @type {unknown} */ type) => type === "MODEL";
-    const inputs = slotsOf(node.inputs, (input, slot) => isModel(input.type) || isModel(node.getInputLink(slot)?.type));
+    const inputs = slotsOf(node.inputs, (input, slot) =>
+        input.name !== LOW_INPUT && (isModel(input.type) || isModel(node.getInputLink(slot)?.type)));
     const before = inputs.flatMap((slot) => sources(node, slot, path));
     if (inputs.length) return before.flatMap((place) => modelsAt(place, seen));
     const loader = LOADER_FILES.find(([name]) => node.widgets?.some((widget) => widget.name === name));

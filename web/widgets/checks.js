@@ -66,7 +66,7 @@ export class RowChecks {
 
     async ask() {
         const rows = this.getRows();
-        const model = modelOfStack(this.node);
+        const model = this.page.isOn("checks") ? modelOfStack(this.node) : null; // whether files are there is always told
         const question = JSON.stringify([model, rows.map(checkKey)]);
         if (question === this.asked) return;
         this.asked = question;

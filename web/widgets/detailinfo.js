@@ -36,7 +36,7 @@ export function informationPanel(/** @type {import("./details.js").Context} */ {
     ].filter(([, value]) => value);
     const list = element("dl", { class: "loracore-facts" },
         ...facts.flatMap(([name, value]) => [element("dt", {}, String(name)), element("dd", {}, String(value))]), ...hashOf(editor, info));
-    const picture = info.has_preview ? [thumb(info.name, editor.page.urlOf)] : [];
+    const picture = info.has_preview ? [thumb(info.name, editor.page)] : [];
     return element("div", { class: "loracore-information" }, element("div", { class: "loracore-fields is-top" }, list, ...picture),
         ...(info.description ? [element("p", { class: "loracore-description" }, info.description)] : []),
         ...tagChart(info.tags ?? []), ...metadataTable(info.metadata ?? []));

@@ -28,7 +28,7 @@ export function nameLabel(/** @type {string} */ name) {
  * Opens the list at `anchor`; it closes on a choice, on Escape and on a press elsewhere.
  * @param {HTMLElement} layer the widget's element for popovers
  * @param {HTMLElement} anchor
- * @param {{names: string[], current: string, urlOf: (route: string) => string, onChoose: (name: string) => void}} options
+ * @param {{names: string[], current: string, page: import("../types.js").Page, onChoose: (name: string) => void}} options
  */
 export function openPicker(layer, anchor, options) {
     return new Picker(layer, anchor, options);
@@ -38,12 +38,12 @@ class Picker {
     /**
      * @param {HTMLElement} layer
      * @param {HTMLElement} anchor
-     * @param {{names: string[], current: string, urlOf: (route: string) => string, onChoose: (name: string) => void}} options
+     * @param {{names: string[], current: string, page: import("../types.js").Page, onChoose: (name: string) => void}} options
      */
-    constructor(layer, anchor, { names, current, urlOf, onChoose }) {
+    constructor(layer, anchor, { names, current, page, onChoose }) {
         this.names = names;
         this.current = current;
-        this.urlOf = urlOf;
+        this.page = page;
         this.onChoose = onChoose;
         this.active = 0;
         /** @type {import("../lib/listing.js").Line[]} */
@@ -94,7 +94,7 @@ class Picker {
         const inFolder = !this.input.value.trim() && name.includes("/");
         return element("div", { ...common, title: name,
             class: `loracore-option${name === this.current ? " is-current" : ""}${inFolder ? " is-inside" : ""}` },
-        thumb(name, this.urlOf, { wait: PICTURE_WAIT }), nameLabel(inFolder ? name.slice(name.lastIndexOf("/") + 1) : name));
+        thumb(name, this.page, { wait: PICTURE_WAIT }), nameLabel(inFolder ? name.slice(name.lastIndexOf("/") + 1) : name));
     }
 
     /** Chooses a file, or opens or closes a folder. */

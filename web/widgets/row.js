@@ -97,10 +97,10 @@ function fileButton(editor, row, status) {
         class: "loracore-file", type: "button", title, "data-control": "file", "aria-haspopup": "listbox",
         "aria-label": missing ? text("LoRA file, missing: {name}", { name: row.name })
             : text("LoRA file: {name}", { name: row.name || text("none") }),
-    }, thumb(file ?? "", editor.page.urlOf), ...mark, nameLabel(row.name || text("Choose a LoRA")),
+    }, thumb(file ?? "", editor.page), ...mark, nameLabel(row.name || text("Choose a LoRA")),
     ...(row.low ? [pairChip(row)] : []), icon(ICONS.down));
     made.addEventListener("click", () => openPicker(editor.layer, made, {
-        names: editor.names, current: row.name, urlOf: editor.page.urlOf, onChoose: (name) => editor.choose(row, name),
+        names: editor.names, current: row.name, page: editor.page, onChoose: (name) => editor.choose(row, name),
     }));
     return made;
 }

@@ -14,15 +14,15 @@ export function forgetPictures() {
 /**
  * Returns the place of a picture, which fills when it is in sight and stays empty where there is none.
  * @param {string} name of a file that is there
- * @param {(route: string) => string} urlOf
+ * @param {import("../types.js").Page} page
  * @param {{onload?: () => void, wait?: number}} [options] `wait` in milliseconds, for lines that scroll by
  */
-export function thumb(name, urlOf, { onload, wait = 0 } = {}) {
+export function thumb(name, page, { onload, wait = 0 } = {}) {
     const place = element("span", { class: "loracore-thumb", "aria-hidden": "true" });
-    if (!name || without.has(name)) return place;
+    if (!name || without.has(name) || !page.isOn("previews")) return place;
     const fill = () => {
         if (wait && !place.isConnected) return;
-        const picture = element("img", { alt: "", decoding: "async", draggable: "false", src: urlOf(`/lora-core/preview?name=${encodeURIComponent(name)}`) });
+        const picture = element("img", { alt: "", decoding: "async", draggable: "false", src: page.urlOf(`/lora-core/preview?name=${encodeURIComponent(name)}`) });
         picture.addEventListener("load", () => {
             place.classList.add("is-filled");
             onload?.();

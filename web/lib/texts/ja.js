@@ -166,6 +166,7 @@ export const TEXTS = {
     "size {norm}": "大きさ {norm}",
     "strongest": "最も強い",
     "verifying every byte": "全バイトを検証中",
+    "{count} LoRAs": "{count} 件の LoRA",
     "{h} h {m} min left": "残り {h} 時間 {m} 分",
     "{label}: type, or drag sideways": "{label}：入力するか左右にドラッグ",
     "{matched} of {total} modules": "{total} モジュール中 {matched}",
@@ -180,4 +181,10 @@ export const TEXTS = {
     "“{part}” has no strength; write {part}=0.5": "「{part}」に強度がありません。{part}=0.5 のように書いてください",
     "“{part}” names no block; write for example double.0-9=0.5, te=0": "「{part}」はブロックを示していません。例：double.0-9=0.5, te=0",
     "“{part}” needs a number from −100 to 100": "「{part}」には −100 から 100 の数が必要です",
+    "{on} of {count} LoRAs": "{count} 件中 {on} 件の LoRA",
+    "{word}, from {source}: copy": "",
+    "“{part}” counts backwards": "",
+    "“{part}” has no strength; write {part}=0.5": "",
+    "“{part}” names no block; write for example double.0-9=0.5, te=0": "",
+    "“{part}” needs a number from −100 to 100": "",
 };

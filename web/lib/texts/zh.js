@@ -166,6 +166,7 @@ export const TEXTS = {
     "size {norm}": "大小 {norm}",
     "strongest": "最强",
     "verifying every byte": "正在逐字节校验",
+    "{count} LoRAs": "{count} 个 LoRA",
     "{h} h {m} min left": "剩余 {h} 小时 {m} 分钟",
     "{label}: type, or drag sideways": "{label}：输入数值，或左右拖动",
     "{matched} of {total} modules": "{total} 个模块中的 {matched} 个",
@@ -180,4 +181,10 @@ export const TEXTS = {
     "“{part}” has no strength; write {part}=0.5": "“{part}”没有强度；请写成 {part}=0.5",
     "“{part}” names no block; write for example double.0-9=0.5, te=0": "“{part}”没有指明块；例如写成 double.0-9=0.5, te=0",
     "“{part}” needs a number from −100 to 100": "“{part}”需要 −100 到 100 之间的数",
+    "{on} of {count} LoRAs": "{count} 个 LoRA 中的 {on} 个",
+    "{word}, from {source}: copy": "",
+    "“{part}” counts backwards": "",
+    "“{part}” has no strength; write {part}=0.5": "",
+    "“{part}” names no block; write for example double.0-9=0.5, te=0": "",
+    "“{part}” needs a number from −100 to 100": "",
 };
