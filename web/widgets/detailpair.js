@@ -29,7 +29,7 @@ function parts({ editor, row, layer }, refresh) {
     const offers = pair && !row.low ? [plainButton(text("Use {name}", { name: pair.high === row.name ? pair.low : pair.high }),
         () => set(pair.high, pair.low))] : [];
     const choose = plainButton(row.low ? text("Another low-noise file") : text("Choose the low-noise file"), () => openPicker(layer, choose, {
-        names: editor.names, current: row.low ?? "", urlOf: editor.page.urlOf, onChoose: (name) => set(row.name, name),
+        names: editor.names, current: row.low ?? "", page: editor.page, onChoose: (name) => set(row.name, name),
     }));
     const note = element("p", { class: "loracore-note" },
         text("Models such as Wan 2.2 are two models in turn. A pair gives each its own file; Load LoRA has an output for each."));

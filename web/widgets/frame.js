@@ -27,7 +27,7 @@ export function footElement(/** @type {RowsEditor} */ editor) {
     const add = element("button", { class: "is-add", type: "button", "data-control": "add", "aria-haspopup": "listbox" },
         icon(ICONS.plus), text("Add LoRA"));
     add.addEventListener("click", () => openPicker(editor.layer, add, {
-        names: editor.names, current: "", urlOf: editor.page.urlOf, onChoose: (name) => editor.add(name),
+        names: editor.names, current: "", page: editor.page, onChoose: (name) => editor.add(name),
     }));
     const clip = element("button", {
         type: "button", "data-control": "clips", "aria-pressed": String(editor.clipColumn), onclick: () => editor.toggleClip(),
