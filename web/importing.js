@@ -62,8 +62,8 @@ function menuOf(app, page, node) {
     return entries;
 }
 
-/** @param {any} app @returns {any[]} */
-const selected = (app) => Object.values(app.canvas?.selected_nodes ?? {});
+/** The selected nodes, without the groups and reroutes that are selected too. @param {any} app @returns {any[]} */
+const selected = (app) => [...(app.canvas?.selectedItems ?? [])].filter((item) => Array.isArray(item.inputs));
 
 /**
  * Converts nodes, or the whole workflow, and loads the result where the view is: one step to undo.

@@ -59,7 +59,8 @@ def choose_in_menu_of(stage: Stage, node_id: int, entry: str) -> None:
 
 
 def choose_command(stage: Stage, label: str) -> None:
-    stage.page.locator(".comfy-menu-button-wrapper").click()
+    newest = stage.page.get_by_test_id("comfy-menu-button")
+    stage.page.locator(".comfy-menu-button-wrapper").or_(newest).click()
     for text in ("Extensions", "LoRA Core"):
         stage.page.get_by_role("menuitem", name=text, exact=True).first.hover()
         stage.page.wait_for_timeout(400)
@@ -67,8 +68,7 @@ def choose_command(stage: Stage, label: str) -> None:
 
 
 def close_messages(stage: Stage) -> None:
-    for button in stage.page.locator(".p-toast-close-button").all():
-        button.click()
+    stage.page.evaluate("() => app.extensionManager.toast.removeAll()")
     stage.page.wait_for_timeout(400)
 
 
@@ -85,8 +85,8 @@ def test_a_node_from_its_menu_and_back_by_one_undo(stage: Stage) -> None:
         ("", True, 1, None),
         ("detail.safetensors", True, -0.5, 0),
     ]
-    expect(stage.page.get_by_text("Converted to LoRA Core: 1")).to_be_visible()
-    expect(stage.page.get_by_text('semantics "comfyui"')).to_be_visible()
+    expect(stage.page.get_by_text("Converted to LoRA Core: 1").first).to_be_visible()
+    expect(stage.page.get_by_text('semantics "comfyui"').first).to_be_visible()
     prompt = stage.page.evaluate("async () => (await app.graphToPrompt()).output")
     loader = prompt[prompt["22"]["inputs"]["model"][0]]
     assert loader["class_type"] == "LoraCoreLoad"
@@ -139,7 +139,7 @@ def test_inside_a_subgraph(stage: Stage) -> None:
 def test_nothing_to_convert_is_told(stage: Stage) -> None:
     stage.add("LoraCoreStack")
     choose_command(stage, "Convert workflow to LoRA Core")
-    expect(stage.page.get_by_text("Nothing to convert")).to_be_visible()
+    expect(stage.page.get_by_text("Nothing to convert").first).to_be_visible()
     assert types(stage) == ["LoraCoreStack"]
     close_messages(stage)
 
@@ -150,7 +150,7 @@ def test_a_damaged_node_is_told_and_nothing_changes(stage: Stage) -> None:
     stage.load(json.dumps(workflow))
     before = types(stage)
     choose_command(stage, "Convert workflow to LoRA Core")
-    expect(stage.page.get_by_text("row 1: strength must be a number, found 'much'")).to_be_visible()
+    expect(stage.page.get_by_text("row 1: strength must be a number, found 'much'").first).to_be_visible()
     assert types(stage) == before
     close_messages(stage)
     stage.complaints.clear()  # the browser itself notes the answer's status
@@ -170,7 +170,7 @@ def test_text_becomes_rows_of_a_new_node_and_then_of_the_selected(stage: Stage) 
     expect(dialog).to_have_count(0)
     first = [("styles/ink.safetensors", True, 0.25, 0.5), ("gone", True, 1, None)]
     assert rows(stage) == first
-    expect(stage.page.get_by_text("gone: no such file.")).to_be_visible()
+    expect(stage.page.get_by_text("gone: no such file.").first).to_be_visible()
     close_messages(stage)
 
     stage.page.evaluate("() => app.canvas.selectNode(app.graph._nodes[0])")
