@@ -67,11 +67,6 @@ def choose_command(stage: Stage, label: str) -> None:
     stage.page.get_by_text(label, exact=True).first.click()
 
 
-def close_messages(stage: Stage) -> None:
-    stage.page.evaluate("() => app.extensionManager.toast.removeAll()")
-    stage.page.wait_for_timeout(400)
-
-
 def test_a_node_from_its_menu_and_back_by_one_undo(stage: Stage) -> None:
     load(stage, "rgthree_editor")
     before = types(stage)
@@ -92,7 +87,6 @@ def test_a_node_from_its_menu_and_back_by_one_undo(stage: Stage) -> None:
     assert loader["class_type"] == "LoraCoreLoad"
     assert prompt[loader["inputs"]["lora_stack"][0]]["class_type"] == "LoraCoreStack"
     assert prompt["20"]["inputs"]["clip"] == [prompt["22"]["inputs"]["model"][0], 1]
-    close_messages(stage)
     stage.undo()
     assert types(stage) == before
     stage.redo()
@@ -110,13 +104,11 @@ def test_a_whole_workflow_and_out_again_by_commands(stage: Stage) -> None:
         *("styles/ink.safetensors", "turbo.safetensors", "people/alice.safetensors", "detail.safetensors"),
     ]
     assert stage.page.evaluate(VIEW) == view, "the view, the name and the tabs are those from before"
-    close_messages(stage)
     choose_command(stage, "Convert workflow to built-in loaders")
     wait_for(stage, "LoraLoader")
     assert types(stage) == before
     modes = "() => app.graph._nodes.filter((node) => node.mode === 4).map((node) => node.widgets[0].value)"
     assert stage.page.evaluate(modes) == ["people/alice.safetensors"]
-    close_messages(stage)
     stage.undo()
     assert "LoraCoreStack" in types(stage)
     stage.undo()
@@ -132,7 +124,6 @@ def test_inside_a_subgraph(stage: Stage) -> None:
         "() => app.canvas.graph.nodes.some((node) => node.type === 'LoraCoreStack')", timeout=15_000
     )
     assert stage.page.evaluate("() => !app.canvas.graph.isRootGraph"), "the subgraph is still open"
-    close_messages(stage)
     stage.page.evaluate("() => app.canvas.setGraph(app.graph.rootGraph)")
 
 
@@ -141,7 +132,6 @@ def test_nothing_to_convert_is_told(stage: Stage) -> None:
     choose_command(stage, "Convert workflow to LoRA Core")
     expect(stage.page.get_by_text("Nothing to convert").first).to_be_visible()
     assert types(stage) == ["LoraCoreStack"]
-    close_messages(stage)
 
 
 def test_a_damaged_node_is_told_and_nothing_changes(stage: Stage) -> None:
@@ -152,7 +142,6 @@ def test_a_damaged_node_is_told_and_nothing_changes(stage: Stage) -> None:
     choose_command(stage, "Convert workflow to LoRA Core")
     expect(stage.page.get_by_text("row 1: strength must be a number, found 'much'").first).to_be_visible()
     assert types(stage) == before
-    close_messages(stage)
     stage.complaints.clear()  # the browser itself notes the answer's status
 
 
@@ -171,7 +160,6 @@ def test_text_becomes_rows_of_a_new_node_and_then_of_the_selected(stage: Stage) 
     first = [("styles/ink.safetensors", True, 0.25, 0.5), ("gone", True, 1, None)]
     assert rows(stage) == first
     expect(stage.page.get_by_text("gone: no such file.").first).to_be_visible()
-    close_messages(stage)
 
     stage.page.evaluate("() => app.canvas.selectNode(app.graph._nodes[0])")
     choose_command(stage, "Add LoRAs from <lora:…> text")
@@ -184,6 +172,5 @@ def test_text_becomes_rows_of_a_new_node_and_then_of_the_selected(stage: Stage) 
     dialog.get_by_role("button", name="Add").click()
     expect(dialog).to_have_count(0)
     assert rows(stage) == [*first, ("detail.safetensors", True, 2, None)]
-    close_messages(stage)
     stage.undo()
     assert rows(stage) == first
