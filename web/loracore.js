@@ -8,11 +8,9 @@ import { importing } from "./importing.js";
 import { setLanguage } from "./lib/i18n.js";
 import { reporting } from "./reporting.js";
 import { SETTINGS } from "./settings.js";
-import { addBadge } from "./widgets/badge.js";
 import { addRows } from "./widgets/rows.js";
 
 const OURS = "LoraCore"; // begins the id of every node of the pack
-const STACK = "LoraCoreStack";
 
 const reports = reporting(app, api);
 
@@ -32,7 +30,6 @@ app.registerExtension({
     /** @param {any} node */
     nodeCreated(node) {
         if (node.comfyClass?.startsWith(OURS)) reports.add(node);
-        if (node.comfyClass === STACK) addBadge(node, () => page.isOn("badges"));
     },
     /** @param {any} node */
     loadedGraphNode: (node) => reports.loaded(node),

@@ -1,7 +1,7 @@
 // @ts-check
 /** What users can set of the page's part of LoRA Core: the host shows it, keeps it, and translates it (locales). */
 
-/** @typedef {"previews" | "checks" | "badges"} SettingName */
+/** @typedef {"previews" | "checks"} SettingName */
 
 /** The settings as the host registers them; each has its name and help in `locales` for other languages. */
 export const SETTINGS = [
@@ -11,9 +11,6 @@ export const SETTINGS = [
     { id: "loracore.rows.checks", category: ["LoRA Core", "Rows", "Checks"], type: "boolean", defaultValue: true,
         name: "Check LoRAs before a run",
         tooltip: "Tells at once how much of each LoRA fits the checkpoint that is wired. Only the headers of the files are read." },
-    { id: "loracore.nodes.badges", category: ["LoRA Core", "Nodes", "Badges"], type: "boolean", defaultValue: true,
-        name: "Count LoRAs on the node",
-        tooltip: "A badge on Stack LoRAs that says how many of its LoRAs are on." },
 ];
 
 /**
