@@ -140,14 +140,14 @@ def test_a_moved_file_is_found_by_its_own_name_if_only_one_fits(server: Server) 
     assert call(server, "lora_path", "old\\place\\wanderer.safetensors") == expected
     write_lora(server, "moved/there/wanderer.safetensors")
     kind, message = call(server, "lora_path", "old/place/wanderer.safetensors")
-    assert kind == "FileFormatError"
+    assert kind == "AmbiguousFileError"
     assert "several files" in message
 
 
 def test_missing_names_are_reported(server: Server) -> None:
     for function in ("lora_path", "model_path"):
         kind, message = call(server, function, "not/here.safetensors")
-        assert kind == "FileFormatError"
+        assert kind == "NoSuchFileError"
         assert message.startswith("not/here.safetensors: no such file in the")
 
 
@@ -156,7 +156,7 @@ def test_name_cannot_leave_the_folder(server: Server) -> None:
     secret.touch()
     write_lora(server, "inside.safetensors")
     for name in ("../../secret.safetensors", "..\\..\\secret.safetensors", str(secret)):
-        assert call(server, "lora_path", name)[0] == "FileFormatError"
+        assert call(server, "lora_path", name)[0] == "NoSuchFileError"
 
 
 def steps_prompt(steps: int, seconds: float) -> dict[str, Any]:
