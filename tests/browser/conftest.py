@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.stage import Stage
 from tests.host_fixtures import started
@@ -15,6 +15,8 @@ from tests.tiers import find_chromium, newest_front_end
 
 RENDERERS = {"litegraph": False, "nodes2": True}
 FRONT_ENDS = ("own", "newest")
+
+expect.set_options(timeout=20_000)  # milliseconds: a busy machine is no fault of the page
 
 
 @pytest.fixture(scope="session")

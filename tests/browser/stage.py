@@ -73,6 +73,14 @@ class Stage:
         output = self.page.evaluate("async () => (await app.graphToPrompt()).output")
         return next(iter(output.values()))["inputs"]["rows"]
 
+    def settles(self, expected: dict[str, Any]) -> None:
+        """Assert that the rows of the first node become this: an undo takes the page a moment."""
+        for _ in range(50):
+            if self.value() == expected:
+                return
+            self.page.wait_for_timeout(200)
+        assert self.value() == expected
+
     def rows(self) -> Locator:
         return self.page.locator(".loracore-row")
 

@@ -148,6 +148,6 @@ def test_a_new_row_gets_hash_and_size_without_a_step_to_undo(stage: Stage) -> No
     found = stage.value()["rows"][0]
     assert found["size"] > 0
     stage.undo()
-    assert stage.value() == rows()
+    stage.settles(rows())
     stage.redo()
-    assert stage.value() == rows(found)
+    stage.settles(rows(found))
