@@ -86,7 +86,9 @@ class Stage:
 
     def choose(self, opener: Locator, name: str, search: str = "") -> None:
         opener.click()
-        self.page.get_by_role("combobox", name="Search LoRA files").fill(search)
+        # only the lines in sight are there, so the name is searched for
+        stem = name.rsplit("/", 1)[-1].removesuffix(".safetensors")
+        self.page.get_by_role("combobox", name="Search LoRA files").fill(search or stem)
         self.page.get_by_role("option").and_(self.page.get_by_title(name, exact=True)).click()
 
     def add_row(self, name: str, search: str = "") -> None:

@@ -260,6 +260,8 @@ def test_node_grows_and_shrinks_with_its_rows(stage: Stage) -> None:
         stage.add_row(DETAIL)
     full = stage.node("node.size[1]")
     assert full > empty + 80
+    stage.page.wait_for_function("() => app.graph._nodes[0].widgets[0].value.rows.every((row) => row.hash)")
+    expect(stage.rows()).to_have_count(3)
     bottom = stage.page.get_by_role("button", name="Add LoRA").bounding_box()
     last = stage.rows().nth(2).bounding_box()
     assert bottom is not None and last is not None

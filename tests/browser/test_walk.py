@@ -1,6 +1,6 @@
-"""One user's way through the pack by clicks and keys: rows, badges, details, a run, a file that is not there, a merge.
+"""One user's way through the pack by clicks and keys: rows, badges, details, a run, a file that is not there, a pair.
 
-`make pictures` keeps what it sees for the README and the help pages; see `picture`.
+PICTURES=FOLDER keeps what it sees for the README and the help pages; see `picture`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,6 @@ INK, LINES, OTHER = "walk/ink wash.safetensors", "walk/line art.safetensors", "w
 HIGH, LOW = "walk/motion_high_noise.safetensors", "walk/motion_low_noise.safetensors"
 GONE = "friends/soft light.safetensors"
 CHECKPOINT = "walk flux.safetensors"
-
-MERGE = """(checkpoint) => {
-    const merge = LiteGraph.createNode("LoraCoreMerge");
-    merge.pos = [1180, 140];
-    app.graph.add(merge);
-    merge.widgets.find((widget) => widget.name === "checkpoint").value = checkpoint;
-    app.graph._nodes[0].connect(0, merge, "lora_stack");
-}"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -61,7 +53,7 @@ def preview(dark: str, light: str) -> Image.Image:
 
 
 def picture(stage: Stage, name: str, tmp_path: Path) -> None:
-    """Keep what the page shows: in PICTURES for `make pictures`, which takes one front end, or with the test."""
+    """Keep what the page shows: in the folder PICTURES, or with the test."""
     folder = Path(os.environ.get("PICTURES") or tmp_path)
     stage.page.screenshot(path=folder / f"{name}.png", animations="disabled")
 
@@ -70,7 +62,7 @@ def badge(stage: Stage, index: int) -> Locator:
     return stage.rows().nth(index).locator("[data-control=badge]")
 
 
-def test_stack_report_details_run_and_merge(stage: Stage, server: Server, tmp_path: Path) -> None:
+def test_rows_report_details_and_run(stage: Stage, tmp_path: Path) -> None:
     page = stage.page
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.evaluate("() => app.refreshComboInNodes()")
@@ -135,13 +127,6 @@ def test_stack_report_details_run_and_merge(stage: Stage, server: Server, tmp_pa
     expect(page.get_by_role("dialog").locator("rect").first).to_be_visible()
     picture(stage, "report", tmp_path)
     page.keyboard.press("Escape")
-
-    # a merge says what it wrote
-    page.evaluate(MERGE, CHECKPOINT)
-    page.evaluate("() => app.queuePrompt(0)")
-    written = page.get_by_role("log", name="Report").filter(has_text="wrote merged")
-    expect(written).to_have_count(1, timeout=60_000)
-    picture(stage, "merge", tmp_path)
 
 
 def test_shared_workflow_with_a_file_that_is_not_there(stage: Stage, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -65,10 +66,12 @@ def test_report_comes_with_the_run_and_from_the_cache(server: Server) -> None:
     for run in (first, second):
         assert run.text("load") == run.text("report")
         lines = run.text("load").splitlines()
-        assert lines[0] == (
+        told, _, size = lines[0].partition(" · Δ ")
+        assert told == (
             "a.safetensors: 83/83 · Flux.1 dev · LoRA r4 · kohya names · scale 0.5 (alpha 2, tensor) "
             "· strength 0.8, clip 0.6"
         )
+        assert re.fullmatch(r"[\d.]+ %", size)
         assert run.outputs["load"]["report"][0]["loras"][1]["modules_matched"] == 83
 
 
