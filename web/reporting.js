@@ -27,8 +27,10 @@ export function reporting(app, api) {
 
     api.addEventListener("loracore.phase", (/** @type {any} */ { detail }) => reportAt(detail.node)?.phase(detail.phase));
     api.addEventListener("progress", (/** @type {any} */ { detail }) => reportAt(detail.node)?.step(detail.value, detail.max));
-    api.addEventListener("execution_error", (/** @type {any} */ { detail }) =>
-        reportAt(detail.node_id)?.failed(detail.exception_message || detail.exception_type || ""));
+    api.addEventListener("execution_error", (/** @type {any} */ { detail }) => {
+        checks.settle(nodeAt(app.graph?.rootGraph ?? app.graph, String(detail.node_id)));
+        reportAt(detail.node_id)?.failed(detail.exception_message || detail.exception_type || "");
+    });
     api.addEventListener("execution_interrupted", (/** @type {any} */ { detail }) => reportAt(detail.node_id)?.failed(null));
     api.addEventListener("graphChanged", () => checks.look(app.graph?.rootGraph ?? app.graph));
 
@@ -81,9 +83,20 @@ class Checks {
         }, PAUSE);
     }
 
+    /** A run has told more of a node than the server would: what was asked before, or would be, is not shown. */
+    settle(/** @type {any} */ node) {
+        if (!node || !CHECKED.includes(node.comfyClass)) return;
+        this.pending.get(node)?.abort();
+        this.asked.set(node, JSON.stringify(this.questionOf(node)));
+    }
+
+    questionOf(/** @type {any} */ node) {
+        return { model: this.isWanted() ? modelOf(node) : null, rows: rowsOf(node) };
+    }
+
     async ask(/** @type {any} */ node) {
         const report = this.reports.get(node);
-        const question = { model: this.isWanted() ? modelOf(node) : null, rows: rowsOf(node) };
+        const question = this.questionOf(node);
         const known = JSON.stringify(question);
         if (!report || this.asked.get(node) === known) return;
         const isFirst = !this.asked.has(node);
