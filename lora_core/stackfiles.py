@@ -19,10 +19,11 @@ def located(entries: Iterable[StackEntry], listing: Listing) -> list[StackEntry]
     Raises one NoSuchFileError that names every entry without a file, those of pairs too.
     """
     given = list(entries)
-    problem = missing_files([(f"LoRA {number}", entry) for number, entry in enumerate(given, start=1)], listing)
-    if problem:
-        raise NoSuchFileError(problem)
-    return [_located(entry, listing) for entry in given]
+    try:
+        return [_located(entry, listing) for entry in given]
+    except FileFormatError as error:  # only then is all of it searched again, to name all that is missing
+        numbered = [(f"LoRA {number}", entry) for number, entry in enumerate(given, start=1)]
+        raise NoSuchFileError(missing_files(numbered, listing) or str(error)) from error
 
 
 def rows_in_use(rows: Iterable[Row]) -> list[tuple[str, StackEntry]]:

@@ -27,30 +27,10 @@ from ..lora_core.naming import new_path
 from ..lora_core.resolve import resolve
 
 __all__ = [
-    "ComfyExtension",
-    "ExecutionBlocker",
-    "WeightAdapterBase",
-    "add_route",
-    "fingerprint",
-    "io",
-    "known_names",
-    "listed_lora",
-    "listed_name",
-    "loaded_weights",
-    "lora_names",
-    "lora_path",
-    "memory_bytes",
-    "model_folder",
-    "model_names",
-    "model_path",
-    "new_lora_path",
-    "new_model_path",
-    "own_file",
-    "patched_shape",
-    "patched_weight",
-    "problem",
-    "progress",
-    "ui",
+    "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "add_route", "fingerprint", "io", "known_names",
+    "listed_lora", "listed_name", "loaded_weights", "lora_names", "lora_path", "memory_bytes", "model_folder",
+    "model_names", "model_path", "new_lora_path", "new_model_path", "own_file", "patched_shape", "patched_weight",
+    "problem", "progress", "ui",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -191,15 +171,16 @@ def progress(*phases: str) -> Callable[[int, int], None]:
     The page is told what the node is at: reading, then the first of `phases`, and once all steps are done the last.
     """
     bar = comfy.utils.ProgressBar(1)
-    told = ["reading"]
-    _tell_phase("reading")
+    phase = "reading"
+    _tell_phase(phase)
 
     def on_step(done: int, total: int) -> None:
+        nonlocal phase
         comfy.model_management.throw_exception_if_processing_interrupted()
         bar.update_absolute(done, total)
-        phase = phases[-1 if done >= total else 0] if phases else told[-1]
-        if phase != told[-1]:
-            told.append(phase)
+        now = phases[-1 if done >= total else 0] if phases else phase
+        if now != phase:
+            phase = now
             _tell_phase(phase)
 
     return on_step

@@ -12,7 +12,7 @@ import { addRows } from "./widgets/rows.js";
 
 const OURS = "LoraCore"; // begins the id of every node of the pack
 
-const reports = reporting(app, api);
+const reports = reporting(app, api, page);
 
 app.registerExtension({
     name: "loracore.rows",

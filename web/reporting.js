@@ -4,7 +4,6 @@
 import { newRow } from "./lib/rows.js";
 import { modelOf, stackRows } from "./lib/upstream.js";
 import { nodeAt } from "./lib/wires.js";
-import { isOn } from "./settings.js";
 import { addReport } from "./widgets/report.js";
 
 const STACK = "LoraCoreStack";
@@ -15,22 +14,25 @@ const PAUSE = 250; // milliseconds without a change before the server is asked
  * Returns what the extension calls for each node.
  * @param {any} app
  * @param {any} api
+ * @param {import("./types.js").Page} page
  */
-export function reporting(app, api) {
+export function reporting(app, api, page) {
     /** @type {WeakMap<any, import("./widgets/report.js").ShownReport>} */
     const reports = new WeakMap();
-    const checks = new Checks(api, reports, () => isOn(app.extensionManager, "checks"));
+    const checks = new Checks(page, reports);
+    const at = (/** @type {unknown} */ id) => nodeAt(app.graph?.rootGraph ?? app.graph, String(id));
     const reportAt = (/** @type {unknown} */ id) => {
-        const node = nodeAt(app.graph?.rootGraph ?? app.graph, String(id));
+        const node = at(id);
         return node ? reports.get(node) : undefined;
     };
 
     api.addEventListener("loracore.phase", (/** @type {any} */ { detail }) => reportAt(detail.node)?.phase(detail.phase));
     api.addEventListener("progress", (/** @type {any} */ { detail }) => reportAt(detail.node)?.step(detail.value, detail.max));
     api.addEventListener("execution_error", (/** @type {any} */ { detail }) => {
-        checks.settle(nodeAt(app.graph?.rootGraph ?? app.graph, String(detail.node_id)));
+        checks.settle(at(detail.node_id));
         reportAt(detail.node_id)?.failed(detail.exception_message || detail.exception_type || "");
     });
+    api.addEventListener("executed", (/** @type {any} */ { detail }) => checks.settle(at(detail.display_node ?? detail.node)));
     api.addEventListener("execution_interrupted", (/** @type {any} */ { detail }) => reportAt(detail.node_id)?.failed(null));
     api.addEventListener("graphChanged", () => checks.look(app.graph?.rootGraph ?? app.graph));
 
@@ -58,13 +60,11 @@ export function reporting(app, api) {
 /** Asks the server how the LoRAs that are wired to a node fit its model, once the graph has not changed for a moment. */
 class Checks {
     /**
-     * @param {any} api
+     * @param {import("./types.js").Page} page
      * @param {WeakMap<any, import("./widgets/report.js").ShownReport>} reports
-     * @param {() => boolean} isWanted
      */
-    constructor(api, reports, isWanted) {
-        this.api = api;
-        this.isWanted = isWanted;
+    constructor(page, reports) {
+        this.page = page;
         this.reports = reports;
         /** @type {WeakMap<any, string>} what was asked last for a node */
         this.asked = new WeakMap();
@@ -91,7 +91,7 @@ class Checks {
     }
 
     questionOf(/** @type {any} */ node) {
-        return { model: this.isWanted() ? modelOf(node) : null, rows: rowsOf(node) };
+        return { model: this.page.isOn("checks") ? modelOf(node) : null, rows: rowsOf(node) };
     }
 
     async ask(/** @type {any} */ node) {
@@ -120,12 +120,8 @@ class Checks {
      * @returns {Promise<import("./widgets/loraline.js").LoraReport[]>}
      */
     async answer(question, signal) {
-        const headers = { "Content-Type": "application/json" };
-        const options = { method: "POST", headers, body: JSON.stringify(question), signal };
-        const answer = await this.api.fetchApi("/lora-core/check", options);
-        if (!answer.ok) return [];
-        const { rows } = await answer.json();
-        return rows.flatMap((/** @type {any} */ row, /** @type {number} */ index) =>
+        const answer = await this.page.post("/lora-core/check", question, signal);
+        return (answer?.rows ?? []).flatMap((/** @type {any} */ row, /** @type {number} */ index) =>
             [row, ...(row.low ? [row.low] : [])].filter((one) => one.state !== "empty").map((one) => ({
                 ...one, name: one.name ?? question.rows[index].name, state: stateOf(one.state),
                 summary: one.summary || one.reason, reason: one.reason || one.blocks_error,

@@ -19,6 +19,5 @@ export const SETTINGS = [
  * @param {SettingName} name
  */
 export function isOn(manager, name) {
-    const setting = SETTINGS.find(({ id }) => id.endsWith(`.${name}`));
-    return manager?.setting?.get(setting?.id) !== false;
+    return manager?.setting?.get(`loracore.rows.${name}`) !== false;
 }

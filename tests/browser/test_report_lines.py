@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from safetensors.torch import load_file, save_file
 
 from tests import tiny
@@ -96,6 +96,30 @@ def test_lora_of_another_model_is_red_with_the_reason(stage: Stage) -> None:
     expect(stage.page.get_by_role("alert").and_(stage.page.locator(".loracore-line"))).to_contain_text(
         "other.safetensors"
     )
+
+
+@pytest.mark.parametrize("file", ["full", "other"])
+def test_a_late_answer_to_the_check_does_not_hide_what_the_run_told(stage: Stage, file: str) -> None:
+    waiting: list[Route] = []
+
+    def hold(question: Route) -> None:
+        waiting.append(question)
+
+    stage.page.route("**/lora-core/check", hold)
+    try:
+        build(stage, "LoraCoreLoad", [file])
+        stage.page.evaluate("() => app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState()")
+        while not waiting:
+            stage.page.wait_for_timeout(50)
+        stage.page.evaluate("() => app.queuePrompt(0)")
+        line = stage.page.locator(".loracore-line:not(.is-before)")
+        expect(line).to_contain_text("23/23" if file == "full" else "other.safetensors: this is a")
+        for question in waiting:
+            question.continue_()
+        stage.page.wait_for_timeout(1_500)  # enough for the answers to come and be shown
+        expect(line).to_have_count(1)
+    finally:
+        stage.page.unroute("**/lora-core/check")
 
 
 def test_merge_tells_phase_and_share_while_it_runs_and_then_the_sizes(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, Request, expect
 
 from tests import tiny
@@ -15,6 +16,7 @@ from tests.browser.test_rows import DETAIL, INK, row, rows
 from tests.host_server import Server
 
 FULL, OTHER = "badges/full.safetensors", "badges/other.safetensors"
+PICTURE = "badges/picture.safetensors"
 FLUX = "badges flux.safetensors"
 GONE = "gone/away.safetensors"
 
@@ -44,11 +46,14 @@ def files(server: Server) -> Iterator[None]:
     tiny.make_tiny("flux", checkpoint, 0)
     (server.models / "loras" / "badges").mkdir(exist_ok=True)
     tiny.make_lora(server.models / "loras" / FULL, tiny.flat("lora_unet_", tiny.modules("flux")))
+    pictured = tiny.make_lora(server.models / "loras" / PICTURE, tiny.flat("lora_unet_", tiny.modules("flux")))
+    Image.new("RGB", (32, 32), "teal").save(pictured.with_suffix(".png"))
     tiny.make_lora(server.models / "loras" / OTHER, tiny.flat("lora_unet_", tiny.modules("sd15")))
     yield
     checkpoint.unlink()
-    for name in (FULL, OTHER):
+    for name in (FULL, OTHER, PICTURE):
         (server.models / "loras" / name).unlink()
+    pictured.with_suffix(".png").unlink()
 
 
 def refreshed(stage: Stage) -> None:
@@ -108,6 +113,24 @@ def test_the_last_run_wins(stage: Stage) -> None:
     expect(badge(stage, 0)).to_have_class(re.compile("is-good"))
     stage.page.evaluate("() => app.queuePrompt(0)")
     expect(badge(stage, 0)).to_have_attribute("title", re.compile("^Last run: "), timeout=90_000)
+
+
+def test_the_settings_turn_checks_and_pictures_off(stage: Stage) -> None:
+    turn = "([name, on]) => app.extensionManager.setting.set(`loracore.rows.${name}`, on)"
+    pictures: list[str] = []
+    refreshed(stage)
+    stage.page.on("request", lambda sent: pictures.append(sent.url) if "/lora-core/preview" in sent.url else None)
+    for is_on in (True, False):
+        stage.clear()
+        pictures.clear()
+        for name in ("checks", "previews"):
+            stage.page.evaluate(turn, [name, is_on])
+        stage.add("LoraCoreStack", rows(row(FULL), row(PICTURE)))
+        stage.page.evaluate(WIRE, FLUX)
+        expect(badge(stage, 0)).to_have_text(re.compile(r"^(\d+)/\1$") if is_on else "Flux.1")
+        assert bool(pictures) is is_on
+    for name in ("checks", "previews"):
+        stage.page.evaluate(turn, [name, True])
 
 
 def test_a_moved_file_is_told_and_its_name_taken_by_the_user_only(stage: Stage) -> None:
