@@ -1,4 +1,4 @@
-"""One user's way through the pack by clicks and keys: rows, badges, details, a run, a file that is not there, a pair.
+"""One user's way through the pack by clicks and keys: rows, badges, details, a run, a merge, a missing file, a pair.
 
 PICTURES=FOLDER keeps what it sees for the README and the help pages; see `picture`.
 """
@@ -24,6 +24,17 @@ INK, LINES, OTHER = "walk/ink wash.safetensors", "walk/line art.safetensors", "w
 HIGH, LOW = "walk/motion_high_noise.safetensors", "walk/motion_low_noise.safetensors"
 GONE = "friends/soft light.safetensors"
 CHECKPOINT = "walk flux.safetensors"
+
+
+MERGE = """(checkpoint) => {
+    const merge = LiteGraph.createNode("LoraCoreMerge");
+    merge.pos = [160, 900]; // below the others
+    app.canvas.ds.offset = [60, -560]; // a widget out of sight is not on the page
+    app.graph.add(merge);
+    merge.widgets.find((widget) => widget.name === "checkpoint").value = checkpoint;
+    // not the first node: a click brings a node to the front, and so to the end of the list
+    app.graph._nodes.find((node) => node.type === "LoraCoreStack").connect(0, merge, "lora_stack");
+}"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -62,7 +73,7 @@ def badge(stage: Stage, index: int) -> Locator:
     return stage.rows().nth(index).locator("[data-control=badge]")
 
 
-def test_rows_report_details_and_run(stage: Stage, tmp_path: Path) -> None:
+def test_rows_report_details_run_and_merge(stage: Stage, tmp_path: Path) -> None:
     page = stage.page
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.evaluate("() => app.refreshComboInNodes()")
@@ -127,6 +138,13 @@ def test_rows_report_details_and_run(stage: Stage, tmp_path: Path) -> None:
     expect(page.get_by_role("dialog").locator("rect").first).to_be_visible()
     picture(stage, "report", tmp_path)
     page.keyboard.press("Escape")
+
+    # a merge says what it wrote
+    page.evaluate(MERGE, CHECKPOINT)
+    page.evaluate("() => app.queuePrompt(0)")
+    written = page.get_by_role("log", name="Report").filter(has_text="wrote merged")
+    expect(written).to_have_count(1, timeout=60_000)
+    picture(stage, "merge", tmp_path)
 
 
 def test_shared_workflow_with_a_file_that_is_not_there(stage: Stage, tmp_path: Path) -> None:
