@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,9 @@ def test_a_test_outside_the_tiers_is_an_error(project: Path) -> None:
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert "a test belongs in one of core, peers, web, host, packs, browser below tests/" in done.stderr + done.stdout
+
+
+def test_names_of_test_files_are_unique() -> None:
+    """pytest imports them by name alone: two of one name fail, and only in a run of both their tiers."""
+    counts = Counter(path.name for path in TESTS.rglob("test_*.py"))
+    assert [name for name, count in counts.items() if count > 1] == []
