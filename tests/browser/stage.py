@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Locator, Page
+from playwright.sync_api import ConsoleMessage, FloatRect, Locator, Page, expect
 
 from tests.host_server import PACK
 
@@ -33,6 +33,14 @@ ADD_NODE = """([type, rows]) => {
     (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
     return node.id;
 }"""
+
+
+def box_of(locator: Locator) -> FloatRect:
+    """Return where a control lies on the page, once it is shown."""
+    expect(locator).to_be_visible()
+    box = locator.bounding_box()
+    assert box is not None
+    return box
 
 
 class Stage:

@@ -7,7 +7,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.stage import Stage
+from tests.browser.stage import Stage, box_of
 from tests.host_fixtures import LORAS
 
 ROWS = {"v": 1, "rows": [{"on": True, "name": name, "strength": 0.5} for name in LORAS]}
@@ -59,8 +59,7 @@ def test_long_report_stays_inside_its_node(stage: Stage, node_type: str) -> None
     sizes = report.evaluate("pre => [pre.scrollWidth, pre.clientWidth, pre.scrollHeight, pre.clientHeight]")
     assert sizes[0] <= sizes[1], "no sideways scrolling"
     assert sizes[2] > sizes[3] > 60, "a long text scrolls, and enough of it shows"
-    box = report.bounding_box()
-    assert box is not None
+    box = box_of(report)
     scale = stage.page.evaluate("() => app.canvas.ds.scale")
     width, height = stage.node("[...node.size]")
     assert box["width"] <= width * scale

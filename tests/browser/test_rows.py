@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.stage import Stage
+from tests.browser.stage import Stage, box_of
 from tests.host_fixtures import write_lora
 from tests.host_server import Server
 
@@ -101,8 +101,7 @@ def test_strength_by_buttons_keys_and_dragging(stage: Stage) -> None:
     assert stage.value()["rows"][0]["strength"] == 0.99
     field.press("Escape")
 
-    box = field.bounding_box()
-    assert box is not None
+    box = box_of(field)
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     stage.page.mouse.move(x, y)
     stage.page.mouse.down()
@@ -135,9 +134,8 @@ def test_clip_strength_follows_until_it_is_set(stage: Stage) -> None:
 
 def test_move_rows_by_dragging_and_by_keys(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK), row(DETAIL), row(PASTEL)))
-    grip = stage.page.get_by_role("button", name="Move ink", exact=True).bounding_box()
-    target = stage.page.get_by_role("button", name="Move pastel", exact=True).bounding_box()
-    assert grip is not None and target is not None
+    grip = box_of(stage.page.get_by_role("button", name="Move ink", exact=True))
+    target = box_of(stage.page.get_by_role("button", name="Move pastel", exact=True))
     stage.page.mouse.move(grip["x"] + 8, grip["y"] + 12)
     stage.page.mouse.down()
     stage.page.mouse.move(target["x"] + 8, target["y"] + 14, steps=8)
@@ -262,9 +260,8 @@ def test_node_grows_and_shrinks_with_its_rows(stage: Stage) -> None:
     assert full > empty + 80
     stage.page.wait_for_function("() => app.graph._nodes[0].widgets[0].value.rows.every((row) => row.hash)")
     expect(stage.rows()).to_have_count(3)
-    bottom = stage.page.get_by_role("button", name="Add LoRA").bounding_box()
-    last = stage.rows().nth(2).bounding_box()
-    assert bottom is not None and last is not None
+    bottom = box_of(stage.page.get_by_role("button", name="Add LoRA"))
+    last = box_of(stage.rows().nth(2))
     assert bottom["y"] >= last["y"] + last["height"]
     for _ in range(3):
         stage.page.get_by_role("button", name="Remove detail").first.click()

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.stage import Stage
+from tests.browser.stage import Stage, box_of
 from tests.browser.test_rows import DETAIL, INK, PASTEL, row, rows
 
 
@@ -120,6 +120,5 @@ def test_a_narrow_node_keeps_its_controls_apart(stage: Stage) -> None:
             ".filter(box => box.width).map(box => [box.left, box.right])"
         )
         assert all(left[1] <= right[0] + 0.5 for left, right in pairwise(boxes)), (width, boxes)
-        outer = stage.rows().first.bounding_box()
-        assert outer is not None
+        outer = box_of(stage.rows().first)
         assert boxes[-1][1] <= outer["x"] + outer["width"] + 1
