@@ -40,7 +40,7 @@ class LoraReport:
     host_names: list[str] = field(default_factory=list)  # modules placed by names that only ComfyUI's own maps know
     not_adapters: dict[str, str] = field(default_factory=dict)  # name -> what it is
     unsupported: dict[str, list[str]] = field(default_factory=dict)  # kind -> modules
-    relative_size: float | None = None  # ‖Δ‖ / ‖W‖ over the matched weights, where computed
+    relative_size: float | None = None  # ‖Δ‖ / ‖W‖ over the matched weights at strength 1, where computed
     blocks: list[dict[str, Any]] = field(default_factory=list)  # block, matched and total modules, norm, relative_size
 
 
@@ -154,11 +154,10 @@ def _size_texts(lora: LoraReport) -> list[str]:
 
 def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:
     what = [*_fit_texts(lora, title), f"{lora.dialect} names"]
-    what.append(_scale_text(lora.scale))
-    if lora.strength_model is not None:
+    what += [_scale_text(lora.scale), *_size_texts(lora)]
+    if lora.strength_model is not None:  # after the size, which is the file's own
         clip = "" if lora.strength_clip == lora.strength_model else f", clip {lora.strength_clip:g}"
         what.append(f"strength {lora.strength_model:g}{clip}")
-    what += _size_texts(lora)
     which = f" ({lora.pair}-noise model)" if lora.pair else ""
     lines = [f"{lora.name}{which}: " + " · ".join(what)]
     if lora.block_strengths:

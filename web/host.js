@@ -39,6 +39,8 @@ export const page = {
         method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
     }),
 
+    refreshLists: () => app.extensionManager?.command?.execute?.("Comfy.RefreshNodeDefinitions"),
+
     onGraphChange: (listener, signal) => api.addEventListener("graphChanged", listener, { signal }),
     onExecuted: (listener, signal) => api.addEventListener("executed", (/** @type {any} */ event) => {
         const { display_node: shown, node, output } = event.detail ?? {};

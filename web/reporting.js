@@ -8,6 +8,7 @@ import { addReport } from "./widgets/report.js";
 
 const STACK = "LoraCoreStack";
 const CHECKED = ["LoraCoreLoad", "LoraCoreMerge"]; // nodes that tell before a run how LoRAs would fit
+const WIDTH = 420; // of a new node: a line of its report is to be read without a click
 const PAUSE = 250; // milliseconds without a change before the server is asked
 
 /**
@@ -20,6 +21,8 @@ export function reporting(app, api, page) {
     /** @type {WeakMap<any, import("./widgets/report.js").ShownReport>} */
     const reports = new WeakMap();
     const checks = new Checks(page, reports);
+    /** @type {Set<string>} runs that wrote a file, and whose result may come again from the cache */
+    const listed = new Set();
     const at = (/** @type {unknown} */ id) => nodeAt(app.graph?.rootGraph ?? app.graph, String(id));
     const reportAt = (/** @type {unknown} */ id) => {
         const node = at(id);
@@ -32,7 +35,14 @@ export function reporting(app, api, page) {
         checks.settle(at(detail.node_id));
         reportAt(detail.node_id)?.failed(detail.exception_message || detail.exception_type || "");
     });
-    api.addEventListener("executed", (/** @type {any} */ { detail }) => checks.settle(at(detail.display_node ?? detail.node)));
+    api.addEventListener("executed", (/** @type {any} */ { detail }) => {
+        const node = at(detail.display_node ?? detail.node);
+        checks.settle(node);
+        if (!node || !reports.has(node)) return;
+        const run = runThatWrote(detail.output);
+        if (run && !listed.has(run)) page.refreshLists();
+        if (run) listed.add(run);
+    });
     api.addEventListener("execution_interrupted", (/** @type {any} */ { detail }) => reportAt(detail.node_id)?.failed(null));
     api.addEventListener("graphChanged", () => checks.look(app.graph?.rootGraph ?? app.graph));
 
@@ -40,6 +50,7 @@ export function reporting(app, api, page) {
         /** @param {any} node */
         add(node) {
             reports.set(node, addReport(node, { short: node.comfyClass === STACK }));
+            if (node.comfyClass !== STACK) node.setSize([Math.max(node.size[0], WIDTH), node.size[1]]);
         },
         /**
          * A node that an undo made anew, or that is in a workflow opened again, shows its last report as it shows its
@@ -55,6 +66,12 @@ export function reporting(app, api, page) {
             });
         },
     };
+}
+
+/** Names the run that a node's output is of, where it wrote files. */
+function runThatWrote(/** @type {any} */ output) {
+    const report = output?.report?.[0];
+    return report?.outputs?.length ? JSON.stringify([report.outputs, report.seconds]) : "";
 }
 
 /** Asks the server how the LoRAs that are wired to a node fit its model, once the graph has not changed for a moment. */

@@ -52,6 +52,8 @@ export interface Page {
     /** Asks one of our routes: its answer, or null where this server does not have it or refuses. */
     get(route: string, signal?: AbortSignal): Promise<any>;
     post(route: string, body: any, signal?: AbortSignal): Promise<any>;
+    /** Reads the lists of models that nodes offer again, as the user does with the key R. */
+    refreshLists(): void;
     /** Calls after each change of the workflow that the page noticed, until the signal is aborted. */
     onGraphChange(listener: () => void, signal: AbortSignal): void;
     /** Calls with the id and the output of each node that has run. */

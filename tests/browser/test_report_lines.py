@@ -34,6 +34,8 @@ BUILD = """([type, files, widgets]) => {
     }
     return node.id;
 }"""
+# the files that the first node offers
+CHECKPOINTS = 'app.graph._nodes[0].widgets.find((widget) => widget.name === "checkpoint").options.values'
 WATCH = """() => {
     window.seen = [];
     new MutationObserver(() => document.querySelectorAll(".loracore-progress").forEach((one) => {
@@ -125,8 +127,10 @@ def test_a_late_answer_to_the_check_does_not_hide_what_the_run_told(stage: Stage
 def test_merge_tells_phase_and_share_while_it_runs_and_then_the_sizes(stage: Stage) -> None:
     build(stage, "LoraCoreMerge", ["full"], checkpoint="diffusion_models/report/flux.safetensors", verify=True)
     stage.page.evaluate(WATCH)
+    before = stage.page.evaluate(f"async () => {{ await app.refreshComboInNodes(); return ({CHECKPOINTS}).length; }}")
     stage.page.evaluate("() => app.queuePrompt(0)")
     expect(stage.page.get_by_role("log", name="Report").filter(has_text="wrote merged")).to_have_count(1)
+    stage.page.wait_for_function(f"(before) => ({CHECKPOINTS}).length === before + 1", arg=before)
     seen = stage.page.evaluate("() => window.seen")
     assert any(said.startswith("reading") for said in seen), seen
     assert any("verifying every byte" in said for said in seen), seen

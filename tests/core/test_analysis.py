@@ -220,7 +220,7 @@ def test_the_table_in_full(tmp_path: Path, base: Path) -> None:
     relative = 5 / float(load(base)[KEY.format("attn.proj")].double().norm())
     size, share = f"{relative:.2%}", f"{100 * relative:.2g} %"
     assert report.text() == (
-        f"ink.safetensors: 1/1 · Flux.1 dev · LoRA r2 · kohya names · scale 1 (no alpha) · strength 1 · Δ {share}\n"
+        f"ink.safetensors: 1/1 · Flux.1 dev · LoRA r2 · kohya names · scale 1 (no alpha) · Δ {share} · strength 1\n"
         "\n"
         "ink.safetensors, block by block\n"
         "block                 Δ/W       ‖Δ‖        σ₁  eff. rank\n"

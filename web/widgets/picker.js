@@ -128,6 +128,7 @@ class Picker {
             event.preventDefault();
             this.mark(this.active + step);
         } else if (event.key === "Enter") {
+            event.preventDefault(); // the button that gets the focus back would be pressed by the same key
             this.take(this.active);
         } else if (!this.input.value && line && "folder" in line && event.key === (line.open ? "ArrowLeft" : "ArrowRight")) {
             event.preventDefault();
