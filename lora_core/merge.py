@@ -64,7 +64,7 @@ def merge(
         checkpoint = files.enter_context(Checkpoint(base))
         stack = open_stack(for_model(loras, pair), semantics, files)
         if not stack:
-            raise OptionError("merge: no LoRA given; name at least one.")
+            raise OptionError("merge: no LoRA given; name at least one (rows of a stack that are off do not count).")
         match = match_stack(stack, checkpoint.keymap, checkpoint.found, on_unmatched)
         _refuse_whole_numbers(checkpoint, match)
         _fill(report, checkpoint, stack, match)

@@ -19,6 +19,7 @@ from .options import STRENGTH_LIMIT
 from .stackentry import StackEntry
 
 ROWS_VERSION = 1
+MOST_ROWS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ def parse_rows(value: Any) -> list[Row]:
         value = value.get("rows", [])
     if not isinstance(value, list):
         raise OptionError(f"rows: expected {{'v': 1, 'rows': [...]}}, found {type(value).__name__}.")
+    if len(value) > MOST_ROWS:
+        raise OptionError(f"rows: at most {MOST_ROWS}, found {len(value)}; split them over several stacks.")
     return [_parse_row(index, row) for index, row in enumerate(value, start=1)]
 
 

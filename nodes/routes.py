@@ -19,11 +19,10 @@ from ..lora_core.library.info import info
 from ..lora_core.library.plain import plain_line, without_path
 from ..lora_core.library.previews import preview_of
 from ..lora_core.precheck import Precheck
+from ..lora_core.stack import MOST_ROWS
 from . import host, library
 from .guard import Picture, RouteError, reading, taking_json
 from .importing import LARGEST_WORKFLOW, imported
-
-MOST_ROWS = 2_000
 
 _precheck = Precheck()
 

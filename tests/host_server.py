@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,17 +121,29 @@ class Server:
     def node_info(self, node_id: str) -> dict[str, Any]:
         return self.get(f"/object_info/{node_id}")[node_id]
 
+    def memory(self) -> int:
+        """Return how many bytes the server holds now, 0 where the system does not tell."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status")
+        lines = status.read_text().splitlines() if status.exists() else ()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
+
     def interrupt(self) -> None:
         self.post("/interrupt", {})
 
-    def run(self, prompt: Mapping[str, Any], *, timeout: float = 180) -> Run:
-        """Queue `prompt`, follow it to its end and return what became of it. Raises PromptRejectedError."""
+    def run(
+        self, prompt: Mapping[str, Any], *, timeout: float = 180, on_event: Callable[[str, Any], None] | None = None
+    ) -> Run:
+        """Queue `prompt`, follow it to its end and return what became of it. Raises PromptRejectedError.
+
+        `on_event(type, data)` hears all that the server says meanwhile.
+        """
         client = uuid.uuid4().hex
         address = f"ws://127.0.0.1:{self.port}/ws?clientId={client}"
         events = websocket.create_connection(address, timeout=timeout)
         try:
             prompt_id = self._queue(prompt, client)
-            return self._follow(events, prompt_id, time.monotonic() + timeout)
+            return self._follow(events, prompt_id, time.monotonic() + timeout, on_event)
         finally:
             events.close()
 
@@ -142,7 +154,13 @@ class Server:
             with error:
                 raise PromptRejectedError(json.load(error)) from None
 
-    def _follow(self, events: websocket.WebSocket, prompt_id: str, deadline: float) -> Run:
+    def _follow(
+        self,
+        events: websocket.WebSocket,
+        prompt_id: str,
+        deadline: float,
+        on_event: Callable[[str, Any], None] | None,
+    ) -> Run:
         cached: list[str] = []
         steps: list[tuple[int, int]] = []
         while time.monotonic() < deadline:
@@ -151,6 +169,8 @@ class Server:
                 continue  # a preview picture
             event = json.loads(message)
             data = event.get("data") or {}
+            if on_event:
+                on_event(event["type"], data)
             if data.get("prompt_id") != prompt_id:
                 continue
             if event["type"] == "execution_cached":

@@ -19,7 +19,7 @@ def in_use(stack: Sequence[StackedLora], method: str, report: Report) -> list[St
     Raises OptionError for a stack without any, and for a LoRA that is there twice where each counts as a vote.
     """
     if not stack:
-        raise OptionError("combine: no LoRA given; name at least one.")
+        raise OptionError("combine: no LoRA given; name at least one (rows of a stack that are off do not count).")
     used = [item for item in stack if item.strength_model or item.strength_clip]
     skipped = [item.lora.name for item in stack if item not in used]
     report.notes += [f"{name}: strength 0, skipped" for name in skipped]

@@ -85,6 +85,7 @@ def test_words_are_copied(stage: Stage) -> None:
     stage.page.keyboard.press("Escape")
 
 
+@pytest.mark.case(35)
 def test_what_a_file_says_is_text(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK), row(RICH)))
     dialog = opened(stage, "Information", 1)

@@ -546,7 +546,7 @@ def test_options_are_checked(tmp_path: Path, options: dict[str, Any], expected: 
 def test_an_empty_stack_is_refused(tmp_path: Path) -> None:
     base = tiny.make_tiny("wan21", tmp_path / "base.safetensors")
     assert samples.message(OptionError, lambda: lora_core.merge(base, [], tmp_path / "out.safetensors")) == (
-        "merge: no LoRA given; name at least one."
+        "merge: no LoRA given; name at least one (rows of a stack that are off do not count)."
     )
 
 

@@ -59,6 +59,7 @@ def test_new_model_path_is_in_the_folder_of_the_model(server: Server, like: str,
     assert call(server, "new_model_path", like, "merged") == str(server.models / folder / "merged_00001_.safetensors")
 
 
+@pytest.mark.case(34)
 @pytest.mark.parametrize(
     "prefix",
     [
@@ -89,6 +90,7 @@ def test_prefix_that_is_no_plain_relative_path_is_refused(server: Server, prefix
     assert sorted(server.models.rglob("*")) == before
 
 
+@pytest.mark.case(29)
 def test_prefix_through_a_link_out_of_the_folder_is_refused(server: Server, tmp_path: Path) -> None:
     link = server.models / "loras" / "elsewhere"
     link.symlink_to(tmp_path, target_is_directory=True)

@@ -88,6 +88,7 @@ TRAVERSALS = [
 ]
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("name", TRAVERSALS)
 @pytest.mark.parametrize("route", ["info", "preview"])
 def test_only_listed_names(server: Server, secret: Path, route: str, name: str) -> None:
@@ -100,6 +101,7 @@ def test_a_name_is_needed(server: Server) -> None:
     assert ask(server, "GET", "/lora-core/info")[0] == 404
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize(
     "headers, status",
     [
@@ -119,12 +121,14 @@ def test_pages_from_elsewhere(server: Server, headers: dict[str, str], status: i
     assert check(server, {"model": None, "rows": []}, headers)[0] == status
 
 
+@pytest.mark.case(33)
 def test_methods(server: Server) -> None:
     assert ask(server, "GET", "/lora-core/check")[0] in (404, 405)
     assert ask(server, "POST", f"/lora-core/info?name={INK}", b"{}", {"Content-Type": "application/json"})[0] == 405
     assert ask(server, "DELETE", f"/lora-core/info?name={INK}")[0] in (404, 405)
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize(
     "body, type, status",
     [
@@ -145,6 +149,7 @@ def test_bodies(server: Server, body: bytes, type: str, status: int) -> None:
     assert str(server.base) not in answer.decode()
 
 
+@pytest.mark.case(33)
 def test_a_broken_file_names_no_folder(server: Server) -> None:
     path = server.models / "loras/broken.safetensors"
     path.write_bytes(b"not a LoRA at all, but long enough to be read as one")
@@ -208,6 +213,7 @@ def test_a_thousand_rows(server: Server) -> None:
     assert check(server, {"rows": [{"name": ""}] * 2_001})[0] == 400
 
 
+@pytest.mark.case(33)
 def test_many_at_once_leave_the_server_quick(server: Server) -> None:
     rows = [{"name": name} for name in (INK, "detail.safetensors")] * 200
     statuses: list[int] = []

@@ -68,6 +68,7 @@ def test_trigger_words_of_the_files(server: Server) -> None:
     assert server.run(stack_prompt({"rows": ROWS}, output=2)).text("show") == "inkwash"
 
 
+@pytest.mark.case(34)
 @pytest.mark.parametrize(
     "rows, message",
     [
@@ -76,6 +77,15 @@ def test_trigger_words_of_the_files(server: Server) -> None:
         pytest.param("not json", "not valid JSON", id="text"),
         pytest.param({"v": 1, "rows": [{"name": "a", "strength": "high"}]}, "row 1: strength", id="strength"),
         pytest.param({"v": 1, "rows": [{"name": "../../x.safetensors"}]}, "no such file", id="traversal"),
+        pytest.param(
+            {"v": 1, "rows": [{"name": "styles/ink.safetensors", "strength": 1e308}]}, "row 1: strength", id="huge"
+        ),
+        pytest.param(
+            '{"v": 1, "rows": [{"name": "a", "strength": NaN}]}',
+            "row 1: strength must be within -100 and 100, found nan",
+            id="nan",
+        ),
+        pytest.param({"v": 1, "rows": [{"name": ""}] * 100_001}, "rows: at most 2000, found 100001", id="many"),
     ],
 )
 def test_refused_before_the_run(server: Server, rows: Any, message: str) -> None:
