@@ -63,6 +63,11 @@ def test_broken_json_is_named(text: str) -> None:
         parse_rows(text)
 
 
+def test_too_many_rows() -> None:
+    with pytest.raises(OptionError, match="rows: at most 2000, found 2001"):
+        parse_rows([{"name": ""}] * 2_001)
+
+
 def test_entry_is_three_fields_that_carry_more() -> None:
     entry = StackEntry("a", 1, 0.5, blocks="b", hash="h", path="p")
     name, strength_model, strength_clip = entry
