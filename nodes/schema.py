@@ -57,7 +57,8 @@ def _input(item: Option | Socket) -> Any:
 
 
 def _output(socket: Socket) -> Any:
-    return SOCKETS[socket.type].Output(socket.name, display_name=socket.name, tooltip=socket.help)
+    # ComfyUI up to 0.7.0 refuses an output with the id of an input; nothing outside the schema sees this id
+    return SOCKETS[socket.type].Output(f"{socket.name}_out", display_name=socket.name, tooltip=socket.help)
 
 
 def _make(io_type: Any, name: str, **kwargs: Any) -> Any:
