@@ -24,7 +24,7 @@ ALL_ZERO = "all zero"
 class Measure:
     """The size of one change."""
 
-    norm: float  # ‖ΔW‖_F
+    norm: float  # |dW|_F
     values: torch.Tensor  # singular values in fp64, largest first: all, or the first of them
     is_whole: bool  # these are all that are not zero
 
@@ -53,8 +53,9 @@ def analysed(
 ) -> list[dict[str, Any]]:
     """Return what a report says of each layer of one file, and fill in `relative_size` and what has no effect.
 
-    norm is ‖ΔW‖_F at strength 1, spectral_norm σ₁, effective_rank exp(H(σ²/Σσ²)), stable_rank ‖ΔW‖²_F/σ₁², spectrum
-    the first σᵢ/σ₁; weight_norm is ‖W‖_F of what the layer changes, and relative_size the share that ΔW has of it.
+    norm is |dW|_F at strength 1, spectral_norm sigma1, effective_rank exp(H(sigma²/sum sigma²)), stable_rank
+    |dW|²_F/sigma1², spectrum the first sigma_i/sigma1; weight_norm is |W|_F of what the layer changes, and
+    relative_size the share that dW has of it.
     None stands for what can't be told; a layer that can't be measured has a `problem`. `on_layers` gets how many were
     done, and may raise to cancel.
     """
@@ -63,7 +64,7 @@ def analysed(
         return lambda worker: _counted(_entry(layer, weight_of(layer, reference)), worker)
 
     result = run_jobs([job_of(layer) for layer in layers], on_layers)
-    weights = {  # ‖W‖² of each target, once
+    weights = {  # |W|² of each target, once
         (layer.targets[0].key, layer.targets[0].start): entry["weight_norm"] ** 2
         for layer, entry in zip(layers, result, strict=True)
         if entry["weight_norm"] is not None and entry["norm"] is not None
@@ -77,7 +78,7 @@ def analysed(
 def summed(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return what a report says of one file's layers of one block, of at least one.
 
-    Effective rank and spectrum are means over the layers, each weighted by its ‖ΔW‖².
+    Effective rank and spectrum are means over the layers, each weighted by its |dW|².
     """
     layers = list(entries)
     known = [entry for entry in layers if entry["norm"]]

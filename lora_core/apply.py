@@ -28,7 +28,7 @@ def apply_stack(
 ) -> torch.Tensor:
     """Return `weight` with the stack applied in order, as a new fp32 tensor; the caller rounds once.
 
-    Low-rank updates of one target become a single product [s₁·up₁ | s₂·up₂ | …] · [down₁; down₂; …]. That changes the
+    Low-rank updates of one target become a single product [s1·up1 | s2·up2 | …] · [down1; down2; …]. That changes the
     order of sums only, so an adapter that depends on the running weight first waits for what came before it.
     `semantics="comfyui"` makes one change after the other instead, with the formulas and the roundings of ComfyUI's
     own loader in fp32. A Reshape makes the result larger than `weight`.

@@ -1,7 +1,7 @@
 """The grammar of block strengths: `double.0-9=0.5, te=0`, `style`. Parsed by hand, and known without any model.
 
 strengths = term {"," term}         later terms win
-term      = selector "=" number     the share of the LoRA's strength that these blocks get, −100 to 100
+term      = selector "=" number     the share of the LoRA's strength that these blocks get, -100 to 100
           | preset                  a name that stands for terms
 selector  = name ["." range]        double, double.3, double.0-9, te, te.clip_l, other, all
 """

@@ -101,7 +101,7 @@ def padded(change: Change, rows: int, columns: int) -> Change:
 
 
 def product_of(first: Change, second: Change) -> float:
-    """Return ⟨ΔW₁, ΔW₂⟩, summed in fp64."""
+    """Return <dW1, dW2>, summed in fp64."""
     if isinstance(first, torch.Tensor):
         if isinstance(second, torch.Tensor):
             return float((first * second).sum(dtype=torch.float64))

@@ -35,20 +35,20 @@ Places = Mapping[str, Mapping[int, Sequence[tuple[Layer, Target | None]]]]  # te
 class Agreement:
     """Sums over tensors: of one block, or of all."""
 
-    products: torch.Tensor  # (k, k) fp64: Σ ⟨wᵢΔWᵢ, wⱼΔWⱼ⟩ of k LoRAs at their strengths
+    products: torch.Tensor  # (k, k) fp64: sum <w_i dW_i, w_j dW_j> of k LoRAs at their strengths
     tensors: int = 0
     shared: dict[tuple[int, int], int] = field(default_factory=dict)  # pair -> tensors that both change
-    # pair -> Σ ‖wᵢΔWᵢ‖·‖wⱼΔWⱼ‖ times 1, columns above chance, rows above chance
+    # pair -> sum |w_i dW_i|·|w_j dW_j| times 1, columns above chance, rows above chance
     overlaps: dict[tuple[int, int], tuple[float, float, float]] = field(default_factory=dict)
 
     def cosine(self, first: int, second: int) -> float | None:
-        """Return ⟨ΔWᵢ, ΔWⱼ⟩ / (‖ΔWᵢ‖·‖ΔWⱼ‖), at the strengths' signs; None if one changes nothing here."""
+        """Return <dW_i, dW_j> / (|dW_i|·|dW_j|), at the strengths' signs; None if one changes nothing here."""
         sizes = float(self.products[first, first] * self.products[second, second]) ** 0.5
         return max(-1.0, min(1.0, float(self.products[first, second]) / sizes)) if sizes > 0 else None
 
     @property
     def interference(self) -> float | None:
-        """‖Σ wᵢΔWᵢ‖² / Σ ‖wᵢΔWᵢ‖²; None if fewer than two LoRAs change anything here."""
+        """|sum w_i dW_i|² / sum |w_i dW_i|²; None if fewer than two LoRAs change anything here."""
         apart = self.products.diagonal()
         if int((apart > 0).sum()) < 2:
             return None

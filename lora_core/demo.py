@@ -80,7 +80,7 @@ def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def _relative_error(base: Path, first: Path, second: Path) -> float:
-    """Return ‖second − first‖ / ‖first − base‖ over all tensors."""
+    """Return |second - first| / |first - base| over all tensors."""
     error = change = 0.0
     with TensorFile(base) as a, TensorFile(first) as b, TensorFile(second) as c:
         for name in a:

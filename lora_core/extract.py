@@ -55,12 +55,12 @@ def extract(
     overwrite: bool = False,
     on_step: OnStep | None = None,
 ) -> Report:
-    """Write the difference `tuned` − `base` as a LoRA to `out`; with `loras` instead, what they change in `base`.
+    """Write the difference `tuned` - `base` as a LoRA to `out`; with `loras` instead, what they change in `base`.
 
     Matrices and convolutions become LoRA and LoCon: at `rank`, or, if `energy` is above 0, at the smallest rank up to
     `max_rank` that keeps that share of the layer's squared change; `rank_by` and `threshold` choose another rule of
     `ranks`, or a budget of all layers. `conv_rank` above 0 is the limit for kernels above 1x1. Biases, norms and other
-    vectors are stored whole, or left out with a warning where the dialect has no way to. alpha = rank, √S on both
+    vectors are stored whole, or left out with a warning where the dialect has no way to. alpha = rank, sqrt(S) on both
     factors, cut at the quantile `clamp` only if it is below 1. `kind="dora"` fits directions and stores magnitudes.
     `estimate_only` writes nothing and needs no `out`. Each of `loras` is what `merge` takes.
 

@@ -13,8 +13,8 @@ Factors = tuple["torch.Tensor", "torch.Tensor"]
 def factors_of(adapter: Adapter) -> Factors | None:
     """Return (up (out, r), down (r, in·kernel)) in fp32 with the scale folded in, None where the delta must be formed.
 
-    LoRA with or without a Tucker core has its own rank, and LoKr W₁ ⊗ W₂ the product of both sides' ranks. LoHa
-    (A₁B₁) ∘ (A₂B₂) has r², unless that is more than any matrix of its shape needs.
+    LoRA with or without a Tucker core has its own rank, and LoKr W1 kron W2 the product of both sides' ranks. LoHa
+    (A1B1) * (A2B2) has r², unless that is more than any matrix of its shape needs.
     """
     if isinstance(adapter, LoHa):
         first = _sides(adapter.w1_a, adapter.w1_b, adapter.t1)
@@ -25,7 +25,7 @@ def factors_of(adapter: Adapter) -> Factors | None:
         return up, (first[1][:, None, :] * second[1][None, :, :]).flatten(0, 1)
     if isinstance(adapter, LoKr):
         (a1, b1), (a2, b2) = kronecker_sides(adapter)
-        # out is out₁·out₂ and in·kernel is in₁·(in₂·kernel): the flattened change is a Kronecker product too
+        # out is out1·out2 and in·kernel is in1·(in2·kernel): the flattened change is a Kronecker product too
         return torch.kron(a1, a2) * adapter.scale, torch.kron(b1, b2)
     if isinstance(adapter, RowCut):
         whole = factors_of(adapter.inner)
@@ -78,7 +78,7 @@ def svd_of(adapter: Adapter, shape: Shape, rank: int) -> Svd | None:
 
 
 def _svd_of_kronecker(adapter: LoKr, rank: int) -> Svd:
-    """The singular values of W₁ ⊗ W₂ are the products of both sides', and its vectors the Kronecker products."""
+    """The singular values of W1 kron W2 are the products of both sides', and its vectors the Kronecker products."""
     first, second = (svd_of_product(*sides) for sides in kronecker_sides(adapter))
     products = torch.outer(first.values, second.values).flatten() * abs(adapter.scale)
     values, order = products.sort(descending=True)

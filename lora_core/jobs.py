@@ -35,8 +35,8 @@ class Effect:
 
     item: PlacedSpec
     changes: bool  # anything
-    change: float | None  # ‖ΔW‖² at strength 1
-    weight: float | None  # ‖W‖², from a sample
+    change: float | None  # |dW|² at strength 1
+    weight: float | None  # |W|², from a sample
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The space in which the largest singular values of a matrix are searched: [WΩ, (WWᵀ)WΩ, (WWᵀ)²WΩ, …].
+"""The space in which the largest singular values of a matrix are searched: [WG, (W·W.T)WG, (W·W.T)²WG, …].
 
 A block Lanczos method with full reorthogonalisation (Golub, Luk & Overton 1981; its error: Musco & Musco 2015,
 arXiv:1504.05477). What projects the matrix is also the next block's half step, so a block costs two products with W.
@@ -20,8 +20,8 @@ SMALL_SIDE = 256  # up to which the whole is decomposed in a few milliseconds
 OVERSAMPLING = 8  # columns of a block beyond the rank, at least
 FIRST_AIM = 32  # rank for which a search begins that has only an energy to reach
 MOST_OFTEN = 3  # blocks that a search takes; from there on, vectors are likely to be asked for
-NEGLIGIBLE = 1e-7  # of σ₁: the rounding of fp32, which the factors are kept in
-MEASURED = 1e-4  # a share of ‖W‖² below this is measured, not found as a difference: products in fp32 are too rough
+NEGLIGIBLE = 1e-7  # of sigma1: the rounding of fp32, which the factors are kept in
+MEASURED = 1e-4  # a share of |W|² below this is measured, not found as a difference: products in fp32 are too rough
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Task:
     """What is asked of a decomposition."""
 
     rank: int  # the highest that is wanted
-    energy: float  # the share of ‖W‖² that is enough before that; 0 for the rank itself
-    total: float  # ‖W‖_F², above 0
+    energy: float  # the share of |W|² that is enough before that; 0 for the rank itself
+    total: float  # |W|_F², above 0
     seed: int
     on_step: Callable[[], None]
 
     def rank_of(self, squares: torch.Tensor, rest: float) -> int:
-        """Return the smallest rank whose error² is what `energy` allows, or the highest, if σ² are these and a rest."""
+        """Return the smallest rank whose error² `energy` allows, or the highest, if sigma² are these and a rest."""
         if not self.energy:
             return self.rank
         allowed = max(1.0 - self.energy, NEGLIGIBLE**2) * self.total
@@ -44,13 +44,13 @@ class Task:
 
 
 Found: TypeAlias = "tuple[torch.Tensor, torch.Tensor, torch.Tensor, float, float]"
-# left (d, k), σ (k,), right (k, D), ‖W‖_F² as the sum of σ² and of what was measured beyond, excess
+# left (d, k), sigma (k,), right (k, D), |W|_F² as the sum of sigma² and of what was measured beyond, excess
 
 
 def searched(short: torch.Tensor, task: Task) -> Found | None:
     """Return what a Krylov space holds once its error is certified; None where the exact way is the better one.
 
-    A block has more columns than the rank: of σ that are equal, a space finds no more than it has columns. Where an
+    A block has more columns than the rank: of sigma that are equal, a space finds no more than it has columns. Where an
     `energy` is asked for, the rank is not known, so the search starts anew with wider blocks if it turns out higher.
     """
     aim = min(task.rank, FIRST_AIM) if task.energy else task.rank
@@ -90,7 +90,7 @@ def _grown(short: torch.Tensor, task: Task, block: int) -> Found | int | None:
 def _excess(steps: list[tuple[torch.Tensor, float]], rank: int, total: float) -> float:
     """Return by how much the error at `rank` may be above the optimum, as a share of it; at lower ranks it is less.
 
-    Proved: optimum² is at least the sum of the Ritz values beyond `rank`, as these are no larger than the σ² of their
+    Proved: optimum² is at least the sum of the Ritz values beyond `rank`, as these are no larger than sigma² of their
     place. Verified, on the spectra of the decision page: from the third block on, what all further ones would gain is
     no more than the last one gained, give or take GAIN_MARGIN of the error².
     """
@@ -107,10 +107,10 @@ def _excess(steps: list[tuple[torch.Tensor, float]], rank: int, total: float) ->
 
 
 class KrylovSpace:
-    """An orthonormal basis Q (d, b·i) that `grow` widens by a block, and the projection QᵀW."""
+    """An orthonormal basis Q (d, b·i) that `grow` widens by a block, and the projection Q.T·W."""
 
     def __init__(self, short: torch.Tensor, total: float, block: int, seed: int) -> None:
-        """Start with b = `block` random columns for W = `short` (d, D) in fp32, d ≤ D, of which total = ‖W‖_F² > 0."""
+        """Start with b = `block` random columns for W = `short` (d, D) in fp32, d <= D, of which total = |W|_F² > 0."""
         self.short, self.total = short, total
         generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same
         start = torch.randn(block, short.shape[1], generator=generator).to(short.device)
@@ -133,7 +133,7 @@ class KrylovSpace:
         self._gram = torch.cat([above, side])
 
     def squares(self) -> torch.Tensor:
-        """Return the Ritz values σ̂² ≤ σ², largest first, on the CPU."""
+        """Return the Ritz values r² <= sigma², largest first, on the CPU."""
         if len(self._gram) < MOST_OFTEN * len(self._half):
             squares = torch.linalg.eigvalsh(self._gram)
         else:
@@ -141,7 +141,7 @@ class KrylovSpace:
         return squares.flip(0).clamp_min(0.0).cpu()
 
     def rest(self) -> float:
-        """Return ‖W − QQᵀW‖_F², what no factors in this space can hold."""
+        """Return |W - Q·Q.T·W|_F², what no factors in this space can hold."""
         rest = self.total - float(self._gram.diagonal().sum())
         if rest > MEASURED * self.total:
             return rest
@@ -149,7 +149,7 @@ class KrylovSpace:
         return squared_norm(outside)
 
     def vectors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the first `rank` (left (d, rank), σ̂ (rank,), right (rank, D)), all in fp64."""
+        """Return the first `rank` (left (d, rank), r (rank,), right (rank, D)), all in fp64."""
         known = len(self._turned) == len(self._gram)
         turned = (self._turned if known else torch.linalg.eigh(self._gram).eigenvectors).flip(1)[:, :rank]
         right = turned.t() @ self.projected
@@ -177,7 +177,7 @@ def orthonormal(block: torch.Tensor) -> torch.Tensor:
 
 
 def squared_norm(matrix: torch.Tensor) -> float:
-    """Return ‖matrix‖_F², summed in fp64; on a CPU in pieces that stay in its cache."""
+    """Return |matrix|_F², summed in fp64; on a CPU in pieces that stay in its cache."""
     rows = max(1, 2**16 // max(1, matrix.shape[1])) if matrix.device.type == "cpu" else len(matrix)
     # as plain numbers: small tensors that live on would split the room of each piece, and the next would take more
     norms = [float(torch.linalg.vector_norm(piece, dtype=torch.float64)) for piece in matrix.split(max(1, rows))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +10,8 @@ else:
 
     class _LazyTorch:
         def __getattr__(self, name: str) -> Any:
-            return getattr(importlib.import_module("torch"), name)
+            import torch  # a plain import, which every scanner and packager understands
+
+            return getattr(torch, name)
 
     torch = _LazyTorch()

@@ -19,20 +19,20 @@ WELL_CONDITIONED = 1e4  # of factors, for a Gram matrix in fp64 to leave their Q
 
 @dataclass(frozen=True, slots=True)
 class Svd:
-    """A ≈ left · diag(values) · right: singular values, largest first, and what is known of the rest."""
+    """A ~ left · diag(values) · right: singular values, largest first, and what is known of the rest."""
 
     left: torch.Tensor  # (m, k) fp32, orthonormal columns
     values: torch.Tensor  # (k,) fp64, largest first; more of them than vectors if only some vectors were asked for
     right: torch.Tensor  # (k, n) fp32, orthonormal rows
-    total: float  # ‖A‖_F², summed in fp64
+    total: float  # |A|_F², summed in fp64
     excess: float = 0.0  # the error at any rank up to k is certified to be at most (1 + excess) · the optimum
 
     def energy(self, rank: int) -> float:
-        """Return the share of ‖A‖_F² that the first `rank` singular values keep."""
+        """Return the share of |A|_F² that the first `rank` singular values keep."""
         return min(1.0, float(self.values[:rank].square().sum()) / self.total) if self.total else 1.0
 
     def factors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (up (m, rank), down (rank, n)) in fp32, √S on both; of a lower rank if there is no more."""
+        """Return (up (m, rank), down (rank, n)) in fp32, sqrt(S) on both; of a lower rank if there is no more."""
         rank = min(rank, len(self.right))
         root = self.values[:rank].sqrt().float()
         return (self.left[:, :rank] * root).contiguous(), (self.right[:rank] * root[:, None]).contiguous()
@@ -41,9 +41,9 @@ class Svd:
 def svd_of_product(up: torch.Tensor, down: torch.Tensor, rank: int | None = None) -> Svd:
     """Return the exact singular values of up (m, r) · down (r, n) in O((m + n) r² + r³), without forming the product.
 
-    All values, and the vectors of the first `rank` of them, or of all. The core R_up · R_downᵀ of the two factors' QR
+    All values, and the vectors of the first `rank` of them, or of all. The core R_up · R_down.T of the two factors' QR
     is decomposed in fp64; the R come from Gram matrices where the factors' condition, which is measured, allows it.
-    Values are exact to 1e-8 of σ₁, those below its 1e-9 (1e-7 at ranks above 256) are left out; vectors have the
+    Values are exact to 1e-8 of sigma1, those below its 1e-9 (1e-7 at ranks above 256) are left out; vectors have the
     rounding of fp32.
     """
     first, second = _qr(up.double()), _qr(down.double().t())
@@ -63,7 +63,7 @@ def svd_of_dense(
 ) -> Svd:
     """Return the first `rank` singular values and vectors of `matrix` (m, n), fewer if the others are zero in fp32.
 
-    With an `energy`, only as many as it takes to keep that share of ‖matrix‖_F², up to `rank`. They are searched in a
+    With an `energy`, only as many as it takes to keep that share of |matrix|_F², up to `rank`. They are searched in a
     growing Krylov space, seeded by `seed`, until the error is certified to be within 1.01 of the optimum; small
     matrices, high ranks and what can't be certified are decomposed exactly. `on_step` is called in between and may
     raise to cancel.
@@ -72,7 +72,7 @@ def svd_of_dense(
     if not total:
         return Svd(matrix.new_zeros(len(matrix), 0).float(), matrix.new_zeros(0).double(), matrix.float()[:0], 0.0)
     wide = matrix.shape[0] <= matrix.shape[1]
-    short = (matrix if wide else matrix.t()).float()  # (d, D) with d ≤ D
+    short = (matrix if wide else matrix.t()).float()  # (d, D) with d <= D
     task = Task(min(rank, len(short)), energy, total, seed, on_step or (lambda: None))
     left, values, right, total, excess = searched(short, task) or _exact(short, task)
     left, right = (left, right) if wide else (right.t(), left.t())
@@ -82,7 +82,7 @@ def svd_of_dense(
 def _exact(short: torch.Tensor, task: Task) -> Found:
     """Return singular values and vectors from the Gram matrix in fp64, at a fraction of the full SVD's cost.
 
-    It is exact down to 1e-8 of σ₁, below which fp32 input holds nothing.
+    It is exact down to 1e-8 of sigma1, below which fp32 input holds nothing.
     """
     task.on_step()
     wide = short.double()

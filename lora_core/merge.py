@@ -43,7 +43,7 @@ def merge(
     overwrite: bool = False,
     on_step: OnStep | None = None,
 ) -> Report:
-    """Write `base` with `loras` merged in to `out`: W' = W + Σ strength · delta, summed in fp32 and rounded once.
+    """Write `base` with `loras` merged in to `out`: W' = W + sum strength · delta, summed in fp32 and rounded once.
 
     `base` is a file, or a model folder in diffusers' or Hugging Face's layout; then `out` is a folder too. Each of
     `loras` is a path, (path, strength), (path, strength_model, strength_clip) or with the strengths of blocks, as

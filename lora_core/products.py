@@ -53,7 +53,7 @@ def add_products(weight: torch.Tensor, products: Iterable[Product], out: torch.T
 
 
 def _summed(products: Iterable[Product]) -> list[Product]:
-    """Return one product for each range of rows: [up₁ | up₂ | …] · [down₁; down₂; …]."""
+    """Return one product for each range of rows: [up1 | up2 | …] · [down1; down2; …]."""
     ranges: dict[tuple[int, int], list[Product]] = {}
     for product in products:
         ranges.setdefault((product.start, product.up.shape[0]), []).append(product)

@@ -24,7 +24,7 @@ class Layer:
     shape: Shape  # of the weight
     suffixes: tuple[str, str]  # of up and down
     has_alpha: bool = True
-    weight_norm: float | None = None  # ‖W‖_F
+    weight_norm: float | None = None  # |W|_F
     was: str = ""  # the kinds that it was made of
 
 

@@ -14,12 +14,12 @@ from .options.ranks import BUDGETS, KOHYA_RULES, RULES
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """What a rule looks at: singular values σ of a change, and sizes."""
+    """What a rule looks at: singular values sigma of a change, and sizes."""
 
     values: torch.Tensor  # (k,) fp64, largest first: all that are not zero, or the first of them
-    total: float  # Σσ² over all of them, exact even where `values` are only the first
+    total: float  # sum sigma² over all of them, exact even where `values` are only the first
     shape: tuple[int, int]  # of the change, (m, n)
-    weight_norm: float | None = None  # ‖W‖_F of the weight, where it is known
+    weight_norm: float | None = None  # |W|_F of the weight, where it is known
 
     @property
     def parameters_per_rank(self) -> int:
@@ -41,7 +41,7 @@ class RankRule:
 
     @property
     def needs_all(self) -> bool:
-        """Whether the rule compares with the sum of all σ, so that the largest of them alone do not tell."""
+        """Whether the rule compares with the sum of all sigma, so that the largest of them alone do not tell."""
         return self.by in ("sum", "sv_cumulative")
 
     def rank_of(self, spectrum: Spectrum) -> int:
@@ -76,9 +76,9 @@ def spread(
 ) -> list[int]:
     """Return a rank for each layer that spends a budget where it does most, 0 for a layer not worth any.
 
-    A singular value costs m + n numbers and saves σ² of the squared error, so values are taken in the order of
-    σ² / (m + n) until the file of `file_size` MB is full, or until the error of all layers together,
-    √(Σ rest / Σ all), is down to `total_error`: the least total Frobenius error for the size, and the smallest size
+    A singular value costs m + n numbers and saves sigma² of the squared error, so values are taken in the order of
+    sigma² / (m + n) until the file of `file_size` MB is full, or until the error of all layers together,
+    sqrt(sum rest / sum all), is down to `total_error`: the least total Frobenius error for the size, the smallest size
     for the error, up to one singular value. `fixed_bytes` is what the file holds besides; `limits` are the highest
     rank of each layer, where it is not the rule's.
     """
@@ -112,34 +112,34 @@ def _fixed(spectrum: Spectrum, threshold: float) -> int:
 
 
 def _energy(spectrum: Spectrum, threshold: float) -> int:
-    """Σ_{i≤k} σ² ≥ threshold · Σσ²."""
+    """sum_{i<=k} sigma² >= threshold · sum sigma²."""
     return _first_reaching(spectrum.values.square().cumsum(0), threshold * spectrum.total)
 
 
 def _error(spectrum: Spectrum, threshold: float) -> int:
-    """√(Σ_{i>k} σ²) ≤ threshold · √(Σσ²)."""
+    """sqrt(sum_{i>k} sigma²) <= threshold · sqrt(sum sigma²)."""
     return _energy(spectrum, 1.0 - threshold**2)
 
 
 def _ratio(spectrum: Spectrum, threshold: float) -> int:
-    """σ_i ≥ threshold · σ₁."""
+    """sigma_i >= threshold · sigma1."""
     return int((spectrum.values >= threshold * spectrum.values[0]).sum())
 
 
 def _absolute(spectrum: Spectrum, threshold: float) -> int:
-    """σ_i > threshold."""
+    """sigma_i > threshold."""
     return int((spectrum.values > threshold).sum())
 
 
 def _relative(spectrum: Spectrum, threshold: float) -> int:
-    """σ_i > threshold · ‖W‖_F / √min(m, n): the root mean square singular value of the weight."""
+    """sigma_i > threshold · |W|_F / sqrt(min(m, n)): the root mean square singular value of the weight."""
     if spectrum.weight_norm is None:
         raise OptionError("rank_by: relative compares with the weights, so it needs the model: give it as the base.")
     return int((spectrum.values > threshold * spectrum.weight_norm / math.sqrt(min(spectrum.shape))).sum())
 
 
 def _sum(spectrum: Spectrum, threshold: float) -> int:
-    """Σ_{i≤k} σ ≥ threshold · Σσ; needs all σ."""
+    """sum_{i<=k} sigma >= threshold · sum sigma; needs all sigma."""
     total = spectrum.values.sum()
     return _first_reaching(spectrum.values.cumsum(0), threshold * float(total))
 
@@ -148,18 +148,18 @@ def _sum(spectrum: Spectrum, threshold: float) -> int:
 
 
 def _sv_ratio(spectrum: Spectrum, threshold: float) -> int:
-    """#{σ > σ₁ / threshold}, and one more."""
+    """#{sigma > sigma1 / threshold}, and one more."""
     return _kohya(spectrum, int((spectrum.values > spectrum.values[0] / threshold).sum()))
 
 
 def _sv_cumulative(spectrum: Spectrum, threshold: float) -> int:
-    """Σ_{i≤k} σ ≥ threshold · Σσ, and one more; needs all σ."""
+    """sum_{i<=k} sigma >= threshold · sum sigma, and one more; needs all sigma."""
     sums = spectrum.values.cumsum(0)
     return _kohya(spectrum, int(torch.searchsorted(sums / sums[-1], threshold)) + 1)
 
 
 def _sv_fro(spectrum: Spectrum, threshold: float) -> int:
-    """√(Σ_{i≤k} σ²) ≥ threshold · √(Σσ²), and one more."""
+    """sqrt(sum_{i<=k} sigma²) >= threshold · sqrt(sum sigma²), and one more."""
     sums = spectrum.values.square().cumsum(0)
     return _kohya(spectrum, int(torch.searchsorted(sums / spectrum.total, threshold**2)) + 1)
 

@@ -40,7 +40,7 @@ class LoraReport:
     host_names: list[str] = field(default_factory=list)  # modules placed by names that only ComfyUI's own maps know
     not_adapters: dict[str, str] = field(default_factory=dict)  # name -> what it is
     unsupported: dict[str, list[str]] = field(default_factory=dict)  # kind -> modules
-    relative_size: float | None = None  # ‖Δ‖ / ‖W‖ over the matched weights at strength 1, where computed
+    relative_size: float | None = None  # |delta| / |W| over the matched weights at strength 1, where computed
     blocks: list[dict[str, Any]] = field(default_factory=list)  # block, matched and total modules, norm, relative_size
 
 
@@ -58,7 +58,7 @@ class Report:
     layers: list[dict[str, Any]] = field(default_factory=list)  # extract: name, block, rank, energy, norm
     blocks: list[dict[str, Any]] = field(default_factory=list)  # inspect: what each LoRA changes of a block, and all
     pairs: list[dict[str, Any]] = field(default_factory=list)  # inspect: how two LoRAs agree, in all and by block
-    interference: float | None = None  # ‖Σ wΔ‖² / Σ ‖wΔ‖² of a stack: above 1 they reinforce each other, below cancel
+    interference: float | None = None  # |sum w·dW|² / sum |w·dW|² of a stack: above 1 they reinforce
     notes: list[str] = field(default_factory=list)
     predicted_bytes: int | None = None  # of the file, known before it is written
     seconds: float = 0.0
@@ -134,7 +134,7 @@ def state_of(lora: LoraReport, title: str | None) -> State:
 
 
 def summary_of(lora: LoraReport, title: str | None) -> str:
-    """Return one LoRA in one line: "722/722 · SDXL · LoRA r32 · scale 0.5 (alpha 16, tensor) · Δ 0.9 %"."""
+    """Return one LoRA in one line: "722/722 · SDXL · LoRA r32 · scale 0.5 (alpha 16, tensor)"."""
     what = [*_fit_texts(lora, title), _scale_text(lora.scale)]
     return " · ".join([*what, *_size_texts(lora)])
 
@@ -149,7 +149,7 @@ def _fit_texts(lora: LoraReport, title: str | None) -> list[str]:
 
 
 def _size_texts(lora: LoraReport) -> list[str]:
-    return [] if lora.relative_size is None else [f"Δ {100 * lora.relative_size:.2g} %"]
+    return [] if lora.relative_size is None else [f"\N{GREEK CAPITAL LETTER DELTA} {100 * lora.relative_size:.2g} %"]
 
 
 def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:

@@ -92,5 +92,5 @@ class RealisedChange:
 
     @property
     def relative_error(self) -> float:
-        """‖written change − exact change‖ / ‖exact change‖."""
+        """|written change - exact change| / |exact change|."""
         return math.sqrt(self._error / self._change) if self._change else 0.0

@@ -1,7 +1,7 @@
 """How large a LoRA's change is beside the weights that it changes, told cheaply: from factors, and from a sample.
 
 For reports alone. The change is exact, from the adapter's own tensors. Of a large weight 64 runs of 64 numbers are
-read, spread evenly: of numbers that are alike ‖W‖ is then good to 5 %, where the rows' norms differ by a factor of two
+read, spread evenly: of numbers that are alike |W| is then good to 5 %, where the rows' norms differ by a factor of two
 to 10 %, and of a model with hundreds of such weights to 1 %.
 """
 
@@ -35,8 +35,8 @@ class Size:
 
     block: str
     place: Place
-    change: float | None  # ‖ΔW‖² at strength 1, None for kinds that do not tell it cheaply
-    weight: float | None  # ‖W‖², about; None where the weight is stored as codes
+    change: float | None  # |dW|² at strength 1, None for kinds that do not tell it cheaply
+    weight: float | None  # |W|², about; None where the weight is stored as codes
 
     @classmethod
     def on(cls, target: Target, keymap: KeyMap, change: float | None, weight: float | None) -> Size:
@@ -44,7 +44,7 @@ class Size:
 
 
 def change_square(adapter: Adapter) -> float | None:
-    """Return ‖ΔW‖² at strength 1 of a kind whose own tensors tell it at little cost, None of the others."""
+    """Return |dW|² at strength 1 of a kind whose own tensors tell it at little cost, None of the others."""
     if isinstance(adapter, FullDifference):
         return float(adapter.diff.float().square().sum()) * adapter.scale**2
     if isinstance(adapter, LoKr):  # the norm of a Kronecker product is the product of the norms
@@ -57,7 +57,7 @@ def change_square(adapter: Adapter) -> float | None:
 
 
 def weight_square(weight: torch.Tensor, target: Target) -> torch.Tensor | None:
-    """Return about ‖W‖² of the target's part of a weight as one fp32 number on the weight's device.
+    """Return about |W|² of the target's part of a weight as one fp32 number on the weight's device.
 
     None where the weight's numbers are not there to read: codes, or a tensor that some other class stands for.
     """
@@ -115,14 +115,14 @@ def sized(blocks: Iterable[Mapping[str, Any]], sizes: Sequence[Size]) -> tuple[l
 
 
 def _relative(sizes: Iterable[Size]) -> float | None:
-    """Return ‖Δ‖ / ‖W‖ over what is known of both; a weight that two adapters of a file change counts once."""
+    """Return |delta| / |W| over what is known of both; a weight that two adapters of a file change counts once."""
     known = [size for size in sizes if size.change is not None and size.weight is not None]
     weight = sum({size.place: size.weight for size in known if size.weight is not None}.values())
     return (sum(size.change for size in known if size.change is not None) / weight) ** 0.5 if weight else None
 
 
 def _product_square(up: torch.Tensor, down: torch.Tensor) -> float:
-    """Return ‖up · down‖² from the factors' Gram matrices."""
+    """Return |up · down|² from the factors' Gram matrices."""
     up, down = up.float(), down.float()
     return max(0.0, float(((up.t() @ up) * (down @ down.t())).sum()))
 

@@ -12,7 +12,7 @@ _PAIRS = 15
 _CELL = 8
 _NAME = 24  # of a block: a table has to fit below a node
 _NONE = "-"
-_COLUMNS = {"relative_size": "Δ/W", "norm": "‖Δ‖", "spectral_norm": "σ₁", "effective_rank": "eff. rank"}
+_COLUMNS = {"relative_size": "dW/W", "norm": "|dW|", "spectral_norm": "sigma1", "effective_rank": "eff. rank"}
 
 
 def lines_of(names: Sequence[str], blocks: Entries, pairs: Entries, interference: float | None) -> list[str]:

@@ -94,7 +94,7 @@ class _Packed:
 
     values: tuple[Any, ...]
     changes: bool  # anything
-    square: float | None  # ‖ΔW‖² at strength 1
+    square: float | None  # |dW|² at strength 1
 
 
 def _part(spec: AdapterSpec, target: Target) -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ class LoadedModel:
     _squares: dict[tuple[str, int | None, int], float | None] = field(default_factory=dict)
 
     def squares(self, targets: Sequence[Target], weights: Callable[[], Mapping[str, Any]]) -> list[float | None]:
-        """Return about ‖W‖² of each target, each looked at once in the life of the model."""
+        """Return about |W|² of each target, each looked at once in the life of the model."""
         places = [(target.key, target.start, target.shape[0]) for target in targets]
         new = {place: target for place, target in zip(places, targets, strict=True) if place not in self._squares}
         if new:

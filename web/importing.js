@@ -138,7 +138,7 @@ async function steady(read) {
  * @param {any} [node]
  */
 async function importText(app, page, node) {
-    await askForText(async (source, dialect) => {
+    await askForText(app.canvas.canvas.parentElement, async (source, dialect) => {
         const answer = await post(page, { text: source, dialect });
         if (answer.error || !answer.rows?.length) return answer.error ?? text("There is no <lora:…> in this text.");
         const stack = node ?? selected(app).find((other) => other.type === STACK) ?? newStack(app);

@@ -31,7 +31,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
-        """Return W' − W at strength 1 in fp32, in the shape of `weight`, which is left as it is."""
+        """Return W' - W at strength 1 in fp32, in the shape of `weight`, which is left as it is."""
 
     def factors(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Return (up [out, r], down [r, in·kernel]) in fp32, scale folded in; None for kinds without low rank."""

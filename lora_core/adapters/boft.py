@@ -19,11 +19,11 @@ from .rotation import cayley, limited, skew
 
 @dataclass(frozen=True, slots=True)
 class BOFT(StoredAdapter):
-    """LyCORIS' BOFT: W' = rescale ∘ (stages of rotations) · W."""
+    """LyCORIS' BOFT: W' = rescale * (stages of rotations) · W."""
 
     blocks: torch.Tensor  # (stages, n, b, b), n · b = out
     rescale: torch.Tensor | None  # (out, 1, …)
-    constraint: float | None  # of ‖Q‖ over all stages, times out; none if 0 or not stored
+    constraint: float | None  # of |Q| over all stages, times out; none if 0 or not stored
 
     kind: ClassVar[str] = "BOFT"
 
@@ -94,7 +94,7 @@ class InputBOFT(StoredAdapter):
         return cls(parts["blocks"], parts["rescale"])
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
-        rotations = cayley(-0.5 * skew(self.blocks[0]))  # PEFT's is (I − Q)(I + Q)⁻¹ with Q = (B − Bᵀ)/2
+        rotations = cayley(-0.5 * skew(self.blocks[0]))  # PEFT's is (I - Q)(I + Q)^-1 with Q = (B - B.T)/2
         count, size, _ = rotations.shape
         columns = weight.float().reshape(weight.shape[0], count, size)
         turned = torch.einsum("onb,ncb->onc", columns, rotations).reshape(weight.shape)

@@ -1,4 +1,4 @@
-"""DoRA: W' = magnitude ∘ V / ‖V‖ with V = W + delta of the adapter that it wraps.
+"""DoRA: W' = magnitude * V / |V| with V = W + delta of the adapter that it wraps.
 
 Liu et al., arXiv:2402.09353. The norm is of each output's row (the paper, PEFT, LyCORIS by default) or of each
 input's column (older LyCORIS, OneTrainer by default), of the slice where a module is a slice of a fused weight.

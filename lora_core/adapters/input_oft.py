@@ -1,4 +1,4 @@
-"""OFT of the input, as PEFT and OneTrainer train it: W' = W · Rᵀ in blocks of the input's columns.
+"""OFT of the input, as PEFT and OneTrainer train it: W' = W · R.T in blocks of the input's columns.
 
 OFTv2: Qiu et al., arXiv:2506.19847 (PEFT `oft_R`). The file holds the upper triangles of skew matrices. It does not
 say how they become rotations: OneTrainer always sums five terms of a series, PEFT's configuration tells.
@@ -23,11 +23,11 @@ TERMS = 5  # of the Cayley-Neumann series, both programs' default
 class InputOFT(StoredAdapter):
     """Rows do not mix, so rows of a fused weight can be taken as they are."""
 
-    vectors: torch.Tensor  # (n, b(b − 1)/2), n · b = in · kernel; n = 1: one block for all
-    scaled: bool  # OneTrainer's `scaled_oft`: the vectors are divided by 2√(b − 1)
+    vectors: torch.Tensor  # (n, b(b - 1)/2), n · b = in · kernel; n = 1: one block for all
+    scaled: bool  # OneTrainer's `scaled_oft`: the vectors are divided by 2·sqrt(b - 1)
     terms: int  # of the series; 0 is Cayley's exact map
-    limit: float | None  # COFT: the most that a block's ‖Q‖ · √n may be
-    turned_back: bool  # OneTrainer rotates a convolution by R where a linear layer has Rᵀ
+    limit: float | None  # COFT: the most that a block's |Q| · sqrt(n) may be
+    turned_back: bool  # OneTrainer rotates a convolution by R where a linear layer has R.T
 
     kind: ClassVar[str] = "OFT"
 
@@ -72,5 +72,5 @@ class InputOFT(StoredAdapter):
             norm = torch.linalg.vector_norm(q, dim=(1, 2), keepdim=True)
             most = self.limit / len(q) ** 0.5
             q = torch.where(norm > most, q * (most / norm), q)
-        # PEFT's exact map is (I − Q)(I + Q)⁻¹, its series that of (I + Q)(I − Q)⁻¹
+        # PEFT's exact map is (I - Q)(I + Q)^-1, its series that of (I + Q)(I - Q)^-1
         return cayley_neumann(q, self.terms) if self.terms else cayley(-q)

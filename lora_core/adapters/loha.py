@@ -1,4 +1,4 @@
-"""LoHa: delta = scale · (w1_a·w1_b) ∘ (w2_a·w2_b), each product with an optional Tucker core.
+"""LoHa: delta = scale · (w1_a·w1_b) * (w2_a·w2_b), each product with an optional Tucker core.
 
 FedPara: Hyeon-Woo et al., arXiv:2108.06098; LyCORIS, arXiv:2309.14859. OneTrainer keeps a convolution's factors in
 four dimensions, PEFT and LyCORIS in two.

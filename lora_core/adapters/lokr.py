@@ -1,4 +1,4 @@
-"""LoKr: delta = scale · w1 ⊗ w2, where each of the two may be a product of low rank, and w2 may have a Tucker core.
+"""LoKr: delta = scale · w1 kron w2, where each of the two may be a product of low rank, and w2 may have a Tucker core.
 
 LyCORIS, arXiv:2309.14859. The scale is applied once; its rank is w2's, or w1's if only that is a product. With both
 whole there is no rank: LyCORIS and OneTrainer then store an alpha that has no meaning.
@@ -23,12 +23,12 @@ _PARTS = ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")
 class LoKr(ScaledAdapter):
     """A Kronecker product."""
 
-    w1: torch.Tensor | None  # (out₁, in₁), or None where it is w1_a · w1_b
-    w1_a: torch.Tensor | None  # (out₁, r)
-    w1_b: torch.Tensor | None  # (r, in₁)
-    w2: torch.Tensor | None  # (out₂, in₂, *kernel), or None where it is w2_a · w2_b
-    w2_a: torch.Tensor | None  # (out₂, r); with a core (r, out₂)
-    w2_b: torch.Tensor | None  # (r, in₂·kernel); with a core (r, in₂)
+    w1: torch.Tensor | None  # (out1, in1), or None where it is w1_a · w1_b
+    w1_a: torch.Tensor | None  # (out1, r)
+    w1_b: torch.Tensor | None  # (r, in1)
+    w2: torch.Tensor | None  # (out2, in2, *kernel), or None where it is w2_a · w2_b
+    w2_a: torch.Tensor | None  # (out2, r); with a core (r, out2)
+    w2_b: torch.Tensor | None  # (r, in2·kernel); with a core (r, in2)
     t2: torch.Tensor | None  # (r, r, *kernel)
     scale: float
 

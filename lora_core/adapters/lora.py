@@ -71,7 +71,7 @@ class LoRA(ScaledAdapter):
         return self.mid is not None and self.mid.dim() != 4
 
     def _flat_down(self) -> torch.Tensor:
-        """Return down as (r, in·kernel), a Tucker core folded in: Σⱼ mid[r, j, k] · down[j, in]."""
+        """Return down as (r, in·kernel), a Tucker core folded in: sum_j mid[r, j, k] · down[j, in]."""
         down = self.down.float().flatten(1)
         if self.mid is None:
             return down

@@ -1,6 +1,6 @@
 """OFT of the output axis: each block of output rows is rotated. Diag-OFT of LyCORIS, and OFT of kohya's scripts.
 
-Qiu et al., arXiv:2306.07280. The file's alpha is no scale but a constraint: ‖Q‖ is at most alpha · out.
+Qiu et al., arXiv:2306.07280. The file's alpha is no scale but a constraint: |Q| is at most alpha · out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .rotation import cayley, limited, rotate_rows, skew
 
 @dataclass(frozen=True, slots=True)
 class DiagOFT(StoredAdapter):
-    """W' = rescale ∘ RᵀW in blocks; without a constraint if it is 0, as LyCORIS has it."""
+    """W' = rescale * R.T·W in blocks; without a constraint if it is 0, as LyCORIS has it."""
 
     blocks: torch.Tensor  # (n, b, b), n · b = out
     rescale: torch.Tensor | None  # (out, 1, …)

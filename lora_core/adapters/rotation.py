@@ -11,13 +11,13 @@ _NEVER_ZERO = 1e-8  # LyCORIS and kohya add it to the norm
 
 
 def skew(blocks: torch.Tensor) -> torch.Tensor:
-    """Return Q = B − Bᵀ of every block, in fp32."""
+    """Return Q = B - B.T of every block, in fp32."""
     blocks = blocks.float()
     return blocks - blocks.transpose(-1, -2)
 
 
 def skew_from_vectors(vectors: torch.Tensor) -> torch.Tensor:
-    """Return (n, b, b) skew matrices whose upper triangles are the rows of (n, b(b − 1)/2)."""
+    """Return (n, b, b) skew matrices whose upper triangles are the rows of (n, b(b - 1)/2)."""
     size = block_size_of(vectors.shape[1])
     rows, columns = torch.triu_indices(size, size, 1, device=vectors.device)
     upper = vectors.new_zeros((vectors.shape[0], size, size), dtype=torch.float32)
@@ -26,7 +26,7 @@ def skew_from_vectors(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def block_size_of(entries: int) -> int:
-    """Return b for the b(b − 1)/2 entries of an upper triangle, 0 if there is no such b."""
+    """Return b for the b(b - 1)/2 entries of an upper triangle, 0 if there is no such b."""
     size = round((1 + (1 + 8 * entries) ** 0.5) / 2)
     return size if size > 1 and size * (size - 1) // 2 == entries else 0
 
@@ -38,13 +38,13 @@ def limited(q: torch.Tensor, most: float) -> torch.Tensor:
 
 
 def cayley(q: torch.Tensor) -> torch.Tensor:
-    """Return the rotations (I + Q)(I − Q)⁻¹."""
+    """Return the rotations (I + Q)(I - Q)^-1."""
     one = torch.eye(q.shape[-1], device=q.device)
     return torch.linalg.solve(one - q, one + q)  # the two factors commute
 
 
 def cayley_neumann(q: torch.Tensor, terms: int) -> torch.Tensor:
-    """Return what PEFT's Neumann series makes of `cayley`: I + 2Q + 2Q² + … + Qⁿ with n = terms − 1.
+    """Return what PEFT's Neumann series makes of `cayley`: I + 2Q + 2Q² + … + Q^n with n = terms - 1.
 
     The last power counts once. For fewer than four terms PEFT's series is I + 2Q + 2Q² + Q³ (3), I + 2Q (2), I (1).
     """
@@ -58,7 +58,7 @@ def cayley_neumann(q: torch.Tensor, terms: int) -> torch.Tensor:
 
 
 def rotate_rows(rotations: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return Rᵀ·W of each block of output rows, as LyCORIS and kohya turn them; rotations are (n, b, b)."""
+    """Return R.T·W of each block of output rows, as LyCORIS and kohya turn them; rotations are (n, b, b)."""
     count, size, _ = rotations.shape
     blocks = weight.reshape(count, size, -1)
     return (rotations.transpose(1, 2) @ blocks).reshape(weight.shape)

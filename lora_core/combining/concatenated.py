@@ -1,4 +1,4 @@
-"""The exact sum of low-rank changes: [w₁·up₁ | w₂·up₂ | …] · [down₁; down₂; …], at the lowest rank that is seen."""
+"""The exact sum of low-rank changes: [w1·up1 | w2·up2 | …] · [down1; down2; …], at the lowest rank that is seen."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Joined:
         return self.up.float() * self.scale, self.down.float()
 
     def norm(self) -> float:
-        """Return ‖scale · up · down‖_F, in fp32."""
+        """Return |scale · up · down|_F, in fp32."""
         up, down = self.up.float(), self.down.float()
         square = float(((up.t() @ up) * (down @ down.t())).sum())
         return max(0.0, square) ** 0.5 * abs(self.scale)
 
 
 def concatenated(changes: Sequence[Change]) -> Joined | None:
-    """Return Σ strength · change; None if it is zero.
+    """Return sum strength · change; None if it is zero.
 
     LoRAs that share their down factor share its rank: the same LoRA at ½ and ½ is that LoRA, its tensors untouched.
     LoRAs of one weight keep their tensors too, and the weight becomes the scale.
@@ -74,7 +74,7 @@ def _by_down(changes: Sequence[Change]) -> list[tuple[torch.Tensor, list[tuple[t
 
 
 def _sum(ups: Sequence[tuple[torch.Tensor, float]]) -> tuple[torch.Tensor, float] | None:
-    """Return (up, weight) of Σ weight · up, None if that is zero."""
+    """Return (up, weight) of sum weight · up, None if that is zero."""
     left = [(up, weight) for up, weight in ups if weight and bool(up.any())]
     if len(left) < 2:
         return left[0] if left else None

@@ -1,7 +1,7 @@
 """Rules in the space that the LoRAs of a layer span: K×K matrices instead of the layer's own, K the sum of ranks.
 
-Experimental. Core Space (Panariello et al., arXiv:2509.17786): with orthonormal bases U of [B₁ | B₂ | …] and V of
-[A₁; A₂; …], Mᵢ = Uᵀ ΔWᵢ V; the Mᵢ are merged by a rule, and ΔW = U M Vᵀ has at most rank K. A linear rule gives the
+Experimental. Core Space (Panariello et al., arXiv:2509.17786): with orthonormal bases U of [B1 | B2 | …] and V of
+[A1; A2; …], M_i = U.T dW_i V; a rule merges the M_i, and dW = U M V.T has at most rank K. A linear rule gives the
 exact sum. An elementwise rule sees other numbers than the changes' own entries, so it is another method than on them.
 """
 
@@ -34,8 +34,8 @@ def merged_in_core(changes: Sequence[Change], rule: Rule, name: str) -> Svd:
 def task_singular_vectors(changes: Sequence[Change]) -> Svd:
     """Return TSV-Merge of the changes (Gargiulo et al., arXiv:2412.00081) in factored form.
 
-    Each LoRA gives its first ⌊min(out, in) / number⌋ singular triplets; the stacked left and right vectors are made
-    orthonormal by their polar factors U and V, and ΔW = U diag(strength · S) Vᵀ.
+    Each LoRA gives its first floor(min(out, in) / number) singular triplets; the stacked left and right vectors become
+    orthonormal by their polar factors U and V, and dW = U diag(strength · S) V.T.
     """
     found = [_own_svd([change for change in changes if change.member == member]) for member in _members(changes)]
     most = max(1, min(len(found[0][0]), len(found[0][2])) // len(found))
@@ -51,7 +51,7 @@ def _members(changes: Sequence[Change]) -> list[int]:
 
 
 def _own_svd(changes: Sequence[Change]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return (left, strength · σ, right) of one LoRA's change in fp64, vectors as columns."""
+    """Return (left, strength · sigma, right) of one LoRA's change in fp64, vectors as columns."""
     columns, core_up = torch.linalg.qr(torch.cat([change.up.double() * change.weight for change in changes], dim=1))
     rows, core_down = torch.linalg.qr(torch.cat([change.down.double() for change in changes]).t())
     left, values, right = torch.linalg.svd(core_up @ core_down.t(), full_matrices=False)
@@ -67,7 +67,7 @@ def _basis(stacked: torch.Tensor) -> torch.Tensor:
 
 
 def _polar(stacked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (Q, P) with Q·P the polar factor of a matrix (m, K): P Qᵀ of its SVD, directions of zeros left out."""
+    """Return (Q, P) with Q·P the polar factor of a matrix (m, K): P Q.T of its SVD, directions of zeros left out."""
     columns, core = torch.linalg.qr(stacked)
     left, values, right = torch.linalg.svd(core, full_matrices=False)
     kept = _number_of(values)
@@ -75,7 +75,7 @@ def _polar(stacked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _svd(columns: torch.Tensor, core: torch.Tensor, rows: torch.Tensor) -> Svd:
-    """Return the singular values of columns · core · rowsᵀ, whose outer matrices are orthonormal."""
+    """Return the singular values of columns · core · rows.T, whose outer matrices are orthonormal."""
     left, values, right = torch.linalg.svd(core, full_matrices=False)
     kept = _number_of(values)
     total = float(values.square().sum())

@@ -47,7 +47,7 @@ def generator_of(seed: int, name: str, member: int) -> torch.Generator:
 
 
 def trim(tau: torch.Tensor, density: float) -> None:
-    """Set all but the ⌊density · numel⌋ largest entries by magnitude to 0; entries as large as the last are kept."""
+    """Set all but the floor(density · numel) largest entries by magnitude to 0; those as large as the last are kept."""
     kept = int(density * tau.numel())
     if kept >= tau.numel():
         return
@@ -70,7 +70,7 @@ def drop_out(tau: torch.Tensor, density: float, generator: torch.Generator) -> N
 
 
 def weighted(taus: Sequence[torch.Tensor], strengths: Sequence[float]) -> torch.Tensor:
-    """Return Σ w·τ."""
+    """Return sum w·tau."""
     result = taus[0] * strengths[0]
     for tau, strength in zip(taus[1:], strengths[1:], strict=True):
         result.add_(tau, alpha=strength)
@@ -78,11 +78,11 @@ def weighted(taus: Sequence[torch.Tensor], strengths: Sequence[float]) -> torch.
 
 
 def elected(taus: Sequence[torch.Tensor], strengths: Sequence[float], sign: Sign) -> torch.Tensor:
-    """Return the mean of the w·τ whose sign is the elected one (Yadav et al., TIES, arXiv:2306.01708).
+    """Return the mean of the w·tau whose sign is the elected one (Yadav et al., TIES, arXiv:2306.01708).
 
-    weighted: the sign of Σ w·τ, as in the paper, whose τ are those that are added. PEFT compares τ, not w·τ, with the
-    sign of Σ τ (total) or of Σ sgn τ (frequency); with strengths that are all positive only the sum differs. A sum of
-    zero counts as positive.
+    weighted: the sign of sum w·tau, as in the paper, whose tau are those that are added. PEFT compares tau, not w·tau,
+    with the sign of sum tau (total) or of sum sgn tau (frequency); with strengths that are all positive only the sum
+    differs. A sum of zero counts as positive.
     """
     own = [1.0] * len(taus) if sign != "weighted" else strengths
     positive = _election(taus, own, sign) >= 0

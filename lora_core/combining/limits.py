@@ -10,7 +10,7 @@ from ..lazytorch import torch
 from ..linalg import Svd, svd_of_dense
 from ..ranks import RankRule
 
-NEGLIGIBLE = 1e-12  # share of ‖delta‖² that an exact rank may leave out: fp32 does not hold more
+NEGLIGIBLE = 1e-12  # share of |delta|² that an exact rank may leave out: fp32 does not hold more
 NO_LIMIT = 2**31 - 1
 
 

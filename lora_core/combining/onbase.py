@@ -26,7 +26,7 @@ class OnBase:
     _known: dict[tuple[str, tuple[float | None, ...]], torch.Tensor] = field(default_factory=dict)
 
     def change(self, layer: StackedLayer, strengths: Sequence[float | None]) -> torch.Tensor:
-        """Return W' − W of a layer in fp32, each member at its strength, None for its own; 0 leaves it out.
+        """Return W' - W of a layer in fp32, each member at its strength, None for its own; 0 leaves it out.
 
         Raises OptionError without a base that has the weight.
         """
@@ -36,7 +36,7 @@ class OnBase:
         return torch.cat(pieces).reshape(layer.slot.shape)
 
     def norm(self, slot: Slot) -> float | None:
-        """Return ‖W‖_F of a layer's weight, None without a base that has it."""
+        """Return |W|_F of a layer's weight, None without a base that has it."""
         targets = self.base.keymap.find(slot.name, slot.param) if self.base else ()
         if self.base is None or not targets:
             return None

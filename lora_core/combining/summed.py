@@ -20,7 +20,7 @@ from .stacked import Member, Part, StackedLayer
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Finds Σ strength · delta of a layer, what depends on the weight in stack order."""
+    """Finds sum strength · delta of a layer, what depends on the weight in stack order."""
 
     on_base: OnBase
     converters: Mapping[int, Converter]  # by member

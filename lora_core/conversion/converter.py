@@ -26,7 +26,7 @@ class Made:
 
     job: Job
     parts: Parts
-    error: float  # ‖written − exact‖ / ‖exact‖ of the delta
+    error: float  # |written - exact| / |exact| of the delta
     was: str  # the kinds that it was made of
     recast: bool  # plain LoRA now, because that was asked for or nothing else could be
 

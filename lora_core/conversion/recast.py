@@ -16,7 +16,7 @@ from ..lazytorch import torch
 from ..linalg import Svd, svd_of_dense, svd_of_product
 
 Rows = Sequence[tuple[int, int]]  # (first, number) of each run
-NEGLIGIBLE = 1e-12  # share of ‖delta‖² that an exact rank may leave out: fp32 does not hold more
+NEGLIGIBLE = 1e-12  # share of |delta|² that an exact rank may leave out: fp32 does not hold more
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """DoRA of a known change: the tuned weight's magnitudes, and the change of directions that goes with them.
 
-W' = m ∘ V / ‖V‖ by rows (arXiv:2402.09353). The tuned weight T has m = ‖T‖; any V with T's directions gives it, and the
-one with the lengths of W, V = T · ‖W‖ / m, is nearest to W, so that a low rank fits V − W best. Our derivation.
+W' = m * V / |V| by rows (arXiv:2402.09353). The tuned weight T has m = |T|; any V with T's directions gives it, and the
+one with the lengths of W, V = T · |W| / m, is nearest to W, so that a low rank fits V - W best. Our derivation.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Directions:
     """What a DoRA of a weight is fitted to; matrices are (out, in·kernel)."""
 
     weight: torch.Tensor  # W, in its own dtype; maybe a loaded model's own, so never changed
-    delta: torch.Tensor  # V − W in fp32
+    delta: torch.Tensor  # V - W in fp32
     magnitude: torch.Tensor  # (out,) in fp32
 
     def relative_error(self, up: torch.Tensor, down: torch.Tensor, size: float) -> float:
-        """Return ‖W' − T‖ / `size` of the weight W' that the DoRA of these factors makes."""
+        """Return |W' - T| / `size` of the weight W' that the DoRA of these factors makes."""
         square = 0.0
         for rows in _pieces(self.delta):
             base, magnitude = self.weight[rows].float(), self.magnitude[rows]

@@ -32,7 +32,7 @@ _CANCELLED = 1e-9  # of its terms' sizes: a sum that is no larger is what roundi
 
 @dataclass(slots=True)
 class Errors:
-    """Σ‖W' − T‖² of the DoRA, and of the best LoRAs of the same ranks, and Σ‖ΔW‖²."""
+    """sum |W' - T|² of the DoRA, and of the best LoRAs of the same ranks, and sum |dW|²."""
 
     dora: float = 0.0
     lora: float = 0.0
@@ -48,7 +48,7 @@ class _Found:
     """What a layer's change was found to be."""
 
     job: Job
-    square: float  # ‖ΔW‖_F²
+    square: float  # |dW|_F²
     whole: torch.Tensor | None = None  # where it is stored so, or a DoRA's error is taken from it
     layer: Layer | None = None
     svd: Svd | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..linalg import Svd
 from .sources import Source
 
-# ‖Q(W) − W‖ / ‖W‖ of normally distributed weights, measured; of the K formats from their bits
+# |Q(W) - W| / |W| of normally distributed weights, measured; of the K formats from their bits
 _ROUNDING = {
     "float8_e4m3fn": 0.026, "float8_e5m2": 0.053, "fp8 without scales": 0.03, "mxfp8": 0.029, "nvfp4": 0.094,
     "int8_tensorwise": 0.011, "MXFP4": 0.11, "Q8_0": 0.0054, "Q5_0": 0.043, "Q5_1": 0.038, "Q4_0": 0.086, "Q4_1": 0.078,
@@ -17,7 +17,7 @@ _ROUNDING = {
 }  # fmt: skip
 # bf16 rounds a weight by 0.0017 of its size and fp16 by 0.0002: halved and doubled for weights that are not normal
 _PLAIN_ROUNDING = 2.0**-13, 2.0**-8
-_FLAT = 1.5  # times σ₁ of white noise of the same size: rounding errors are about as large everywhere
+_FLAT = 1.5  # times sigma1 of white noise of the same size: rounding errors are about as large everywhere
 _MOST = 0.8  # share of the change that must look so
 _NOTABLE = 0.5  # of the change: more than that may be rounding
 
@@ -26,15 +26,15 @@ _NOTABLE = 0.5  # of the change: more than that may be rounding
 class Noise:
     """What the layers look like, added up."""
 
-    weights: float = 0.0  # Σ‖W‖²
-    changes: float = 0.0  # Σ‖ΔW‖², of the same layers
+    weights: float = 0.0  # sum |W|²
+    changes: float = 0.0  # sum |dW|², of the same layers
     flat: float = 0.0  # of it, in layers whose singular values are those of white noise
 
     def add(self, found: Svd, weight_square: float) -> None:
         rows, columns = found.left.shape[0], found.right.shape[1]
         self.weights += weight_square
         self.changes += found.total
-        # σ₁ of m x n independent numbers of variance s² is about s · (√m + √n)
+        # sigma1 of m x n independent numbers of variance s² is about s · (sqrt(m) + sqrt(n))
         edge = math.sqrt(found.total / (rows * columns)) * (math.sqrt(rows) + math.sqrt(columns))
         if min(rows, columns) >= 32 and float(found.values[0]) <= _FLAT * edge:
             self.flat += found.total

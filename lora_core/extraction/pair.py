@@ -117,7 +117,7 @@ def _same(before: torch.Tensor, after: torch.Tensor) -> bool:
 
 
 def _difference(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """Return after − before in fp32; besides that, only pieces are converted."""
+    """Return after - before in fp32; besides that, only pieces are converted."""
     result = after.contiguous().to(torch.float32, copy=True)
     pieces = result.view(-1).split(_PIECE), before.reshape(-1).split(_PIECE)
     for piece, other in zip(*pieces, strict=True):

@@ -62,12 +62,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """W' − W of one weight: whole in fp32, or as factors that multiply to it."""
+    """W' - W of one weight: whole in fp32, or as factors that multiply to it."""
 
     whole: torch.Tensor | None
     factors: Factors | None = None
     weight: torch.Tensor | None = None  # W in its own dtype, where it was asked for
-    weight_square: float | None = None  # ‖W‖_F², where it is known; of a part of W about its share
+    weight_square: float | None = None  # |W|_F², where it is known; of a part of W about its share
 
     def taken(self, target: Target) -> Change:
         """Return the change of the part of the weight that a target is, as the target's adapter sees it."""
@@ -116,7 +116,7 @@ class Comparison(Protocol):
 
 
 def sum_of_squares(tensor: torch.Tensor) -> float:
-    """Return ‖tensor‖_F², summed in fp64; NaN or infinity if an entry is."""
+    """Return |tensor|_F², summed in fp64; NaN or infinity if an entry is."""
     if not tensor.numel():
         return 0.0
     plain = tensor.float() if tensor.element_size() == 1 else tensor

@@ -15,7 +15,7 @@ from .tensors import Tensors
 
 
 class GgufFile(Tensors):
-    """An open GGUF file. Its header needs no package; quantised tensors need `gguf` (pip install gguf).
+    """An open GGUF file. Its header needs no package; quantised tensors need `gguf` (the package gguf).
 
     Raises FileFormatError for a broken file; reading a quantised tensor raises UnknownArchError without the package.
     """
@@ -73,7 +73,7 @@ def _decoded(path: Path, raw: bytearray, kind: int) -> torch.Tensor:
     except ImportError as error:
         raise UnknownArchError(
             f"{path.name}: its weights are quantised as {TYPES[kind][0]}, which needs the package gguf: "
-            "install it with `pip install gguf`, or use the safetensors version of the model."
+            "add it to this Python, or use the safetensors version of the model."
         ) from error
     try:
         blocks = np.frombuffer(raw, np.uint8).reshape(-1, TYPES[kind][2])

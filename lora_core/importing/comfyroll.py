@@ -27,7 +27,7 @@ def _load_rows(values: Values) -> list[RowValue]:
 
 
 PEERS = (
-    Peer("CR LoRA Stack", "stacker", "💊 CR LoRA Stack", ("LORA_STACK", None), _stack_rows),
-    Peer("CR Apply LoRA Stack", "applier", "💊 CR Apply LoRA Stack", ("MODEL", "CLIP", None)),
-    Peer("CR Load LoRA", "loader", "💊 CR Load LoRA", ("MODEL", "CLIP", None), _load_rows),
+    Peer("CR LoRA Stack", "stacker", "\N{PILL} CR LoRA Stack", ("LORA_STACK", None), _stack_rows),
+    Peer("CR Apply LoRA Stack", "applier", "\N{PILL} CR Apply LoRA Stack", ("MODEL", "CLIP", None)),
+    Peer("CR Load LoRA", "loader", "\N{PILL} CR Load LoRA", ("MODEL", "CLIP", None), _load_rows),
 )

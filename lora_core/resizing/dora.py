@@ -1,4 +1,4 @@
-"""DoRA at another rank: W' = magnitude ∘ V / ‖V‖ keeps its norms whatever V is, so only the direction of V counts."""
+"""DoRA at another rank: W' = magnitude * V / |V| keeps its norms whatever V is, so only the direction of V counts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _LEAST = 1e-6  # of the largest weight: a row that a magnitude of zero removes m
 def svd_of_direction(dora: DoRA, factors: Factors, weight: torch.Tensor, rank: int) -> Svd:
     """Return singular values of the change that `factors` make in W', to first order, with `weight` (out, in·kernel).
 
-    Where V = W + up·down is off by E, W' is off by magnitude / ‖V‖ times E (less what of E lies along V). So the change
+    Where V = W + up·down is off by E, W' is off by magnitude / |V| times E (less what of E lies along V). So the change
     is weighted by that before it is cut, and freed of it afterwards: `left` or `right` is then not orthonormal.
-    Nothing dense but the weight is needed: the norms of V follow from W·downᵀ and the factors. My derivation.
+    Nothing dense but the weight is needed: the norms of V follow from W·down.T and the factors. My derivation.
     """
     up, down = factors
     if not dora.of_input:

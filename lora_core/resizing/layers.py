@@ -32,7 +32,7 @@ class _Known:
 
     source: Source
     count: int
-    total: float  # Σσ
+    total: float  # sum sigma
 
     @property
     def own_rank(self) -> int:
@@ -149,7 +149,7 @@ class Resizing(Truncation):
 
 
 def retained(spectrum: Spectrum, rank: int, total: float) -> dict[str, float]:
-    """Return what kohya's script tells: the shares kept of Σσ, which is `total`, and of √Σσ², and σ₁ / σ_rank."""
+    """Return what kohya's script tells: the shares kept of `total` and of sqrt(sum sigma²), and sigma1/sigma_rank."""
     if not rank:
         return {"sum_retained": 0.0, "fro_retained": 0.0, "max_ratio": 0.0}
     kept = spectrum.values[:rank]

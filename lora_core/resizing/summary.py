@@ -17,13 +17,13 @@ def tell(report: Report, resizing: Resizing, has_base: bool) -> None:
         worst = min(cut, key=lambda layer: layer["energy"])
         before, after = _span([layer["from_rank"] for layer in cut]), _span([layer["rank"] for layer in cut])
         report.notes.append(
-            f"{counted(cut, 'layer')}: rank {before} → {after}, {energy:.2%} of the squared change kept, "
+            f"{counted(cut, 'layer')}: rank {before} to {after}, {energy:.2%} of the squared change kept, "
             f"least in {worst['name']} ({worst['energy']:.2%})"
         )
         sums, fros, most = ([layer[name] for layer in cut] for name in ("sum_retained", "fro_retained", "max_ratio"))
         report.notes.append(
-            f"on average: {sum(sums) / len(cut):.1%} of Σσ retained, {sum(fros) / len(cut):.1%} of ‖σ‖; "
-            f"largest ratio σ₁/σₖ {max(most):.1f}"
+            f"on average: {sum(sums) / len(cut):.1%} of the sum of the singular values retained, "
+            f"{sum(fros) / len(cut):.1%} of their norm; largest ratio of the first to the last {max(most):.1f}"
         )
     whole = len(report.layers) - len(cut)
     if whole:

@@ -223,6 +223,6 @@ def test_the_table_in_full(tmp_path: Path, base: Path) -> None:
         f"ink.safetensors: 1/1 · Flux.1 dev · LoRA r2 · kohya names · scale 1 (no alpha) · Δ {share} · strength 1\n"
         "\n"
         "ink.safetensors, block by block\n"
-        "block                 Δ/W       ‖Δ‖        σ₁  eff. rank\n"
+        "block                dW/W      |dW|    sigma1  eff. rank\n"
         f"double_blocks.0  {size:>8}         5         4      1.9/2"
     )

@@ -110,8 +110,8 @@ def test_without_the_package_the_reason_is_said(tmp_path: Path, monkeypatch: pyt
     with open_tensors(path) as file:
         assert file.tensor("y").tolist() == [[1, 1], [1, 1]]  # needs no package
         assert samples.message(UnknownArchError, lambda: file.tensor("x")) == (
-            "x.gguf: its weights are quantised as Q4_0, which needs the package gguf: install it with "
-            "`pip install gguf`, or use the safetensors version of the model."
+            "x.gguf: its weights are quantised as Q4_0, which needs the package gguf: add it to this "
+            "Python, or use the safetensors version of the model."
         )
 
 

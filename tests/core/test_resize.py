@@ -223,7 +223,7 @@ def test_ranks_are_kohyas(tmp_path: Path, make: Any, by: str, threshold: float) 
     assert layer["sum_retained"] == pytest.approx(float(values[:rank].sum() / values.sum()), abs=1e-6)
     assert layer["fro_retained"] == pytest.approx(float(values[:rank].norm() / values.norm()), abs=1e-6)
     assert layer["max_ratio"] == pytest.approx(float(values[0] / values[rank - 1]), rel=1e-5)
-    assert any("of Σσ retained" in note for note in report.notes)
+    assert any("of the singular values retained" in note for note in report.notes)
 
 
 def test_an_energy_takes_the_smallest_rank(tmp_path: Path) -> None:

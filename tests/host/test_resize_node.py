@@ -56,7 +56,7 @@ def test_the_node_writes_a_listed_lora_and_reports(server: Server) -> None:
     assert name in server.node_info("LoraLoader")["input"]["required"]["lora_name"][0]
     assert {len(tensor) for key, tensor in load_file(path).items() if "lora_down" in key} == {4}
     assert run.text("resize") == run.text("report")
-    assert "rank 8 → 4" in run.text("resize")
+    assert "rank 8 to 4" in run.text("resize")
     (report,) = run.outputs["resize"]["report"]
     assert (report["operation"], {layer["rank"] for layer in report["layers"]}) == ("resize", {4})
     assert run.outputs["picture"]["images"] and run.outputs["resize"]["images"]

@@ -28,7 +28,7 @@ export function parseBlocks(written) {
         const equals = part.indexOf("=");
         const selector = (equals < 0 ? part : part.slice(0, equals)).trim().toLowerCase();
         const number = equals < 0 ? null : part.slice(equals + 1).trim();
-        const [, name = selector, first, last = first] = SELECTOR.exec(selector) ?? [];
+        const [, name = selector, first, last = first] = selector.match(SELECTOR) ?? [];
         if (!name || /\s/.test(name)) return wrong(text("“{part}” names no block; write for example double.0-9=0.5, te=0", { part }));
         if (first && Number(first) > Number(last)) return wrong(text("“{part}” counts backwards", { part }));
         if (first && number === null) return wrong(text("“{part}” has no strength; write {part}=0.5", { part }));

@@ -41,7 +41,7 @@ export function groupsOf(blocks) {
     /** @type {Map<string, Group>} */
     const groups = new Map();
     for (const block of blocks.filter((one) => one.block !== "")) {
-        const [, stem, digits] = /^(.*?)\.?(\d+)?$/.exec(block.block) ?? [];
+        const [, stem, digits] = block.block.match(/^(.*?)\.?(\d+)?$/) ?? [];
         const name = digits === undefined ? "" : stem;
         const group = groups.get(name) ?? { name, cells: [] };
         groups.set(name, group);

@@ -6,7 +6,8 @@ import { element } from "./dom.js";
 
 const STYLE = `
 .loracore-dialog {
-    width: min(560px, 92vw); margin: auto; padding: 16px; border: 1px solid var(--border-color, #444); border-radius: 10px;
+    width: min(560px, 92vw); margin: auto; padding: 16px; pointer-events: auto;
+    border: 1px solid var(--border-color, #444); border-radius: 10px;
     background: var(--comfy-menu-bg, #222); color: var(--input-text, #ddd); font: 13px/1.4 Inter, system-ui, sans-serif;
 }
 .loracore-dialog::backdrop { background: rgb(0 0 0 / .5); }
@@ -38,10 +39,11 @@ const DIALECTS = [
 
 /**
  * Shows the dialog until `take` says that nothing is wrong, or the user closes it.
+ * @param {Element} inside where the dialog stands in the page; it is shown above everything
  * @param {(source: string, dialect: string) => Promise<string>} take returns what is wrong, or ""
  * @returns {Promise<void>}
  */
-export function askForText(take) {
+export function askForText(inside, take) {
     const area = /** @type {HTMLTextAreaElement} */ (element("textarea", { placeholder: "<lora:name:0.8>", required: true }));
     const options = DIALECTS.map(([value, title]) => element("option", { value }, text(title)));
     const choice = /** @type {HTMLSelectElement} */ (element("select", {}, ...options));
@@ -65,7 +67,7 @@ export function askForText(take) {
         "aria-label": text("Add LoRAs from text"),
         onkeydown: (/** @type {Event} */ event) => event.stopPropagation(), // the page's shortcuts are not meant
     }, element("style", {}, STYLE), form));
-    document.body.append(dialog);
+    inside.append(dialog);
     dialog.showModal();
     area.focus();
     return new Promise((resolve) => dialog.addEventListener("close", () => {
