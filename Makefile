@@ -8,7 +8,7 @@ TSC := tests/web/node_modules/.bin/tsc
 NEWEST_FRONT_END := 1.58.1
 FRONT_END_READY := .venv/front-end/.$(NEWEST_FRONT_END)
 
-.PHONY: demo test check types outlines clean
+.PHONY: demo test check types outlines faults clean
 
 demo: $(READY)
 	.venv/bin/python -m lora_core demo build/demo
@@ -26,6 +26,10 @@ check: $(READY)
 # the JavaScript of web/, by its JSDoc types
 types: $(TSC)
 	$(TSC) --project tests/web/tsconfig.json
+
+# kills, cancels, full disks and power cuts at many points of every write: what was tried, and what survived
+faults: $(READY)
+	.venv/bin/python -m tests.faults $(FAULTS_ARGS)
 
 # after a change of tests/data/checkpoints
 outlines: $(READY)

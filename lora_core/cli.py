@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
+from contextlib import suppress
 from typing import Any, Protocol
 
 from .commands import make_parser
 from .errors import LoraError, OptionError
 from .files.tensorfile import OnStep
+from .interrupts import Interrupts
+from .streams import open_streams, say
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -27,20 +28,19 @@ class Shown(Protocol):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    open_streams()
     parser = make_parser()
     options = parser.parse_args(arguments)  # exits with 2 on wrong usage
-    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: the temporary file is removed
     try:
-        with _progress(options) as on_step:
-            reports: Sequence[Shown] = options.command(options, on_step)
-        _show(reports, as_json=options.json)
+        with Interrupts() as interrupts, _progress(options) as on_step:
+            reports: Sequence[Shown] = options.command(options, interrupts.watching(on_step))
     except OptionError as error:
         return _fail(error, WRONG_USAGE)
     except (LoraError, OSError) as error:
         return _fail(error, FAILED)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was kept", INTERRUPTED)
-    return DONE
+        return _fail("interrupted; nothing half-written was kept", INTERRUPTED)
+    return _show(reports, as_json=options.json)
 
 
 class _progress:  # noqa: N801  (used as `with _progress(options) as on_step`)
@@ -72,19 +72,20 @@ class _progress:  # noqa: N801  (used as `with _progress(options) as on_step`)
             self._bar.close()
 
 
-def _show(reports: Sequence[Shown], *, as_json: bool) -> None:
+def _show(reports: Sequence[Shown], *, as_json: bool) -> int:
     if as_json:
         whole = [report.to_dict() for report in reports]
         text = json.dumps(whole[0] if len(whole) == 1 else whole, indent=2, ensure_ascii=False)
     else:
         text = "\n\n".join(report.text() for report in reports)
-    sys.stdout.write(text + "\n")
+    try:
+        say(sys.stdout, text + "\n")
+    except OSError as error:  # a full disk, or `| head`
+        return _fail(f"the work is done, but its report can't be printed: {error.strerror or error}", FAILED)
+    return DONE
 
 
 def _fail(error: object, code: int) -> int:
-    sys.stderr.write(f"lora-core: {error}\n")
+    with suppress(OSError):  # nobody reads it, and the code tells
+        say(sys.stderr, f"lora-core: {error}\n")
     return code
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

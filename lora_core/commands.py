@@ -17,6 +17,7 @@ from .files.tensorfile import OnStep
 from .importing import import_workflow, lora_names, rows_of_text
 from .importing.text import TextRows
 from .inspect import inspect
+from .leftovers import LeftoversReport, leftovers
 from .merge import merge
 from .options import COMBINE, CONVERT, EXTRACT, IMPORT, MERGE, RESIZE, Command, Node, Option
 from .report import Report
@@ -100,16 +101,20 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--base", metavar="CHECKPOINT", type=Path, help=COMBINE.option("base").help)
     _add_options(command, COMBINE, ("on_unmatched",))
 
-    command = _command(commands, "run", _run, "run a workflow file's LoRA Core nodes without ComfyUI")
-    command.add_argument("workflow", metavar="WORKFLOW.json", type=Path)
-    command.add_argument("--models", metavar="DIR", type=Path, default=Path("models"), help="ComfyUI's models folder")
-    command.add_argument("--output", metavar="DIR", type=Path, help="where results go; default: as the nodes do")
-
+    _add_run(commands)
     _add_import(commands)
+    _add_leftovers(commands)
 
     command = _command(commands, "demo", _demo, "make a tiny model and LoRAs, then inspect, merge and extract")
     command.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path("lora-core-demo"))
     return parser
+
+
+def _add_run(commands: Any) -> None:
+    command = _command(commands, "run", _run, "run a workflow file's LoRA Core nodes without ComfyUI")
+    command.add_argument("workflow", metavar="WORKFLOW.json", type=Path)
+    command.add_argument("--models", metavar="DIR", type=Path, default=Path("models"), help="ComfyUI's models folder")
+    command.add_argument("--output", metavar="DIR", type=Path, help="where results go; default: as the nodes do")
 
 
 def _add_import(commands: Any) -> None:
@@ -121,6 +126,12 @@ def _add_import(commands: Any) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     _add_options(command, IMPORT, ("to", "dialect"))
     command.add_argument("--models", metavar="DIR", type=Path, help="ComfyUI's models folder, to complete short names")
+
+
+def _add_leftovers(commands: Any) -> None:
+    command = _command(commands, "leftovers", _leftovers, "list what killed runs left in a folder, or remove it")
+    command.add_argument("folder", metavar="DIR", type=Path)
+    command.add_argument("--remove", action="store_true", help="remove it; what a running process writes stays")
 
 
 def _command(commands: Any, name: str, function: Callable[..., list[Any]], text: str) -> argparse.ArgumentParser:
@@ -235,6 +246,10 @@ def _import(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]
     if options.out is None:
         raise OptionError("--out: say which file to write.")
     return [import_workflow(options.file, options.out, models=options.models, **_given(options, "to", "overwrite"))]
+
+
+def _leftovers(options: argparse.Namespace, on_step: OnStep | None) -> list[LeftoversReport]:
+    return [leftovers(options.folder, remove=options.remove)]
 
 
 def _demo(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:

@@ -12,11 +12,12 @@ from typing import Any
 
 from .errors import OutputError
 from .files.filesize import HASH_NAME, in_written_order
-from .files.outputs import as_output_error, temporary_name
+from .files.placing import write_text
 from .files.scratch import Scratch
 from .files.tensorfile import byte_view, dtype_name
 from .files.tensorwriter import PlannedTensor, TensorWriter
 from .lazytorch import torch
+from .leftovers import told_of
 from .loraconfig import CONFIG_NAME, PEFT_METADATA
 from .report import Report, described_file
 
@@ -61,18 +62,13 @@ def write_lora(
             writer.put(tensor.name, tensors[tensor.name])
         writer.commit()
     report.outputs.append(described_file(out))
+    report.notes += told_of(out.parent)
 
 
 def write_config(beside: Path, text: str, report: Report) -> None:
     """Write PEFT's configuration beside the file that it is for, and add it to the report's outputs."""
     path = beside.with_name(CONFIG_NAME)
-    temporary = path.with_name(temporary_name(path.name))
-    with as_output_error(path):
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    write_text(path, text, overwrite=True)
     report.outputs.append(described_file(path))
 
 

@@ -13,6 +13,7 @@ from .blockstrengths import BlockStrengths, parse_blocks
 from .checkpoint import Checkpoint
 from .errors import OptionError, UnknownArchError
 from .files.tensorfile import OnStep
+from .leftovers import told_of
 from .lorafile import LoraFile
 from .matching import Match, OnUnmatched, match_stack
 from .options import MERGE, MERGE_DTYPE, MergeDtype, Semantics
@@ -98,6 +99,7 @@ def _write(
         rewriter.write_file(out, inputs, check_unchanged, **options)
         report.outputs.append(described_file(out))
     rewriter.tell(report)
+    report.notes += told_of(out.parent)
 
 
 def open_stack(loras: Iterable[LoraItem], semantics: Semantics, files: ExitStack) -> list[StackedLora]:

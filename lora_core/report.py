@@ -77,11 +77,11 @@ class Report:
         lines += self.notes
         lines += lines_of([lora.name for lora in self.loras], self.blocks, self.pairs, self.interference)
         if self.predicted_bytes is not None and not self.outputs:
-            lines.append(f"the file would have {_size(self.predicted_bytes)}")
-        lines += [f"wrote {output['name']} ({_size(output['bytes'])})" for output in self.outputs]
+            lines.append(f"the file would have {size_text(self.predicted_bytes)}")
+        lines += [f"wrote {output['name']} ({size_text(output['bytes'])})" for output in self.outputs]
         lines += [f"warning: {warning}" for warning in self.warnings]
         if self.outputs:
-            lines.append(f"{self.seconds:.1f} s, peak memory {_size(self.peak_rss_bytes)}")
+            lines.append(f"{self.seconds:.1f} s, peak memory {size_text(self.peak_rss_bytes)}")
         return "\n".join(lines)
 
 
@@ -192,7 +192,8 @@ def _scale_text(scale: dict[str, Any]) -> str:
     )
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """Return bytes as people read them, e.g. 6.9 GB."""
     for unit, limit in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
         if count >= limit:
             return f"{count / limit:.1f} {unit}"

@@ -53,8 +53,7 @@ def run(
             f"{Path(workflow).name}: no Merge to Checkpoint or Extract LoRA node that can run without ComfyUI{needs}."
         )
     runner = _Runner(graph, Path(models), Path(output) if output is not None else None, on_step)
-    for node in outputs:
-        runner.results(node.id)
+    runner.finish(outputs)
     for name in live:
         runner.reports[-1].warnings.append(f"{name} was not run: it needs a model loaded in ComfyUI.")
     runner.reports[0].notes[:0] = notes
@@ -83,6 +82,20 @@ class _Runner:
         self._notes: list[str] = []  # for the next report: how files were found
         self.reports: list[Report] = []
 
+    def finish(self, nodes: Iterable[GraphNode]) -> None:
+        """Evaluate all that can be, whatever fails of it; then raise the first error, with what was written."""
+        errors: list[LoraError] = []
+        for node in nodes:
+            try:
+                self.results(node.id)
+            except LoraError as error:
+                errors.append(error)
+        if errors:
+            others = [f"; {text}" for text in dict.fromkeys(map(str, errors[1:])) if text != str(errors[0])]
+            done = [str(output["name"]) for report in self.reports for output in report.outputs]
+            written = f" Written all the same: {', '.join(done)}." if done else ""
+            raise type(errors[0])(f"{errors[0]}{''.join(others)}{written}") from errors[0]
+
     def results(self, node_id: str) -> tuple[Any, ...]:
         """Return what the node puts out, one item for each slot."""
         if node_id not in self._results:
@@ -109,6 +122,8 @@ class _Runner:
                 if not isinstance(error, WorkflowError):
                     raise type(error)(f"{_named(node)}: {error}") from error
                 raise
+            finally:
+                self._running.discard(node_id)
         return self._results[node_id]
 
     def _stack(self, node: GraphNode) -> tuple[Any, ...]:

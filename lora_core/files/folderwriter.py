@@ -1,4 +1,8 @@
-"""A model folder written as a whole: built beside its place and renamed, so that it is absent, old, or complete."""
+"""A model folder written as a whole: built beside its place and renamed, so that it is absent, old, or complete.
+
+No system that we know of can exchange two folders in one step from Python, so an old folder is first renamed. A process
+that is killed at that moment leaves it under that name, and the next that writes there puts it back first.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,10 @@ from types import TracebackType
 
 from ..errors import FileFormatError, OutputError
 from .flushing import Flusher
+from .leftovers import put_back
 from .modelfolder import parts_of
-from .outputs import as_output_error, copy_bytes, needs_space, sync_directory, temporary_name
+from .outputs import REPLACED, as_output_error, copy_bytes, needs_space, temporary_name
+from .placing import patiently, sync_directory, sync_name
 
 
 class FolderWriter:
@@ -25,6 +31,7 @@ class FolderWriter:
     def __init__(self, path: Path, source: Path, size: int, *, overwrite: bool = False) -> None:
         self.path = path
         self._overwrite = overwrite
+        put_back(path)
         _check_target(path, source, overwrite)
         needs_space(path, size)
         self.folder = path.with_name(temporary_name(path.name))
@@ -79,20 +86,21 @@ class FolderWriter:
             for folder, _, _ in os.walk(self.folder):
                 sync_directory(Path(folder))
             if not self._overwrite or not self.path.exists():
-                self.folder.rename(self.path)  # fails if a folder with content was made meanwhile
+                # fails if a folder with content was made meanwhile
+                patiently(lambda: self.folder.rename(self.path))
             else:
                 self._replace()
-            sync_directory(self.path.parent)
+        sync_name(self.path)
 
     def discard(self) -> None:
         """Remove the temporary folder, if it still is one."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _replace(self) -> None:
-        old = self.path.with_name(temporary_name(self.path.name))
-        self.path.rename(old)
+        old = self.path.with_name(temporary_name(self.path.name, REPLACED))
+        patiently(lambda: self.path.rename(old))
         try:
-            self.folder.rename(self.path)
+            patiently(lambda: self.folder.rename(self.path))
         except BaseException:
             old.rename(self.path)
             raise

@@ -1,11 +1,10 @@
-"""How bytes get onto the disk: checks beforehand, temporary names, whole writes, copies in the kernel, flushes."""
+"""How bytes get onto the disk: checks beforehand, temporary names, whole writes, copies in the kernel."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +14,16 @@ from ..errors import OutputError
 from .openfile import SEEKING, read_exactly
 
 COPY_BYTES = 64 * 2**20  # how much is copied between two looks at the cancel callback
+# what helps against an error of the system
+_ADVICE = {
+    errno.ENOSPC: "; free some space, or write to another disk",
+    errno.EDQUOT: "; your quota of this disk is used up: free some of it, or write to another disk",
+    errno.EFBIG: "; the file system or a limit allows no file of this size (FAT32: 4 GB): write to another disk",
+    errno.EROFS: "; this disk can only be read: write to another",
+    errno.EACCES: "; check who may write to the folder, or choose another",
+    errno.EIO: "; the disk or the connection to it failed: check it, or write to another",
+}
+PARTIAL, REPLACED = ".partial", ".replaced"  # endings: of what is being written, and of a folder that makes room for it
 WRITE_BYTES = 2**20  # in one system call: with more, a kernel may spend most of its time looking for large pages
 
 
@@ -24,6 +33,12 @@ def check_target(
     """Raise OutputError if a file of `size` bytes can't be written to `path`, or must not."""
     if path.suffix != ending:
         raise OutputError(f"{path.name}: the output's name must end in {ending}.")
+    with as_output_error(path):  # a folder that may not be searched
+        _check_place(path, overwrite, inputs)
+    needs_space(path, size)
+
+
+def _check_place(path: Path, overwrite: bool, inputs: Iterable[Path]) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"{path.name}: the folder {folder} does not exist; create it first.")
@@ -35,20 +50,21 @@ def check_target(
             raise OutputError(f"{path.name}: already exists; choose another name or allow overwriting.")
         if not path.is_file() or path.is_symlink():
             raise OutputError(f"{path.name}: is not a regular file and won't be replaced.")
-    needs_space(path, size)
 
 
 def needs_space(path: Path, size: int) -> None:
     """Raise OutputError unless the disk has room for `size` bytes at `path`, and some to spare."""
-    free = shutil.disk_usage(path.parent).free
+    with as_output_error(path):
+        free = shutil.disk_usage(path.parent).free
     needed = size + size // 20 + 64 * 2**20
     if free < needed:
         raise OutputError(f"{path.name}: not enough disk space: needs {needed} bytes with reserve, {free} are free.")
 
 
-def temporary_name(name: str) -> str:
+def temporary_name(name: str, ending: str = PARTIAL) -> str:
+    """Return a name that nothing has yet, for what will be `name`; `leftovers` reads it again."""
     start = name.encode("utf-8", "replace")[:180].decode("utf-8", "ignore")  # a name has at most 255 bytes
-    return f".{start}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
+    return f".{start}.{os.getpid()}-{uuid.uuid4().hex[:8]}{ending}"
 
 
 class as_output_error:  # noqa: N801  (reads as a phrase: `with as_output_error(path)`)
@@ -64,8 +80,8 @@ class as_output_error:  # noqa: N801  (reads as a phrase: `with as_output_error(
         if isinstance(error, FileExistsError):
             raise OutputError(f"{self._path.name}: already exists; another job wrote it meanwhile.") from error
         if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise OutputError(f"{self._path.name}: can't be written: {reason}; nothing was kept.") from error
+            reason, advice = error.strerror or str(error), _ADVICE.get(error.errno or 0, "")
+            raise OutputError(f"{self._path.name}: can't be written: {reason}; nothing was kept{advice}.") from error
 
 
 def write_all(fd: int, data: memoryview, offset: int) -> None:
@@ -119,31 +135,3 @@ def reserve(fd: int, size: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
             raise
-
-
-def give_name(temporary: Path, path: Path, overwrite: bool) -> None:
-    if overwrite:
-        temporary.replace(path)
-        return
-    try:
-        path.hardlink_to(temporary)  # fails if the name was taken meanwhile, where replace would overwrite
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if path.exists():
-            raise FileExistsError(path) from None
-        temporary.replace(path)
-    else:
-        temporary.unlink()
-
-
-def sync_directory(folder: Path) -> None:
-    if sys.platform == "win32":  # Windows can't open a folder to flush it
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError:  # some network file systems refuse; the rename itself has happened
-        pass
-    finally:
-        os.close(fd)

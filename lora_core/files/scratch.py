@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import TracebackType
 
 from ..lazytorch import torch
 from .openfile import read_exactly
-from .outputs import as_output_error, write_all
+from .outputs import PARTIAL, as_output_error, write_all
 from .tensorfile import byte_view, dtype_name
 from .tensorwriter import PlannedTensor
 
@@ -26,7 +27,8 @@ class Scratch(Mapping[str, "torch.Tensor"]):
         self._end = 0
         with as_output_error(beside):
             # without a name where the system can, so that a killed process leaves nothing
-            self._file = tempfile.TemporaryFile(dir=beside.parent, prefix=f".{beside.name[:80]}.", suffix=".partial")  # noqa: SIM115
+            prefix = f".{beside.name[:60]}.{os.getpid()}-"
+            self._file = tempfile.TemporaryFile(dir=beside.parent, prefix=prefix, suffix=PARTIAL)  # noqa: SIM115
 
     def __enter__(self) -> Scratch:
         return self

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +19,11 @@ from .outputs import (
     as_output_error,
     check_target,
     copy_bytes,
-    give_name,
     reserve,
-    sync_directory,
     temporary_name,
     write_all,
 )
+from .placing import give_name, is_busy, patiently, sync_name, take_mode
 from .tensorfile import TensorFile, byte_view, read_header
 from .tensorheader import DTYPES
 
@@ -63,7 +61,7 @@ class TensorWriter:
         check_target(self.path, overwrite, inputs, self.size)
         self._header = header
         self._temporary = self.path.with_name(temporary_name(self.path.name))
-        self._fd = -1  # until the file is open
+        self._fd, self._is_kept = -1, False  # until the file is open
         self._flusher: Flusher
 
     def __enter__(self) -> TensorWriter:
@@ -136,12 +134,23 @@ class TensorWriter:
             self._flusher.finish()
             os.fsync(self._fd)
             self._check_written()
-            if self.path.exists():
-                self._temporary.chmod(stat.S_IMODE(self.path.stat().st_mode))
+            take_mode(self._temporary, self.path)
             os.close(self._fd)
             self._fd = -1
+            self._give_name()
+        sync_name(self.path)
+
+    def _give_name(self) -> None:
+        try:
             give_name(self._temporary, self.path, self._overwrite)
-            sync_directory(self.path.parent)
+        except OSError as error:
+            if not is_busy(error):
+                raise
+            self._is_kept = True
+            raise OutputError(
+                f"{self.path.name}: another program holds the file, so it can't be replaced; the finished file was "
+                f"kept beside it as {self._temporary.name}: close the program and rename it."
+            ) from error
 
     def discard(self) -> None:
         """Remove the temporary file, if it still is one."""
@@ -152,7 +161,9 @@ class TensorWriter:
                 os.close(self._fd)
                 self._fd = -1
         finally:  # a second interrupt too
-            self._temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # why it is removed counts, and a leftover is told later
+                if not self._is_kept:
+                    patiently(lambda: self._temporary.unlink(missing_ok=True))
 
     def _check_written(self) -> None:
         size = os.fstat(self._fd).st_size

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from ..errors import LoraError
-from ..files.outputs import check_target, give_name, temporary_name
+from ..files.outputs import check_target
+from ..files.placing import write_text
 from ..graph import read_json
 from ..options import ImportTarget
 from ..report import Report, Stopwatch, described_file
@@ -35,7 +36,7 @@ def import_workflow(
         result = convert_workflow(read_json(source), to=to, names=lora_names(models))
     except LoraError as error:
         raise type(error)(f"{source.name}: {error}") from error
-    _write(target, json.dumps(result.workflow, ensure_ascii=False, indent=2) + "\n", overwrite)
+    write_text(target, json.dumps(result.workflow, ensure_ascii=False, indent=2) + "\n", overwrite=overwrite)
     report.notes = [counted_nodes(result.converted), *result.notes]
     report.outputs = [described_file(target)]
     return watch.stop()
@@ -49,12 +50,3 @@ def lora_names(models: str | os.PathLike[str] | None) -> list[str] | None:
 
 def counted_nodes(count: int) -> str:
     return f"converted {count} node" + ("" if count == 1 else "s")
-
-
-def _write(target: Path, text: str, overwrite: bool) -> None:
-    temporary = target.with_name(temporary_name(target.name))
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        give_name(temporary, target, overwrite)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -21,6 +21,16 @@ from tests import manifests, tiny
 
 REPO = Path(__file__).resolve().parents[2]
 F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}  # one tensor's entry in a header
+# what an error of writing says after the file's name
+TOO_LARGE = (
+    "can't be written: File too large; nothing was kept; the file system or a limit allows no file of this size "
+    "(FAT32: 4 GB): write to another disk."
+)
+DISK_FULL = "can't be written: No space left on device; nothing was kept; free some space, or write to another disk."
+DISK_FAILED = (
+    "can't be written: Input/output error; nothing was kept; the disk or the connection to it failed: check it, or "
+    "write to another."
+)
 SECONDS = 120  # that a child process may take
 
 
@@ -73,12 +83,12 @@ def message(error: type[LoraError], action: Any) -> str:
     return str(caught.value)
 
 
-def python(*arguments: str, cwd: Path = REPO, **more: Any) -> subprocess.CompletedProcess[str]:
+def python(*arguments: str, cwd: Path = REPO, seconds: int = SECONDS, **more: Any) -> subprocess.CompletedProcess[str]:
     """Runs a child Python that finds lora_core."""
     environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False, **more,
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=seconds, check=False, **more,
     )  # fmt: skip
 
 

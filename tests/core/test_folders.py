@@ -260,6 +260,7 @@ def test_two_models_of_one_kind_have_to_be_told_apart(tmp_path: Path) -> None:
 # The output
 
 
+@pytest.mark.case(20)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("step", [0, 3, -1])
 def test_a_cancelled_merge_leaves_nothing(

@@ -16,7 +16,7 @@ REPO = Path(__file__).resolve().parents[2]
 
 # A module may import modules of its own level and of those before it. A package counts as one module.
 LEVELS = (
-    ("errors", "options", "lazytorch", "threads"),
+    ("errors", "options", "lazytorch", "threads", "streams"),
     (
         "report",
         "tables",
@@ -27,6 +27,7 @@ LEVELS = (
         "files",
         "rounding",
         "watched",
+        "interrupts",
         "blockterms",
         "stackentry",
         "stack",
@@ -83,6 +84,7 @@ LEVELS = (
         "combine",
         "conversion",
         "combining",
+        "leftovers",
         "lorawriter",
         "convert",
         "inspect",
