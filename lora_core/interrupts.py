@@ -58,7 +58,7 @@ class Interrupts:
 
 def _is_importing(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        if frame.f_code.co_filename.startswith("<frozen import"):
             return True
         frame = frame.f_back
     return False
