@@ -118,6 +118,11 @@ class Server:
             text = answer.read()
         return json.loads(text) if text.strip() else None
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        """ComfyUI's version: older ones lack what the nodes use where it is there."""
+        return tuple(map(int, self.get("/system_stats")["system"]["comfyui_version"].split(".")))
+
     def node_info(self, node_id: str) -> dict[str, Any]:
         return self.get(f"/object_info/{node_id}")[node_id]
 
@@ -203,7 +208,8 @@ class Server:
             (self.models / folder).mkdir(parents=True, exist_ok=True)
         for folder in ("custom_nodes", "input", "output", "temp", "user/default"):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
-        (self.base / "custom_nodes" / PACK).symlink_to(REPO, target_is_directory=True)
+        if not (self.base / "custom_nodes" / PACK).exists():  # another copy of the pack may be there
+            (self.base / "custom_nodes" / PACK).symlink_to(REPO, target_is_directory=True)
         (self.base / "custom_nodes" / "testing-nodes").symlink_to(TESTING_NODES, target_is_directory=True)
         for pack in self.packs:  # copies, because some write into their own folder
             shutil.copytree(pack, self.base / "custom_nodes" / pack.name, ignore=shutil.ignore_patterns(".git"))

@@ -11,6 +11,7 @@ from lora_core.options import NODES, Node, Option
 from tests.host_fixtures import LORAS
 from tests.host_server import PACK, Server
 
+ALIASES_SINCE, ADVANCED_SINCE = (0, 10, 0), (0, 9, 2)  # ComfyUI's versions with search_aliases, and advanced widgets
 HOST_TYPES = {"FLOAT": "FLOAT", "INT": "INT", "BOOLEAN": "BOOLEAN", "STRING": "STRING", "ROWS": "LORACORE_ROWS"}
 
 
@@ -32,7 +33,7 @@ def test_node_matches_its_declaration(server: Server, node: Node) -> None:
     assert info["output_name"] == [socket.name for socket in node.outputs]
     assert info["output"] == [socket.type for socket in node.outputs]
     assert info["output_tooltips"] == [socket.help for socket in node.outputs]
-    assert info["search_aliases"] == list(node.search_aliases)
+    assert info.get("search_aliases", []) == list(node.search_aliases if server.version >= ALIASES_SINCE else ())
 
     order = info["input_order"]
     names = [*order["required"], *order.get("optional", [])]
@@ -45,13 +46,13 @@ def test_node_matches_its_declaration(server: Server, node: Node) -> None:
         assert details["tooltip"] == item.help
         if isinstance(item, Option):
             check_widget(item, kind, details)
+            assert bool(details.get("advanced")) is (item.advanced and server.version >= ADVANCED_SINCE)
         else:
             assert kind == item.type
             assert optional is item.optional
 
 
 def check_widget(option: Option, kind: str, details: dict) -> None:
-    assert bool(details.get("advanced")) is option.advanced
     if option.type in HOST_TYPES:
         assert kind == HOST_TYPES[option.type]
     else:
