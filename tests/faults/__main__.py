@@ -36,6 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)  # a forked child can't use threads that its parent has begun
     points: list[Point] = []
     skipped: dict[str, str] = {}
+    _say(f"{'fault':<11}{'operation':<10}{'target':<7} points  absent   old complete  left  lost  wrong")
     with tempfile.TemporaryDirectory(prefix="lora-core-faults-") as made:
         work = Path(made)
         before = make_inputs(work / "inputs")
@@ -43,8 +44,11 @@ def main(words: Sequence[str] | None = None) -> int:
             for fault in options.faults:
                 if fault not in skipped:
                     chance = random.Random(f"{options.seed} {fault} {case.operation} {case.overwrites}")
-                    points += _tried(fault, case, work, before, options.points, chance, skipped)
-    _print(points, skipped)
+                    some = _tried(fault, case, work, before, options.points, chance, skipped)
+                    points += some
+                    if some:
+                        _say(f"{fault:<11}{case.operation:<10}{some[0].target:<7}{_counts(some)}")
+    _tell(points, skipped)
     if options.json:
         data = {"seed": options.seed, "skipped": skipped, "points": [asdict(point) for point in points]}
         options.json.write_text(json.dumps(data, indent=1), "utf-8")
@@ -86,20 +90,19 @@ def _tried(
         return []
 
 
-def _print(points: Sequence[Point], skipped: dict[str, str]) -> None:
-    write = sys.stdout.write
-    write(f"{'fault':<11}{'operation':<10}{'target':<7}{' points  absent   old complete  left  lost  wrong'}\n")
-    for fault, operation, target in dict.fromkeys((one.fault, one.operation, one.target) for one in points):
-        some = [one for one in points if (one.fault, one.operation, one.target) == (fault, operation, target)]
-        write(f"{fault:<11}{operation:<10}{target:<7}{_counts(some)}\n")
-    write(f"{'all':<28}{_counts(points)}\n")
+def _tell(points: Sequence[Point], skipped: dict[str, str]) -> None:
+    _say(f"{'all':<28}{_counts(points)}")
     for fault, why in skipped.items():
-        write(f"{fault}: not tried: {why}\n")
-    slowest = max((one.stopped_in for one in points), default=0.0)
-    write(f"slowest stop after a cancel: {slowest:.2f} s\n")
+        _say(f"{fault}: not tried: {why}")
+    _say(f"slowest stop after a cancel: {max((one.stopped_in for one in points), default=0.0):.2f} s")
     for one in points:
         if one.problem:
-            write(f"WRONG: {one.fault}, {one.operation}, {one.target} target, {one.where}: {one.problem}\n")
+            _say(f"WRONG: {one.fault}, {one.operation}, {one.target} target, {one.where}: {one.problem}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _counts(some: Sequence[Point]) -> str:
