@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .adapters import Adapter, Reshape, is_finite, moved, tensors_of
+from .adapters import Adapter, Reshape, fault_of, moved, tensors_of
 from .errors import AdapterError
 from .lazytorch import torch
 from .options import Semantics
@@ -61,11 +61,11 @@ def _change(adapter: Adapter, weight: torch.Tensor, strength: float, semantics: 
     return 0.0 if adapter.comfyui_fails() else adapter.comfyui_change(weight, strength)
 
 
-def check_finite(placed: Placed) -> None:
-    """Raise AdapterError if a tensor of the adapter holds NaN or infinity."""
-    for tensor in tensors_of(placed.adapter):
-        if not is_finite(tensor):
-            raise AdapterError(f"{placed.name}: holds NaN or infinity; the file is damaged or its training failed.")
+def check_numbers(placed: Placed) -> None:
+    """Raise AdapterError if a tensor of the adapter holds NaN, infinity, or what no training gives."""
+    fault = fault_of(tensors_of(placed.adapter))
+    if fault:
+        raise AdapterError(f"{placed.name}: {fault}; the file is damaged or its training failed.")
 
 
 class _Running:

@@ -127,6 +127,8 @@ class _Combination:
         metadata, modules = self._metadata(model, output, self.report.layers)
         for item in self.stack:
             item.lora.file.check_unchanged()
+        if self.base:
+            self.base.check_unchanged()
         write_lora(self.out, tensors, metadata, inputs, self.report, overwrite=settings.overwrite)
         if has_config and modules:
             write_config(self.out, peft_file_config(modules, model.module_names(writing)), self.report)

@@ -81,6 +81,8 @@ def convert(
         warn(report, made, writing, set(tensors))
         metadata = metadata_of(lora, model, made, described, writing)
         lora.file.check_unchanged()
+        if checkpoint:
+            checkpoint.check_unchanged()
         write_lora(target, tensors, metadata, inputs, report, overwrite=overwrite)
         if has_config and described:
             write_config(target, peft_file_config(described, model.module_names(writing)), report)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from .adapters import KINDS, Adapter
+from .adapters import KINDS, Adapter, fault_of, tensors_of
 from .adapterspec import AdapterSpec
 from .arch.base import Arch
 from .detection import detect, guess_arches
 from .dialects import DIFFUSION, split_dialect
-from .errors import WrongFileKindError
+from .errors import AdapterError, WrongFileKindError
 from .files.containers import open_tensors
 from .files.lorafolder import lora_file_of
 from .files.memory import IN_MEMORY, MemoryTensors
@@ -108,6 +108,18 @@ class LoraFile:
     def adapter(self, spec: AdapterSpec) -> Adapter:
         """Read the tensors of one adapter."""
         return spec.read(self.file.tensor if self._tensors is None else self._tensors.__getitem__)
+
+    def sound_adapter(self, spec: AdapterSpec) -> Adapter:
+        """Read the tensors of one adapter; raises AdapterError for numbers that no training gives, NaN among them."""
+        adapter = self.adapter(spec)
+        self.check_numbers(spec, tensors_of(adapter))
+        return adapter
+
+    def check_numbers(self, spec: AdapterSpec, tensors: Iterable[torch.Tensor]) -> None:
+        fault = fault_of(tensors)
+        if fault:
+            where = f"{self.name}: {spec.module}"
+            raise AdapterError(f"{where}: {fault}; the file is damaged or its training failed.")
 
     def load(self) -> None:
         """Read every adapter's tensors now, so that the file may be closed and adapters still be had."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from .adapters.rows import rows_of
-from .apply import Placed, check_finite
+from .apply import Placed, check_numbers
 from .checkpoint import describe
 from .detection import Found
 from .errors import AdapterError
@@ -46,7 +46,7 @@ class PlacedSpec:
             except AdapterError as error:
                 raise AdapterError(f"{name}: {error}.") from error
         placed = Placed(adapter, self.target, self.strength, name)
-        check_finite(placed)
+        check_numbers(placed)
         return placed
 
     def tell(self, *, changes: bool) -> None:

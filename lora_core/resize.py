@@ -86,6 +86,8 @@ def resize(
         config = configs_of(lora, resizing.written)
         metadata = metadata_of(lora, resizing.written, how(resizing), config)
         lora.file.check_unchanged()
+        if checkpoint:
+            checkpoint.check_unchanged()
         write_lora(target, tensors, metadata, inputs, report, overwrite=overwrite)
         if has_config and config:
             write_config(target, config_text(next(iter(config.values()))), report)

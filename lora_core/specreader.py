@@ -17,6 +17,7 @@ from .files.tensors import Tensors
 from .loraconfig import LoraConfigs, Scale
 from .options import Semantics
 from .parts import Part
+from .specchecks import check_dtypes, check_rank, checked_scale, stored_shape
 
 FoundParts = Sequence[tuple[Part, TensorInfo]]
 
@@ -53,7 +54,7 @@ class SpecReader:
                 KINDS[kind].delta_shape({name: info.shape for name, info in group.items()})
             wrapped = _wrapped_kind(groups, around)
         except AdapterError as error:
-            raise AdapterError(f"{self._name}: {module}: {error}; the file is damaged or not complete.") from error
+            raise AdapterError(f"{self._where(module)}: {error}; the file is damaged or not complete.") from error
         alpha = around.get("alpha")
         result = [
             self._spec(module, kind, param, group, alpha, around if (kind, param) == wrapped else {})
@@ -81,7 +82,7 @@ class SpecReader:
             group = groups[kind, part.param]
             if part.field in group:
                 raise AdapterError(
-                    f"{self._name}: {module}: has two spellings of one part, "
+                    f"{self._where(module)}: has two spellings of one part, "
                     f"{group[part.field].name!r} and {info.name!r}."
                 )
             group[part.field] = info
@@ -98,22 +99,25 @@ class SpecReader:
         around: Mapping[str, TensorInfo],
     ) -> AdapterSpec:
         shapes = {name: info.shape for name, info in parts.items()}
+        check_dtypes(self._where(module), parts)
         scaled = issubclass(KINDS[kind], ScaledAdapter) and kind not in ("full", "norm")
         scale = self._scale(module, KINDS[kind].rank_of(shapes), alpha) if scaled else UNSCALED
         magnitude = around.get("magnitude") or around.get("peft_magnitude")
+        settings = self._settings(module, kind, parts, alpha)
         return AdapterSpec(
             module,
             param,
             kind,
             parts,
             scale,
-            self._settings(module, kind, parts, alpha),
+            settings,
             magnitude,
             "magnitude" not in around and magnitude is not None,
-            self._new_shape(module, kind, shapes, around),
+            self._new_shape(module, kind, shapes, settings, around),
         )
 
     def _scale(self, module: str, rank: int | None, alpha: TensorInfo | None) -> Scale:
+        check_rank(self._where(module), rank)
         if alpha is not None:
             value = self._alpha(module, alpha)
             if rank is None:
@@ -121,13 +125,15 @@ class SpecReader:
                 return UNSCALED
             if value == 0:
                 self.without_effect.append(module)
-            return Scale(value / rank, "tensor", value)
-        return UNSCALED if self._semantics == "comfyui" else self._configs.scale(module, rank)
+            return checked_scale(self._where(module), Scale(value / rank, "tensor", value))
+        if self._semantics == "comfyui":
+            return UNSCALED
+        return checked_scale(self._where(module), self._configs.scale(module, rank))
 
     def _alpha(self, module: str, alpha: TensorInfo) -> float:
         value = self._file.scalar(alpha.name)
         if not math.isfinite(value):
-            raise AdapterError(f"{self._name}: {module}: alpha is {value}; the file is damaged.")
+            raise AdapterError(f"{self._where(module)}: alpha is {value}; the file is damaged.")
         return value
 
     def _settings(
@@ -157,13 +163,21 @@ class SpecReader:
         }
 
     def _new_shape(
-        self, module: str, kind: str, shapes: Mapping[str, Shape], around: Mapping[str, TensorInfo]
+        self,
+        module: str,
+        kind: str,
+        shapes: Mapping[str, Shape],
+        settings: Mapping[str, Any],
+        around: Mapping[str, TensorInfo],
     ) -> Shape | None:
         if "shape" in around:
-            return tuple(int(size) for size in self._file.tensor(around["shape"].name).flatten().tolist())
+            return stored_shape(self._where(module), self._file, around["shape"], kind, shapes, settings)
         if kind == "lora" and module in self._widened:
             return KINDS[kind].delta_shape(shapes)
         return None
+
+    def _where(self, module: str) -> str:
+        return f"{self._name}: {module}"
 
 
 def _oft_kind(module: str, parts: FoundParts) -> str:

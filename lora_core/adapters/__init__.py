@@ -7,7 +7,6 @@ from .base import (
     Shape,
     StoredAdapter,
     fits_shape,
-    is_finite,
     moved,
     packed,
     same_but_ones,
@@ -24,6 +23,7 @@ from .input_oft import InputOFT
 from .loha import LoHa
 from .lokr import LoKr
 from .lora import LoRA
+from .numbers import fault_of
 from .oft import DiagOFT, KohyaOFT
 from .reshape import Reshape
 from .rows import RowCut, rows_of
@@ -69,8 +69,8 @@ __all__ = [
     "RowCut",
     "SetValue",
     "Shape",
+    "fault_of",
     "fits_shape",
-    "is_finite",
     "moved",
     "packed",
     "rows_of",

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
+from .numbers import holds_zeros
 
 Shape = tuple[int, ...]  # of a change: 0 stands for a size that the parts do not tell
 Shapes = Mapping[str, Shape]  # field of a part -> its shape
@@ -147,25 +148,6 @@ def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         return change(value)
     return tuple(_mapped(item, change) for item in value) if isinstance(value, tuple) else value
-
-
-def holds_zeros(tensor: torch.Tensor) -> bool:
-    """Tell whether every entry is zero."""
-    return _extremes(tensor) == (0.0, 0.0)
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Tell whether no entry is NaN or infinity."""
-    return all(map(math.isfinite, _extremes(tensor)))
-
-
-def _extremes(tensor: torch.Tensor) -> tuple[float, float]:
-    """Return the lowest and the highest entry, NaN if there is one, 0 and 0 if there is none; one pass, no copy."""
-    if not tensor.numel():
-        return 0.0, 0.0
-    is_plain = tensor.dtype in (torch.float32, torch.float16, torch.bfloat16)
-    low, high = torch.aminmax(tensor if is_plain else tensor.float())
-    return float(low), float(high)
 
 
 # Shapes

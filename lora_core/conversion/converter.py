@@ -83,7 +83,7 @@ class Converter:
         if known not in self._known:
             while len(self._known) >= _REMEMBERED:
                 del self._known[next(iter(self._known))]
-            adapter = self.lora.adapter(piece.spec)
+            adapter = self.lora.sound_adapter(piece.spec)
             self._known[known] = self._recast(adapter, piece) if recast else (adapter, 0.0)
         return self._known[known]
 

@@ -52,12 +52,15 @@ def parts_of_file(lora: LoraFile, spec: AdapterSpec) -> Parts:
     """Read an adapter's tensors as they are."""
     fields = {name: lora.file.tensor(info.name) for name, info in spec.parts.items()}
     alpha = lora.file.tensor(spec.module + ".alpha") if spec.module + ".alpha" in lora.file else None
+    lora.check_numbers(spec, fields.values())
     result = Parts(spec.kind, fields, spec.scale.value, spec.rank, alpha, None, False, spec.new_shape)
     if spec.magnitude is None:
         return result
     adapter = lora.adapter(replace(spec, new_shape=None))
     assert isinstance(adapter, DoRA)
-    return replace(result, magnitude=lora.file.tensor(spec.magnitude.name), magnitude_of_input=adapter.of_input)
+    magnitude = lora.file.tensor(spec.magnitude.name)
+    lora.check_numbers(spec, [magnitude])
+    return replace(result, magnitude=magnitude, magnitude_of_input=adapter.of_input)
 
 
 def parts_of(adapter: Adapter) -> Parts:

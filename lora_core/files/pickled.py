@@ -1,14 +1,17 @@
-"""PyTorch files (.ckpt, .pt, .pth, .bin), read with `weights_only`: tensors, and nothing that could run.
+"""PyTorch files (.ckpt, .pt, .pth, .bin), read with torch's weights-only reader: tensors, and nothing that could run.
 
-A file is looked at before it is loaded: members of the archive must be stored as they are, no bigger than the file,
-and no tensor may claim more elements than its storage holds. Read from a map of the file, so memory stays small.
+The structure alone is unpickled, with storages that hold nothing; then each tensor is proven to lie in the bytes that
+the archive has for it, and is read by position when it is asked for. So memory stays small, and a file that is cut
+meanwhile is an error as of any other format, where a map of the file would end the process.
 """
 
 from __future__ import annotations
 
+import io
 import os
-import zipfile
+import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,26 @@ from ..errors import FileFormatError
 from ..lazytorch import torch
 from ..report import counted, some_names
 from .openfile import OpenFile
-from .tensorfile import dtype_name
+from .pytorchzip import INSTEAD, Member, PytorchZip, open_pytorch_zip
+from .tensorfile import byte_view, dtype_name
 from .tensorheader import DTYPES, MAX_DIMENSIONS, MAX_NAME_BYTES, MAX_TENSORS, TensorInfo
-from .tensors import Tensors
+from .tensors import Tensors, memory_for
 
-MAX_STRUCTURE_BYTES = 32 * 2**20  # of the part that is not tensor data
 MAX_AMPLIFICATION = 4  # tensors may share memory, but all together not claim more than so many times the file
 MAX_NESTING = 4
-INSTEAD = "convert it to safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A tensor without its numbers, and where its first one lies in the file."""
+
+    like: torch.Tensor  # on the device meta
+    start: int
+
+    @property
+    def extent(self) -> int:
+        """The elements from the first to the last, those between included."""
+        return _extent(self.like)
 
 
 class PickledFile(Tensors):
@@ -37,27 +52,32 @@ class PickledFile(Tensors):
         self.metadata = {}
         self._file = OpenFile(self.path, "a model file")
         try:
-            _check_archive(self.path, self.size)
-            found, ignored = _state_dict(_loaded(self.path))
-            self._file.check_unchanged()  # what was loaded is what was checked
-            self._tensors = dict(_checked(self.path, found, self.size))
+            content, members = _unpickled(self.path, open_pytorch_zip(self._file))
+            found, ignored = _state_dict(content)
+            self._file.check_unchanged()  # what was read is what was checked
+            self._tensors = dict(_checked(self.path, found, members, self.size))
         except BaseException:
             self._file.close()
             raise
         self._infos = {
-            name: TensorInfo(name, dtype_name(tensor.dtype), tuple(tensor.shape), 0, tensor.nbytes)
-            for name, tensor in self._tensors.items()
+            name: TensorInfo(name, dtype_name(stored.like.dtype), tuple(stored.like.shape), 0, stored.like.nbytes)
+            for name, stored in self._tensors.items()
         }
         if ignored:
             what = counted(ignored, "value")
             self.warnings = (f"{self.path.name}: {what} ignored, not tensors of the model: {some_names(ignored)}.",)
 
     def close(self) -> None:
-        self._tensors = {}
         self._file.close()
 
     def tensor(self, name: str) -> torch.Tensor:
-        return self._tensors[name].clone(memory_format=torch.contiguous_format)
+        stored = self._tensors[name]
+        like = stored.like
+        if like.numel() == 0:
+            return torch.empty(like.shape, dtype=like.dtype)
+        data = memory_for(f"{self.path.name}: tensor {name!r}", stored.extent * like.element_size())
+        self._file.read_into(byte_view(data), stored.start)
+        return torch.as_strided(data.view(like.dtype), like.shape, like.stride()).contiguous()
 
     def check_unchanged(self) -> None:
         self._file.check_unchanged()
@@ -67,38 +87,41 @@ class PickledFile(Tensors):
         return self._file.size
 
 
-def _check_archive(path: Path, size: int) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise FileFormatError(f"{path.name}: broken PyTorch file: {error}; download or copy it again.") from error
-    structure = [member for member in members if member.filename.endswith("/data.pkl")]
-    if len(structure) != 1:
-        raise FileFormatError(f"{path.name}: is a zip archive, but not a PyTorch file of tensors; {INSTEAD}.")
-    if structure[0].file_size > MAX_STRUCTURE_BYTES or len(members) > MAX_TENSORS + 10:
-        raise FileFormatError(f"{path.name}: has more structure than a model needs; {INSTEAD}.")
-    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
-    if packed:
-        raise FileFormatError(
-            f"{path.name}: {counted(packed, 'member')} of the archive compressed, e.g. {packed[0][:80]!r}, which "
-            f"PyTorch never does and could unpack to any size; {INSTEAD}."
-        )
-    claimed = sum(member.file_size for member in members)
-    if claimed > size:
-        raise FileFormatError(f"{path.name}: its members claim {claimed} bytes, the file has {size}; {INSTEAD}.")
+def _unpickled(path: Path, archive: PytorchZip) -> tuple[Any, dict[int, Member]]:
+    """Return what the structure holds, its storages empty, and the member that each storage stands for."""
+    storages: dict[str, Any] = {}
+    members: dict[int, Member] = {}
+
+    def storage(saved: Any) -> Any:
+        kind, storage_type, key, _, count = saved
+        dtype = torch.uint8 if storage_type is torch.UntypedStorage else storage_type.dtype
+        if kind != "storage" or key not in archive.storages:
+            raise ValueError(f"no member holds the storage {str(key)[:40]!r}")
+        if key not in storages:
+            # of the member's size whatever the structure claims, so that nothing is read beyond it
+            storages[key] = torch.UntypedStorage(archive.storages[key].nbytes, device="meta")
+            members[_number(storages[key])] = archive.storages[key]
+        if count * dtype.itemsize > archive.storages[key].nbytes:
+            raise ValueError(f"the storage {key[:40]!r} claims {count} elements, which its member does not hold")
+        return torch.storage.TypedStorage(wrap_storage=storages[key], dtype=dtype, _internal=True)
+
+    content = _loaded(path, archive.structure, storage)
+    return content, members
 
 
-def _loaded(path: Path) -> Any:
-    # every error of a file that torch can't or won't read; UnpicklingError comes from weights_only
-    refusals = (torch.serialization.pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError)  # pyright: ignore
+def _loaded(path: Path, structure: bytes, storage: Any) -> Any:
+    reader: Any = torch._weights_only_unpickler  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    # every error of a structure that the reader can't or won't follow; UnpicklingError is its no
+    refusals = (reader.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, AttributeError)
     try:
-        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
-    except (*refusals, AttributeError, AssertionError, EOFError, OSError, MemoryError, RecursionError) as error:
+        unpickler = reader.Unpickler(io.BytesIO(structure), encoding="utf-8")
+        unpickler.persistent_load = storage
+        return unpickler.load()
+    except (*refusals, AssertionError, ArithmeticError, EOFError, MemoryError, RecursionError, struct.error) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise FileFormatError(
             f"{path.name}: holds more than tensors, or is broken, and is not loaded ({reason}); {INSTEAD}."
-        ) from error
+        ) from None  # the cause quotes the file, and a log would print it as it is
 
 
 def _state_dict(content: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -121,7 +144,9 @@ def _state_dict(content: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
     return tensors, ignored
 
 
-def _checked(path: Path, tensors: Mapping[str, torch.Tensor], size: int) -> Iterator[tuple[str, torch.Tensor]]:
+def _checked(
+    path: Path, tensors: Mapping[str, torch.Tensor], members: Mapping[int, Member], size: int
+) -> Iterator[tuple[str, _Stored]]:
     """Yield the tensors, each proven to lie in its storage."""
     if not tensors or len(tensors) > MAX_TENSORS:
         found = f"found {len(tensors)}"
@@ -129,15 +154,30 @@ def _checked(path: Path, tensors: Mapping[str, torch.Tensor], size: int) -> Iter
     claimed = 0
     for name, tensor in tensors.items():
         where = f"{path.name}: tensor {name[:80]!r}"
-        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-        if not plain or tensor.dim() > MAX_DIMENSIONS or not 0 < len(name.encode("utf-8", "replace")) <= MAX_NAME_BYTES:
+        member = members.get(_number(tensor.untyped_storage())) if tensor.layout == torch.strided else None
+        is_plain = not (tensor.is_quantized or tensor.is_conj() or tensor.is_neg()) and tensor.dim() <= MAX_DIMENSIONS
+        if member is None or not is_plain or not 0 < len(name.encode("utf-8", "replace")) <= MAX_NAME_BYTES:
             raise FileFormatError(f"{where} is not a plain one; {INSTEAD}.")
         if not any(getattr(torch, attribute, None) is tensor.dtype for _, attribute in DTYPES.values()):
             raise FileFormatError(f"{where} holds {tensor.dtype}, which this version does not know.")
-        needed, there = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
-        if needed > there:
-            raise FileFormatError(f"{where} claims {needed} bytes, its storage has {there}; the file is made to harm.")
-        claimed += needed
-        yield name, tensor
+        width, first = tensor.element_size(), int(tensor.storage_offset())
+        needed = max(tensor.numel(), first + _extent(tensor)) * width
+        if needed > member.nbytes or first < 0 or min(tensor.stride(), default=0) < 0:
+            raise FileFormatError(
+                f"{where} claims {needed} bytes, its storage has {member.nbytes}; the file is made to harm."
+            )
+        claimed += tensor.nbytes
+        yield name, _Stored(tensor, member.start + first * width)
     if claimed > MAX_AMPLIFICATION * size:
         raise FileFormatError(f"{path.name}: its tensors claim {claimed} bytes, the file has {size}; {INSTEAD}.")
+
+
+def _number(storage: Any) -> int:
+    """Return what tells storages apart as long as they are there."""
+    return storage._cdata
+
+
+def _extent(tensor: torch.Tensor) -> int:
+    if tensor.numel() == 0:
+        return 0
+    return 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))

@@ -11,8 +11,14 @@ from typing import Any
 from ..errors import FileFormatError
 from ..lazytorch import torch
 from .openfile import OpenFile, hashed_range, read_exactly
-from .tensorheader import DTYPES, MAX_HEADER_BYTES, TensorInfo, parse_header, refuse_other_formats
-from .tensors import Tensors
+from .otherformats import HEAD_BYTES, refuse_other_formats, refuse_zeros
+from .tensorheader import DTYPES, MAX_HEADER_BYTES, TensorInfo, parse_header
+from .tensors import Tensors, memory_for
+
+# How `struct` reads one number of a format
+_CODES = {
+    "F64": "<d", "F32": "<f", "F16": "<e", "BF16": "<f", "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b", "U8": "<B"
+}  # fmt: skip
 
 OnStep = Callable[[int, int], None]  # (done, total) in bytes or elements; may raise to cancel
 
@@ -61,7 +67,7 @@ class TensorFile(Tensors):
         dtype = getattr(torch, DTYPES[info.dtype][1])
         if info.nbytes == 0:  # markers such as `v_pred` hold no data
             return torch.empty(info.shape, dtype=dtype)
-        data = torch.empty(info.nbytes, dtype=torch.uint8)
+        data = memory_for(f"{self.path.name}: tensor {name!r}", info.nbytes)
         self._file.read_into(byte_view(data), info.start)
         return data.view(dtype).reshape(info.shape)
 
@@ -72,16 +78,13 @@ class TensorFile(Tensors):
     def scalar(self, name: str) -> float:
         """Return a one-element tensor's value, without torch."""
         info = self._infos[name]
+        self._check_scalar(info)  # before anything is read, whatever its size
+        if info.dtype not in _CODES:  # fp8
+            return float(self.tensor(name))
         raw = bytes(self.read(name))
-        if info.dtype == "BF16" and info.nbytes == 2:  # a bfloat16 is the upper half of a float32
-            return struct.unpack("<f", b"\0\0" + raw)[0]
-        codes = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b", "U8": "<B"}
-        code = codes.get(info.dtype)
-        if code is None or struct.calcsize(code) != info.nbytes:
-            raise FileFormatError(
-                f"{self.path.name}: tensor {name!r} must hold one number; found {info.dtype} of shape {info.shape}."
-            )
-        return float(struct.unpack(code, raw)[0])
+        if info.dtype == "BF16":  # the upper half of a float32
+            raw = b"\0\0" + raw
+        return float(struct.unpack(_CODES[info.dtype], raw)[0])
 
     def check_unchanged(self) -> None:
         self._file.check_unchanged()
@@ -104,18 +107,21 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def read_header(path: Path, fd: int, size: int) -> tuple[dict[str, str], dict[str, TensorInfo], int]:
     """Return (metadata, infos, offset of the data), or raise FileFormatError saying which rule is broken."""
-    head = bytearray(min(size, 16))
+    head = bytearray(min(size, HEAD_BYTES))
     read_exactly(path, fd, memoryview(head), 0)
     length = int.from_bytes(head[:8], "little")
     if length + 8 > size:  # only then, because the first bytes of a length may be those of another format
         refuse_other_formats(path, bytes(head))
+    refuse_zeros(path, bytes(head))
     if length > MAX_HEADER_BYTES:
         raise FileFormatError(
             f"{path.name}: not a safetensors file, or its header is above our limit: "
             f"it claims {length} bytes, the limit is {MAX_HEADER_BYTES}."
         )
     if 8 + length > size:
-        raise FileFormatError(f"{path.name}: truncated: has {size} bytes, its header alone needs {8 + length}.")
+        raise FileFormatError(
+            f"{path.name}: truncated: has {size} bytes, its header alone needs {8 + length}; download or copy it again."
+        )
     raw = bytearray(length)
     read_exactly(path, fd, memoryview(raw), 8)
     metadata, infos = parse_header(path, bytes(raw), size)

@@ -18,6 +18,7 @@ MAX_TENSORS = 100_000
 MAX_NAME_BYTES = 512
 MAX_METADATA_BYTES = 8 * 2**20
 MAX_DIMENSIONS = 8
+MAX_SIGNS = 20 * MAX_TENSORS  # commas and brackets, of which a tensor has 10: each may cost 100 bytes of memory
 
 # dtype name in the header -> (bytes of one element, attribute of torch)
 DTYPES: dict[str, tuple[int, str]] = {
@@ -87,22 +88,6 @@ def parse_header(path: Path, raw: bytes, size: int) -> tuple[dict[str, str], dic
     return metadata, infos
 
 
-def refuse_other_formats(path: Path, head: bytes) -> None:
-    known = (
-        (b"PK\x03\x04", "a zip or PyTorch .ckpt/.pt file; convert it to safetensors first"),
-        (b"\x80\x02", "a pickled PyTorch file; convert it to safetensors first"),
-        (b"GGUF", "a GGUF file; LoRA Core needs the safetensors version of the model"),
-        (b"version ", "a Git LFS pointer, not the file itself; download the real file"),
-        (b"<!", "an HTML page, probably an error page saved by a download; download the file again"),
-        (b"<html", "an HTML page, probably an error page saved by a download; download the file again"),
-    )
-    for start, what in known:
-        if head.lower().startswith(start.lower()):
-            raise FileFormatError(f"{path.name}: expected a safetensors file, found {what}.")
-    if len(head) < 10:  # an empty header `{}` behind its length
-        raise FileFormatError(f"{path.name}: expected a safetensors file, found {len(head)} bytes.")
-
-
 def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     def no_constants(text: str) -> Any:
         raise FileFormatError(f"{path.name}: broken header: {text} is not a number.")
@@ -114,6 +99,8 @@ def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
 
     if not raw.lstrip(b" \t\r\n").startswith(b"{"):
         raise FileFormatError(f"{path.name}: expected a safetensors file; its header is not JSON.")
+    if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_SIGNS:
+        raise FileFormatError(f"{path.name}: broken header: it has more parts than {MAX_TENSORS} tensors need.")
     try:
         text = raw.decode("utf-8")
         header = json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constants, parse_int=counts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import FileFormatError
 from ..lazytorch import torch
-from .tensorheader import TensorInfo
+from .tensorheader import TensorInfo, element_count
 
 if TYPE_CHECKING:
     from .tensorfile import TensorFile
@@ -54,13 +54,13 @@ class Tensors(Mapping[str, TensorInfo]):
 
     def scalar(self, name: str) -> float:
         """Return a one-element tensor's value."""
-        info = self[name]
-        value = self.tensor(name)
-        if value.numel() != 1:
-            raise FileFormatError(
-                f"{self.path.name}: tensor {name!r} must hold one number; found {info.dtype} of shape {info.shape}."
-            )
-        return float(value)
+        self._check_scalar(self[name])
+        return float(self.tensor(name))
+
+    def _check_scalar(self, info: TensorInfo) -> None:
+        if element_count(info.shape) != 1 or not (info.is_float or info.dtype[0] in "IU"):
+            found = f"{info.dtype} of shape {info.shape}"
+            raise FileFormatError(f"{self.path.name}: tensor {info.name!r} must hold one number; found {found}.")
 
     @abstractmethod
     def check_unchanged(self) -> None:
@@ -92,3 +92,11 @@ class Tensors(Mapping[str, TensorInfo]):
     def coded_as(self, name: str) -> str | None:
         """Return the name of the quantised format that a tensor is stored in; None if it holds plain numbers."""
         return None
+
+
+def memory_for(what: str, nbytes: int) -> torch.Tensor:
+    """Return bytes to read into; raises FileFormatError if the machine does not have so many."""
+    try:
+        return torch.empty(nbytes, dtype=torch.uint8)
+    except RuntimeError as error:  # the allocator's only one
+        raise FileFormatError(f"{what} needs {nbytes} bytes of memory, which are not there.") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..adapters import DoRA, Reshape, tensors_of
+from ..adapters import DoRA, Reshape
 from ..adapters.base import Adapter
 from ..checkpoint import Checkpoint
-from ..errors import AdapterError, UnmatchedError
+from ..errors import UnmatchedError
 from ..factorised import factors_of, svd_of
 from ..lazytorch import torch
 from ..linalg import Svd
@@ -40,9 +40,7 @@ class Finder:
     def found(self, source: Source) -> Found:
         """Raises AdapterError for NaN and infinity, UnmatchedError where a weight to compare with is missing."""
         spec = source.spec
-        adapter = self.lora.adapter(spec)
-        if not all(bool(torch.isfinite(tensor.float()).all()) for tensor in tensors_of(adapter)):
-            raise AdapterError(f"{self.lora.name}: {spec.module}: holds NaN or infinity; the file is damaged.")
+        adapter = self.lora.sound_adapter(spec)
         wants_weight = self.base is not None and (self.is_relative or spec.magnitude is not None)
         weight = weight_of(spec, self.base) if self.base is not None and wants_weight else None
         if self.base is not None and self.is_relative and weight is None:

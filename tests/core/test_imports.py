@@ -55,7 +55,17 @@ LEVELS = (
         "factorised",
         "sizes",
     ),
-    ("loraconfig", "adapterspec", "specreader", "lorafile", "blockstrengths", "stacked", "checkpoint", "apply"),
+    (
+        "loraconfig",
+        "adapterspec",
+        "specchecks",
+        "specreader",
+        "lorafile",
+        "blockstrengths",
+        "stacked",
+        "checkpoint",
+        "apply",
+    ),
     (
         "refusals",
         "library",

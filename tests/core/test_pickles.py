@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +68,22 @@ def test_a_tensor_owns_its_memory(tmp_path: Path) -> None:
         file.tensor("x").zero_()
         assert file.tensor("x").tolist() == [1, 1, 1]
         assert (file["x"].dtype, file["x"].shape, file.scalar) and file["x"].nbytes == 12
+
+
+def test_tensors_that_share_a_storage_or_lie_crosswise_in_it_are_read(tmp_path: Path) -> None:
+    """Read by position: from the first element to the last, whatever the order in memory."""
+    whole = torch.arange(24.0).reshape(4, 6)
+    given: dict[str, torch.Tensor] = {
+        "whole": whole, "rows": whole[1:3], "across": whole.t(), "column": whole[:, 2], "steps": whole[::2, 1::3],
+        "wide": whole[1:2].expand(4, 6), "half": whole.half()[2:], "nothing": whole[:0], "one": whole[3, 5],
+        "whole numbers": torch.arange(3), "trained": torch.nn.Parameter(whole[2:]),
+    }  # fmt: skip
+    torch.save(given, tmp_path / "x.pt")
+    with PickledFile(tmp_path / "x.pt") as file:
+        assert {name: samples.same_bytes(file.tensor(name), value.detach()) for name, value in given.items()} == (
+            dict.fromkeys(given, True)
+        )
+        assert all(file.tensor(name).is_contiguous() for name in given)
 
 
 def runs_a_command(path: Path) -> None:
@@ -138,7 +156,87 @@ def false_size(path: Path) -> None:
     path.write_bytes(content)
 
 
+def rewritten(path: Path, change: Callable[[str, bytes], list[bytes]]) -> None:
+    """A file that torch.save wrote, each member given as `change` wants it: several times, changed, or not at all."""
+    plain = path.with_name("plain.pt")
+    torch.save({"x": torch.ones(2000)}, plain)
+    with zipfile.ZipFile(plain) as there, zipfile.ZipFile(path, "w") as here, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a name is there twice
+        for member in there.infolist():
+            for content in change(member.filename, there.read(member)):
+                here.writestr(member.filename, content)
+    plain.unlink()
+
+
+def small_member(path: Path) -> None:
+    """What is there is less than the structure says, though the file is longer than that."""
+
+    def change(name: str, content: bytes) -> list[bytes]:
+        return [content[:100] if name.endswith("data/0") else content + bytes(9000 * name.endswith(".pkl"))]
+
+    rewritten(path, change)
+
+
+def no_member(path: Path) -> None:
+    rewritten(path, lambda name, content: [] if name.endswith("data/0") else [content])
+
+
+def two_members(path: Path) -> None:
+    rewritten(path, lambda name, content: [content] * (2 if name.endswith("data/0") else 1))
+
+
+def other_byte_order(path: Path) -> None:
+    rewritten(path, lambda name, content: [b"big" if name.endswith("byteorder") else content])
+
+
+def member_beyond_the_end(path: Path) -> None:
+    """The list is in its place, and says that a member begins just before it."""
+    torch.save({"x": torch.ones(2000)}, path)
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"data/0", content.index(b"PK\x01\x02")) - 46 - len(path.stem) - 1
+    assert content[entry : entry + 4] == b"PK\x01\x02"
+    content[entry + 42 : entry + 46] = (len(content) - 40).to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+class Misused:
+    """What the reader allows, called with what it is not made for."""
+
+    def __init__(self, function: Callable[..., Any], *given: Any) -> None:
+        self.reduced = function, given
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.reduced
+
+
+def misused_tensor(path: Path) -> None:
+    torch.save({"x": Misused(torch._utils._rebuild_tensor_v2, "no", "storage", 1, 2, 3, 4)}, path)
+
+
+def misused_dict(path: Path) -> None:
+    torch.save({"x": Misused(collections.OrderedDict, 5)}, path)
+
+
+def negative_stride(path: Path) -> None:
+    storage = torch.ones(10)._typed_storage()
+    torch.save({"x": Misused(torch._utils._rebuild_tensor_v2, storage, 9, (10,), (-1,), False, None)}, path)
+
+
+def beyond_its_storage(path: Path) -> None:
+    storage = torch.ones(10)._typed_storage()
+    torch.save({"x": Misused(torch._utils._rebuild_tensor_v2, storage, 5, (10,), (1,), False, None)}, path)
+
+
 BROKEN: dict[Callable[[Path], None], str] = {
+    small_member: "bad.pt: holds more than tensors, or is broken, and is not loaded (the storage '0' claims 2000 elem",
+    no_member: "bad.pt: holds more than tensors, or is broken, and is not loaded (no member holds the storage '0'); ",
+    two_members: "bad.pt: the archive has two members of one name; convert it to safetensors.",
+    other_byte_order: "bad.pt: is not in the byte order of this machine; convert it to safetensors.",
+    member_beyond_the_end: "bad.pt: broken PyTorch file: 'bad/data/0' lies beyond its end; download or copy it again.",
+    misused_tensor: "bad.pt: holds more than tensors, or is broken, and is not loaded (",
+    misused_dict: "bad.pt: holds more than tensors, or is broken, and is not loaded (",
+    negative_stride: "bad.pt: tensor 'x' claims 76 bytes, its storage has 40; the file is made to harm.",
+    beyond_its_storage: "bad.pt: tensor 'x' claims 60 bytes, its storage has 40; the file is made to harm.",
     runs_a_command: "bad.pt: holds more than tensors, or is broken, and is not loaded (",
     hidden_in_a_list: "bad.pt: holds more than tensors, or is broken, and is not loaded (",
     deflated: "bad.pt: ",
@@ -156,6 +254,7 @@ BROKEN: dict[Callable[[Path], None], str] = {
 }
 
 
+@pytest.mark.case(13, 14)
 @pytest.mark.parametrize("make", BROKEN, ids=lambda make: make.__name__)
 def test_a_bad_pickle_is_one_clear_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
     bad = tmp_path / "bad.pt"
@@ -171,6 +270,7 @@ def test_a_bad_pickle_is_one_clear_error(tmp_path: Path, make: Callable[[Path], 
     assert samples.listing(tmp_path) == ["bad.pt", "lora.safetensors"]  # and no mark of a payload
 
 
+@pytest.mark.case(13)
 def test_the_payload_would_run(tmp_path: Path) -> None:
     """Else the tests above show nothing."""
     pickle.loads(pickle.dumps(Payload(tmp_path / "mark")))

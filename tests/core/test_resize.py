@@ -508,6 +508,8 @@ def test_dora_keeps_its_norms_and_turns_the_least_with_the_base(tmp_path: Path, 
         def described(self) -> dict[str, Any]:
             return {"name": "base"}
 
+        def check_unchanged(self) -> None: ...
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OPERATION, "Checkpoint", Base)
         patch.setattr("lora_core.resizing.sources._shape", _own_shape)
@@ -607,7 +609,7 @@ def test_bad_input_leaves_no_file(tmp_path: Path) -> None:
     checkpoint = tiny.make_tiny("flux", tmp_path / "checkpoint.safetensors")
     before, out = listing(tmp_path), tmp_path / "out.safetensors"
     assert message(AdapterError, lambda: resize(bad, out)) == (
-        f"bad.safetensors: {M}: holds NaN or infinity; the file is damaged."
+        f"bad.safetensors: {M}: holds NaN or infinity; the file is damaged or its training failed."
     )
     assert "nothing to resize: its kinds (Diag-OFT) have no factors" in message(
         LoraError, lambda: resize(rotation, out)

@@ -167,7 +167,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "shorter than a header can be": (b"\x02\0\0\0\0\0\0\0{", "expected a safetensors file, found 9 bytes."),
     "length 2^63": (raw(HEADER, EIGHT, length=2**63), f"it claims {2**63} bytes, the limit is {32 * 2**20}."),
     "length above the limit": (raw(HEADER, EIGHT, length=32 * 2**20 + 1), "it claims 33554433 bytes"),
-    "length past the end": (raw(HEADER, EIGHT, length=1000), "its header alone needs 1008."),
+    "length past the end": (raw(HEADER, EIGHT, length=1000), "its header alone needs 1008; download or copy it"),
     "not JSON": (raw(b"hello world!"), "its header is not JSON."),
     "JSON that is cut": (raw(b'{"x":{"dtype":"F32"'), "broken header: "),
     "a JSON list": (raw(b"[1, 2, 3, 4]"), "its header is not JSON."),
