@@ -12,11 +12,13 @@ from .library.words import trigger_words
 from .merge import merge
 from .report import Report
 from .resize import resize
+from .verify import verify
+from .version import VERSION
 from .workflow import run
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "LoraError", "Report", "__version__", "combine", "convert", "extract", "import_workflow", "inspect", "merge",
-    "resize", "run", "trigger_words",
+    "resize", "run", "trigger_words", "verify",
 ]  # fmt: skip

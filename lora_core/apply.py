@@ -10,6 +10,7 @@ from .errors import AdapterError
 from .lazytorch import torch
 from .options import Semantics
 from .products import Product, add_products
+from .rounding import SampledRows
 from .targets import Target
 
 
@@ -24,7 +25,12 @@ class Placed:
 
 
 def apply_stack(
-    weight: torch.Tensor, stack: Iterable[Placed], semantics: Semantics = "paper", *, out: torch.Tensor | None = None
+    weight: torch.Tensor,
+    stack: Iterable[Placed],
+    semantics: Semantics = "paper",
+    *,
+    out: torch.Tensor | None = None,
+    sampled: SampledRows | None = None,
 ) -> torch.Tensor:
     """Return `weight` with the stack applied in order, as a new fp32 tensor; the caller rounds once.
 
@@ -34,7 +40,7 @@ def apply_stack(
     own loader in fp32. A Reshape makes the result larger than `weight`.
 
     `out`, which may be `weight` itself, takes the result instead, rounded once into its dtype. Where a Reshape makes
-    the result larger, a new tensor of that dtype is returned.
+    the result larger, a new tensor of that dtype is returned. `sampled` is given the sums, before they are rounded.
     """
     running = _Running(weight, out)
     for placed in stack:
@@ -52,7 +58,7 @@ def apply_stack(
         value = running.value() if adapter.additive else running.settled()
         part = placed.target.take(value)
         placed.target.put(value, part.add_(_change(adapter, part, placed.strength, semantics)))
-    return running.finished()
+    return running.finished(sampled)
 
 
 def _change(adapter: Adapter, weight: torch.Tensor, strength: float, semantics: Semantics) -> torch.Tensor | float:
@@ -95,10 +101,10 @@ class _Running:
         """Go on with a weight of another shape, in fp32 and owned."""
         self._value = value
 
-    def finished(self) -> torch.Tensor:
+    def finished(self, sampled: SampledRows | None) -> torch.Tensor:
         so_far = self._weight if self._value is None else self._value
         out = self._out_like(so_far)
-        add_products(so_far, self.waiting, out)
+        add_products(so_far, self.waiting, out, sampled)
         return out
 
     def _out_like(self, so_far: torch.Tensor) -> torch.Tensor:

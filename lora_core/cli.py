@@ -13,6 +13,7 @@ from .commands import make_parser
 from .errors import LoraError, OptionError
 from .files.tensorfile import OnStep
 from .interrupts import Interrupts
+from .report import Report
 from .streams import open_streams, say
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -82,7 +83,12 @@ def _show(reports: Sequence[Shown], *, as_json: bool) -> int:
         say(sys.stdout, text + "\n")
     except OSError as error:  # a full disk, or `| head`
         return _fail(f"the work is done, but its report can't be printed: {error.strerror or error}", FAILED)
-    return DONE
+    return FAILED if any(map(_is_refuted, reports)) else DONE
+
+
+def _is_refuted(report: Shown) -> bool:
+    """Tell whether what was to be verified is not so."""
+    return isinstance(report, Report) and report.verified is not None and not report.verified["equal"]
 
 
 def _fail(error: object, code: int) -> int:

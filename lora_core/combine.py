@@ -29,12 +29,14 @@ from .errors import OptionError
 from .files.outputs import check_target
 from .files.scratch import Scratch
 from .files.tensorfile import OnStep
+from .library.inputhashes import InputHashes
 from .lorawriter import PeftModule, check_config, peft_file_config, write_config, write_lora
 from .matching import OnUnmatched
 from .merge import LoraItem, open_stack
 from .options import COMBINE
 from .options.combine import DENSE_METHODS
 from .pairs import NO_PAIR, unused
+from .receipt import Receipt, receipt_of
 from .report import Report, Stopwatch
 from .stacked import StackedLora
 from .truncation import Truncation
@@ -92,7 +94,9 @@ def combine(
         items = list(loras)
         stack = in_use(open_stack(items, "paper", files), method, report)
         report.warnings += unused(items, NO_PAIR)
-        _Combination(settings, stack, checkpoint, Path(out), report).write(files, on_step)
+        receipt = receipt_of("combine", {**given, "arch": arch}, base=checkpoint, stack=stack)
+        hashing = files.enter_context(receipt.hashing(on_step))
+        _Combination(settings, stack, checkpoint, Path(out), report, receipt, hashing).write(files)
     return watch.stop()
 
 
@@ -105,8 +109,10 @@ class _Combination:
     base: Checkpoint | None
     out: Path
     report: Report
+    receipt: Receipt
+    hashing: InputHashes
 
-    def write(self, files: ExitStack, on_step: OnStep | None) -> None:
+    def write(self, files: ExitStack) -> None:
         settings, writing = self.settings, self.settings.writing
         loras = [path for item in self.stack for path in item.lora.file.paths]
         inputs = [*loras, *(self.base.paths if self.base else ())]
@@ -119,12 +125,13 @@ class _Combination:
         self.report.inputs = [item.lora.file.described() for item in self.stack]
         tell(members, model, settings.on_unmatched, self.report)
         output = self._output(files.enter_context(Scratch(self.out)), model)
-        self._make(members, model, output, on_step)
+        self._make(members, model, output, self.hashing.step)
         tensors = output.finish()
         if not self.report.layers:
             raise nothing_left(members)
         output.say(settings.named)
         metadata, modules = self._metadata(model, output, self.report.layers)
+        metadata |= self.receipt.metadata(self.hashing.wait())
         for item in self.stack:
             item.lora.file.check_unchanged()
         if self.base:
@@ -150,7 +157,8 @@ class _Combination:
         writing = self.settings.writing
         modules = [] if writing.has_alpha else peft_modules(layers, writing, output.magnitudes)
         alphas = output.alphas if writing.has_alpha else None
-        return metadata_of(self.stack, model, layers, alphas, modules, self.settings.note()), modules
+        known = metadata_of(self.stack, model, layers, alphas, modules, self.settings.note())
+        return {**known, **self.receipt.metadata()}, modules
 
     def _make(self, members: Sequence[Member], model: Model, output: Output, on_step: OnStep | None) -> None:
         settings, layers = self.settings, layers_of(members, model)

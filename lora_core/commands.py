@@ -19,10 +19,11 @@ from .importing.text import TextRows
 from .inspect import inspect
 from .leftovers import LeftoversReport, leftovers
 from .merge import merge
-from .options import COMBINE, CONVERT, EXTRACT, IMPORT, MERGE, RESIZE, Command, Node, Option
+from .options import COMBINE, CONVERT, EXTRACT, IMPORT, MERGE, RESIZE, VERIFY_COMMAND, Command, Node, Option
 from .report import Report
 from .resize import resize
 from .stack import check_strength
+from .verify import verify
 from .workflow import run
 
 _BLOCKS = "blocks="
@@ -60,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_output(command)
     _add_options(command, MERGE, ("dtype", "semantics", "on_unmatched", "verify"))
 
+    _add_verify(commands)
     command = _command(commands, "extract", _extract, EXTRACT.description)
     command.add_argument("--base", metavar="CHECKPOINT", type=Path, required=True, help=EXTRACT.option("base").help)
     tuned = command.add_mutually_exclusive_group(required=True)
@@ -105,9 +107,26 @@ def make_parser() -> argparse.ArgumentParser:
     _add_import(commands)
     _add_leftovers(commands)
 
+    _add_demo(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
     command = _command(commands, "demo", _demo, "make a tiny model and LoRAs, then inspect, merge and extract")
     command.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path("lora-core-demo"))
-    return parser
+
+
+def _add_verify(commands: Any) -> None:
+    command = _command(commands, VERIFY_COMMAND.name, _verify, VERIFY_COMMAND.description)
+    command.add_argument("file", metavar="FILE", type=Path)
+    command.add_argument("--base", metavar="CHECKPOINT", type=Path, help=VERIFY_COMMAND.option("base").help)
+    command.add_argument(
+        "--lora", metavar=("FILE", "STRENGTH"), nargs="+", action="append", default=[],
+        help="a LoRA that was merged in, under any name; with strengths they must be those of the receipt; repeat",
+    )  # fmt: skip
+    command.add_argument(
+        "--search", metavar="DIR", type=Path, action="append", default=[], help=VERIFY_COMMAND.option("search").help
+    )
 
 
 def _add_run(commands: Any) -> None:
@@ -196,6 +215,11 @@ def _merge(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
     loras = [_lora(values) for values in options.lora]
     given = _given(options, "dtype", "semantics", "on_unmatched", "verify", "overwrite")
     return [merge(options.base, loras, options.out, **given, on_step=on_step)]
+
+
+def _verify(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
+    loras = [_lora(values) if len(values) > 1 else values[0] for values in options.lora]
+    return [verify(options.file, base=options.base, loras=loras, search=options.search, on_step=on_step)]
 
 
 def _lora(values: Sequence[str], flag: str = "--lora") -> tuple[Any, ...]:

@@ -28,8 +28,10 @@ from .lorawriter import (
 )
 from .matching import OnUnmatched, describe_lora
 from .options import CONVERT
+from .receipt import receipt_of
 from .report import Report, Stopwatch, counted, some_names
 from .rounding import DTYPE_NAMES, round_to
+from .stacked import StackedLora
 from .writing import WRITINGS, Writing, WrittenDialect
 
 PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
@@ -71,15 +73,17 @@ def convert(
         check_target(target, overwrite, inputs)
         if has_config:
             check_config(target, overwrite)
+        receipt = receipt_of("convert", {**given, "arch": arch}, base=checkpoint, stack=[StackedLora(lora)])
+        hashing = files.enter_context(receipt.hashing(on_step))
         model = choose_model(lora, arch, checkpoint, writing)
         todo = plan(lora, model.keymap, writing, model.diffusers)
         _fill(report, lora, model, todo, on_unmatched)
         _refuse_several_models(lora, todo, writing)
-        made = _made(Converter(lora, checkpoint, kind == "lora", rank), todo, writing, on_step)
+        made = _made(Converter(lora, checkpoint, kind == "lora", rank), todo, writing, hashing.step)
         tensors = _tensors(lora, made, todo, writing, dtype, report)
         described = peft_modules(made, writing)
         warn(report, made, writing, set(tensors))
-        metadata = metadata_of(lora, model, made, described, writing)
+        metadata = metadata_of(lora, model, made, described, writing) | receipt.metadata(hashing.wait())
         lora.file.check_unchanged()
         if checkpoint:
             checkpoint.check_unchanged()

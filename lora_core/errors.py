@@ -63,3 +63,7 @@ class OptionError(LoraError):
 
 class WorkflowError(LoraError):
     """A workflow file can't be read or run without ComfyUI."""
+
+
+class ReceiptError(LoraError):
+    """A file has no receipt that can be read, or what was given is not what the receipt names."""

@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .checkpoint import Checkpoint
 from .errors import OptionError
 from .extraction.layers import Extraction, Kind
 from .extraction.names import jobs_of, outside
-from .extraction.pair import pair_of
+from .extraction.pair import Pair, pair_of
 from .extraction.sources import Comparison, Source
-from .extraction.stacked import stacked_on
+from .extraction.stacked import Stacked, stacked_on
 from .extraction.summary import metadata_of, nothing, tell
 from .files.filesize import lora_size
 from .files.outputs import check_target
@@ -27,6 +27,7 @@ from .merge import LoraItem, open_stack
 from .options import EXTRACT
 from .pairs import NO_PAIR, unused
 from .ranks import rule_of
+from .receipt import Receipt, receipt_of
 from .report import Report, Stopwatch
 from .rounding import DTYPE_NAMES
 from .truncation import Ranked, Truncation
@@ -80,18 +81,28 @@ def extract(
         tensors = files.enter_context(Sizes() if target is None else Scratch(target))
         number_format: torch.dtype = getattr(torch, DTYPES[DTYPE_NAMES[dtype]][1])
         made = Truncation(rule, conv_rank, number_format, tensors, report, clamp)
-        metadata = _extracted(Extraction(compared, dialect, kind, made, on_step))
+        receipt = _receipt(compared, {**numbers, **chosen})
+        hashing = files.enter_context(receipt.hashing(on_step))
+        metadata = _extracted(Extraction(compared, dialect, kind, made, hashing.step), receipt)
         if target is not None:
+            metadata |= receipt.metadata(hashing.wait())
             write_lora(target, tensors, metadata, compared.paths, report, overwrite=overwrite)
     return watch.stop()
 
 
-def _extracted(work: Extraction) -> dict[str, str]:
+def _receipt(compared: Comparison, options: dict[str, Any]) -> Receipt:
+    if isinstance(compared, Stacked):
+        return receipt_of("extract", options, base=compared.before, stack=compared.stack)
+    tuned = compared.after if isinstance(compared, Pair) else None
+    return receipt_of("extract", options, base=compared.before, tuned=tuned)
+
+
+def _extracted(work: Extraction, receipt: Receipt) -> dict[str, str]:
     """Fill the LoRA and the report, and return the file's metadata; raises LoraError if there is nothing to write."""
     compared, made = work.compared, work.made
 
     def described(ranked: Sequence[Ranked]) -> dict[str, str]:
-        return metadata_of(compared, work.dialect, ranked, work.kind)
+        return {**metadata_of(compared, work.dialect, ranked, work.kind), **receipt.metadata()}
 
     made.metadata_of = described
     work.run(jobs_of(compared, work.dialect))

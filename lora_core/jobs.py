@@ -15,15 +15,15 @@ from .apply import Placed, apply_stack
 from .checkpoint import OpenPart
 from .files.tensorfile import TensorFile, byte_view
 from .files.tensorheader import DTYPES, TensorInfo
-from .files.tensorwriter import TensorWriter
+from .files.tensorwriter import Sink
 from .lazytorch import torch
 from .matching import PlacedSpec
 from .options import Semantics
 from .pipeline import Worker
 from .rewrite import FilePlan
-from .rounding import RealisedChange, round_to
+from .rounding import RealisedChange, SampledRows, round_to
 from .sizes import change_square, weight_square
-from .steps import Step
+from .steps import Step, Written
 
 PIECE = 2**20  # numbers that are cast at a time: they stay in the processor's cache
 _HEAD = 2**12  # numbers that nearly always tell whether a weight has changed
@@ -46,7 +46,8 @@ class Outcome:
     effects: list[Effect] = field(default_factory=list)
     clamped: int = 0  # values that were beyond the range of the format
     lost: str = ""  # the key of a weight whose change is too small for its format
-    realised: RealisedChange | None = None
+    format: str = ""  # the number format that a changed weight is written in, as headers name it
+    realised: RealisedChange | None = None  # what became of the change in it
 
 
 Job = Callable[[Worker], Outcome]
@@ -60,7 +61,7 @@ class FileJobs:
     plan: FilePlan
     changes: Mapping[str, Sequence[PlacedSpec]]  # key -> what applies to it, in order
     semantics: Semantics
-    writer: TensorWriter
+    writer: Sink
 
     def jobs(self) -> Iterator[Job]:
         """Yield the jobs in the order of the file; what is copied and lies together is one run."""
@@ -118,11 +119,12 @@ class FileJobs:
         before = _tensor(memory, info.dtype, info.shape)
         head = before.flatten()[:_HEAD].clone()
         stack, outcome = self._stack(step, before)
+        sampled = SampledRows(before) if _is_change(outcome) and planned.shape == info.shape else None
         out = before
         if planned.dtype != info.dtype:
             nbytes = before.numel() * DTYPES[planned.dtype][0]
             out = _tensor(worker.memory(1, nbytes), planned.dtype, info.shape)
-        after = apply_stack(before, stack, self.semantics, out=out)
+        after = apply_stack(before, stack, self.semantics, out=out, sampled=sampled)
         if planned.dtype == "F16" and not _is_finite(after):
             exact = apply_stack(source.tensor(step.name), stack, self.semantics)
             after, outcome.clamped = round_to(exact, torch.float16)
@@ -130,6 +132,7 @@ class FileJobs:
             exact = source.tensor(step.name)
             if _is_same(after, exact) and not torch.equal(apply_stack(exact, stack, self.semantics), exact.float()):
                 outcome.lost = self.part.key(step.name)
+        outcome.realised = sampled.realised(after) if sampled else None
         self.writer.put(step.name, after)
         worker.wrote(planned.nbytes)
         return outcome
@@ -148,18 +151,25 @@ class FileJobs:
         is_same = _is_change(outcome) and _is_same(written.tensors.get(step.name), before)
         if is_same and not torch.equal(after, before.float()):
             outcome.lost = self.part.key(step.name)
-        if written.values is not None and not written.clamped and after.shape == before.shape:
-            tensors = self.part.tensors
-            is_on_grid = tensors.coded_as(step.name) or tensors[step.name].dtype.startswith("F8_")
-            rounded = before if is_on_grid else step.write(before).values
-            if rounded is not None:
-                outcome.realised = RealisedChange.of(before, after, rounded, written.values)
+        if _is_change(outcome) and not written.clamped and after.shape == before.shape:
+            outcome.realised = self._realised(step, before, after, written)
         return outcome
+
+    def _realised(
+        self, step: Step, before: torch.Tensor, after: torch.Tensor, written: Written
+    ) -> RealisedChange | None:
+        if written.values is None:
+            return SampledRows(before, after).realised(written.tensors[step.name])
+        tensors = self.part.tensors
+        is_on_grid = tensors.coded_as(step.name) or tensors[step.name].dtype.startswith("F8_")
+        rounded = before if is_on_grid or step.write is None else step.write(before).values
+        return None if rounded is None else RealisedChange.of(before, after, rounded, written.values)
 
     def _stack(self, step: Step, before: torch.Tensor) -> tuple[list[Placed], Outcome]:
         placed = self.changes.get(self.part.key(step.name), ())
         stack = [item.placed() for item in placed]
-        return stack, Outcome([_effect(item, one, before) for item, one in zip(placed, stack, strict=True)])
+        effects = [_effect(item, one, before) for item, one in zip(placed, stack, strict=True)]
+        return stack, Outcome(effects, format=step.planned[0].dtype)
 
 
 def _effect(item: PlacedSpec, placed: Placed, weight: torch.Tensor) -> Effect:

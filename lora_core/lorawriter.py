@@ -13,16 +13,20 @@ from typing import Any
 from .errors import OutputError
 from .files.filesize import HASH_NAME, in_written_order
 from .files.placing import write_text
+from .files.private import without_paths, without_private
 from .files.scratch import Scratch
 from .files.tensorfile import byte_view, dtype_name
 from .files.tensorwriter import PlannedTensor, TensorWriter
 from .lazytorch import torch
 from .leftovers import told_of
 from .loraconfig import CONFIG_NAME, PEFT_METADATA
+from .receipt import RECEIPT
 from .report import Report, described_file
 
 # Metadata that describes the input's bytes or scales, and would be false for the output
-_STALE = frozenset(("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash", "ss_network_alpha", PEFT_METADATA))
+_STALE = frozenset((
+    *(RECEIPT, "modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash", "ss_network_alpha", PEFT_METADATA),
+))  # fmt: skip
 _PEFT_KEYS = frozenset((
     *("r", "lora_alpha", "network_alpha", "alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora"),
     *("peft_type", "target_modules", "exclude_modules", "lora_bias", "bias", "init_lora_weights"),
@@ -68,7 +72,7 @@ def write_lora(
 def write_config(beside: Path, text: str, report: Report) -> None:
     """Write PEFT's configuration beside the file that it is for, and add it to the report's outputs."""
     path = beside.with_name(CONFIG_NAME)
-    write_text(path, text, overwrite=True)
+    write_text(path, without_paths(text), overwrite=True)
     report.outputs.append(described_file(path))
 
 
@@ -95,9 +99,9 @@ def rank_metadata(ranks: Iterable[int], alphas: Iterable[float] | None) -> dict[
 
 def kept_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return what is still true of a file whose names and scales were changed."""
-    return {
-        key: value for key, value in metadata.items() if key not in _STALE and key.rpartition(".")[2] not in _PEFT_KEYS
-    }
+    known = without_private(metadata)
+    stale = {key for key in known if key in _STALE or key.rpartition(".")[2] in _PEFT_KEYS}
+    return {key: value for key, value in known.items() if key not in stale}
 
 
 def peft_metadata(modules: Sequence[PeftModule]) -> dict[str, str]:

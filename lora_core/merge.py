@@ -6,6 +6,8 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,13 @@ from .checkpoint import Checkpoint
 from .errors import OptionError, UnknownArchError
 from .files.tensorfile import OnStep
 from .leftovers import told_of
+from .library.hashes import Hashes
+from .library.inputhashes import InputHashes
 from .lorafile import LoraFile
-from .matching import Match, OnUnmatched, match_stack
+from .matching import Match, OnUnmatched, PlacedSpec, match_stack
 from .options import MERGE, MERGE_DTYPE, MergeDtype, Semantics
-from .pairs import Role, for_model, told
+from .pairs import Role, for_model, role_of, told
+from .receipt import RECEIPT, Receipt, receipt_of
 from .report import Report, Stopwatch, described_file
 from .rewriter import Rewriter
 from .stack import StackEntry, check_strength
@@ -27,7 +32,7 @@ from .stacked import StackedLora
 LoraItem = str | os.PathLike[str] | Sequence[Any]
 
 # Metadata that describes the input's bytes and would be false for the output
-_STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
+_STALE_METADATA = (RECEIPT, "modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
 MERGED_FROM = "lora_core.merged_from"
 
 
@@ -43,6 +48,7 @@ def merge(
     pair: Role = "high",
     overwrite: bool = False,
     on_step: OnStep | None = None,
+    hashes: Hashes | None = None,
 ) -> Report:
     """Write `base` with `loras` merged in to `out`: W' = W + sum strength · delta, summed in fp32 and rounded once.
 
@@ -50,7 +56,9 @@ def merge(
     `loras` is a path, (path, strength), (path, strength_model, strength_clip) or with the strengths of blocks, as
     `parse_blocks` reads them, fourth; or a StackEntry whose name is a path, or that holds tensors: of a pair the file
     that `pair` says is used. Tensors that no LoRA touches are copied byte for byte. `on_step(done, total)` counts bytes
-    written and may raise to cancel. Memory is bounded by a few copies of the largest touched tensor.
+    written and may raise to cancel. Memory is bounded by a few copies of the largest touched tensor. The output has a
+    receipt (`receipt.RECEIPT`); `hashes` remembers those of the inputs. `verify` makes every tensor again and compares
+    it with the written one, bit by bit, before the output gets its name.
 
     Raises a LoraError that says what is wrong; then, as on any other exception, nothing is left.
     """
@@ -70,36 +78,54 @@ def merge(
         _refuse_whole_numbers(checkpoint, match)
         _fill(report, checkpoint, stack, match)
         report.notes += told(loras, pair)
-        changes = {key: [item for item in placed if item.strength] for key, placed in match.by_key.items()}
-        changes = {key: placed for key, placed in changes.items() if placed}
-        note = _provenance(stack, semantics)
-        rewriter = Rewriter(checkpoint, changes, dtype, semantics, lambda found: _metadata(found, note), on_step)
-        _write(rewriter, Path(out), checkpoint, stack, report, verify=verify, overwrite=overwrite)
+        used, options = [role_of(item, pair) for item in loras], {"dtype": dtype, "semantics": semantics}
+        receipt = receipt_of("merge", options, base=checkpoint, stack=stack, pairs=used)
+        hashing = files.enter_context(InputHashes(receipt.paths(), hashes, on_step))
+        metadata = partial(_metadata, _provenance(stack, semantics))
+        rewriter = Rewriter(checkpoint, changes_of(match), dtype, semantics, metadata, receipt, hashing.step)
+        work = _Merge(rewriter, checkpoint, stack, receipt, hashing, report)
+        work.write(Path(out), verify=verify, overwrite=overwrite)
     return watch.stop()
 
 
-def _write(
-    rewriter: Rewriter,
-    out: Path,
-    checkpoint: Checkpoint,
-    stack: Sequence[StackedLora],
-    report: Report,
-    **options: bool,
-) -> None:
-    def check_unchanged() -> None:
-        checkpoint.check_unchanged()
-        for item in stack:
-            item.lora.file.check_unchanged()
+@dataclass(frozen=True, slots=True)
+class _Merge:
+    """One run: all that is open, and what it tells."""
 
-    if checkpoint.is_folder:
-        written = rewriter.write_folder(out, check_unchanged, **options)
-        report.outputs.append({"name": out.name, "bytes": written})
-    else:
-        inputs = [*checkpoint.paths, *(path for item in stack for path in item.lora.file.paths)]
-        rewriter.write_file(out, inputs, check_unchanged, **options)
-        report.outputs.append(described_file(out))
-    rewriter.tell(report)
-    report.notes += told_of(out.parent)
+    rewriter: Rewriter
+    checkpoint: Checkpoint
+    stack: Sequence[StackedLora]
+    receipt: Receipt
+    hashing: InputHashes
+    report: Report
+
+    def write(self, out: Path, **options: bool) -> None:
+        if self.checkpoint.is_folder:
+            written = self.rewriter.write_folder(out, self.finish, **options)
+            self.report.outputs.append({"name": out.name, "bytes": written})
+        else:
+            inputs = [*self.checkpoint.paths, *(path for item in self.stack for path in item.lora.file.paths)]
+            self.rewriter.write_file(out, inputs, self.finish, **options)
+            self.report.outputs.append(described_file(out))
+        self.report.notes += told_of(out.parent)
+
+    def finish(self) -> str:
+        """Return the receipt, when all is written; raises if an input changed meanwhile."""
+        self.rewriter.tell(self.report)
+        hashes = self.hashing.wait()
+        self.checkpoint.check_unchanged()
+        for item in self.stack:
+            item.lora.file.check_unchanged()
+        entries = [one.entry(hashes) for role in ("base", "loras") for one in self.receipt.inputs[role]]
+        for described, entry in zip(self.report.inputs, entries, strict=True):
+            described.update({"sha256": entry["sha256"]} if "sha256" in entry else {})
+        return self.receipt.text(hashes, self.report)
+
+
+def changes_of(match: Match) -> dict[str, list[PlacedSpec]]:
+    """Return what changes each key, in the order of the stack, without what has strength 0."""
+    changes = {key: [item for item in placed if item.strength] for key, placed in match.by_key.items()}
+    return {key: placed for key, placed in changes.items() if placed}
 
 
 def open_stack(loras: Iterable[LoraItem], semantics: Semantics, files: ExitStack) -> list[StackedLora]:
@@ -135,7 +161,7 @@ def _refuse_whole_numbers(checkpoint: Checkpoint, match: Match) -> None:
             )
 
 
-def _metadata(found: Mapping[str, str], note: str) -> dict[str, str]:
+def _metadata(note: str, found: Mapping[str, str]) -> dict[str, str]:
     kept = {key: value for key, value in found.items() if key not in _STALE_METADATA}
     return {**kept, MERGED_FROM: note}
 

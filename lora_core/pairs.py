@@ -110,6 +110,11 @@ def told(entries: Iterable[Any], role: Role) -> list[str]:
     return [f"{_file(used)}: the {role}-noise file of a pair; {_file(other)} is not used" for used, other in uses]
 
 
+def role_of(entry: Any, role: Role) -> Role | None:
+    """Return which file of a pair is used for the model of this role, None if the entry is no pair."""
+    return role if _low(entry) else None
+
+
 def unused(entries: Iterable[Any], why: str) -> list[str]:
     """Return a warning for each pair whose low-noise file is not used."""
     lows = [low for entry in entries if (low := _low(entry))]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .lazytorch import torch
+from .rounding import SampledRows
 from .targets import Target
 
 TILE = 2**20  # numbers in a tile
@@ -36,19 +37,24 @@ class Product:
         return cls(up, down, target.start or 0)
 
 
-def add_products(weight: torch.Tensor, products: Iterable[Product], out: torch.Tensor) -> None:
+def add_products(
+    weight: torch.Tensor, products: Iterable[Product], out: torch.Tensor, sampled: SampledRows | None = None
+) -> None:
     """Write `weight` plus the products into `out`, rounded once into its dtype; sums are made in fp32.
 
     `out` has the shape of `weight` and may be `weight` itself; then nothing is read or written where nothing changes.
+    `sampled` is given the sums, before they are rounded.
     """
     summed = _summed(products)
     if out is weight and not summed:
+        if sampled is not None:
+            sampled.take(_matrix(out), slice(0, None), slice(None))
         return
     if out.is_contiguous():
-        _add_tiles(_matrix(weight), summed, _matrix(out), in_place=out is weight)
+        _add_tiles(_matrix(weight), summed, _matrix(out), sampled, in_place=out is weight)
         return
     room = torch.empty(out.shape, dtype=torch.float32, device=out.device)
-    _add_tiles(_matrix(weight), summed, _matrix(room), in_place=False)
+    _add_tiles(_matrix(weight), summed, _matrix(room), sampled, in_place=False)
     out.copy_(room)
 
 
@@ -67,7 +73,9 @@ def _sum_of(several: Sequence[Product]) -> Product:
     return Product(up, down, several[0].start)
 
 
-def _add_tiles(weight: torch.Tensor, products: list[Product], out: torch.Tensor, *, in_place: bool) -> None:
+def _add_tiles(
+    weight: torch.Tensor, products: list[Product], out: torch.Tensor, sampled: SampledRows | None, *, in_place: bool
+) -> None:
     buffer = torch.empty(0, dtype=torch.float32, device=out.device)
     for rows, columns in _tiles(*out.shape, whole=out.device.type != "cpu"):
         written = out[rows, columns]
@@ -79,6 +87,8 @@ def _add_tiles(weight: torch.Tensor, products: list[Product], out: torch.Tensor,
             tile.copy_(weight[rows, columns])
         for product in products:
             _add(product, tile, rows, columns)
+        if sampled is not None:
+            sampled.take(tile, rows, columns)
         if tile is not written:
             written.copy_(tile)
 

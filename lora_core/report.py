@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .tables import lines_of
+from .tables import lines_of, verdict_lines
 
 _NAMES_SHOWN = 5
 
@@ -60,6 +60,8 @@ class Report:
     pairs: list[dict[str, Any]] = field(default_factory=list)  # inspect: how two LoRAs agree, in all and by block
     interference: float | None = None  # |sum w·dW|² / sum |w·dW|² of a stack: above 1 they reinforce
     notes: list[str] = field(default_factory=list)
+    precision: list[dict[str, Any]] = field(default_factory=list)  # merge: dtype, layers, error, strength
+    verified: dict[str, Any] | None = None  # verify: name, tensors, equal, differences
     predicted_bytes: int | None = None  # of the file, known before it is written
     seconds: float = 0.0
     peak_rss_bytes: int = 0
@@ -72,16 +74,15 @@ class Report:
 
     def text(self) -> str:
         lines = [line for lora in self.loras for line in _lora_lines(lora, self.title)]
-        if not self.loras and self.title:
-            lines.append(f"{self.title}")
+        lines += [self.title] if self.title and not self.loras else []
         lines += self.notes
         lines += lines_of([lora.name for lora in self.loras], self.blocks, self.pairs, self.interference)
+        lines += verdict_lines(self.verified)
         if self.predicted_bytes is not None and not self.outputs:
             lines.append(f"the file would have {size_text(self.predicted_bytes)}")
         lines += [f"wrote {output['name']} ({size_text(output['bytes'])})" for output in self.outputs]
         lines += [f"warning: {warning}" for warning in self.warnings]
-        if self.outputs:
-            lines.append(f"{self.seconds:.1f} s, peak memory {size_text(self.peak_rss_bytes)}")
+        lines += [f"{self.seconds:.1f} s, peak memory {size_text(self.peak_rss_bytes)}"] if self.outputs else []
         return "\n".join(lines)
 
 

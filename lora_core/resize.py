@@ -24,6 +24,7 @@ from .lorawriter import check_config, write_config, write_lora
 from .matching import describe_lora
 from .options import RESIZE
 from .ranks import rule_of
+from .receipt import Receipt, receipt_of
 from .report import Report, Stopwatch, counted, some_names
 from .resizing.labels import config_text, configs_of, metadata_of
 from .resizing.layers import Resizing, dtype_of
@@ -31,6 +32,7 @@ from .resizing.sources import Source, sources_of
 from .resizing.spectra import Finder
 from .resizing.summary import compare, how, tell
 from .rounding import DTYPE_NAMES
+from .stacked import StackedLora
 from .truncation import Ranked
 
 PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
@@ -79,12 +81,15 @@ def resize(
         scratch = files.enter_context(Scratch(target))
         resizing = Resizing(rule, conv_rank, wanted, scratch, report, lora=lora, wanted=wanted)
         _describe(report, lora, checkpoint)
-        resizing.metadata_of = partial(_metadata, resizing)
-        _take_all(resizing, lora, checkpoint, on_step)
+        options = {**given, "rank_by": rank_by, "threshold": threshold, "dtype": dtype}
+        receipt = receipt_of("resize", options, base=checkpoint, stack=[StackedLora(lora)])
+        hashing = files.enter_context(receipt.hashing(on_step))
+        resizing.metadata_of = partial(_metadata, resizing, receipt)
+        _take_all(resizing, lora, checkpoint, hashing.step)
         tensors = resizing.finish()
         tell(report, resizing, checkpoint is not None)
         config = configs_of(lora, resizing.written)
-        metadata = metadata_of(lora, resizing.written, how(resizing), config)
+        metadata = metadata_of(lora, resizing.written, how(resizing), config) | receipt.metadata(hashing.wait())
         lora.file.check_unchanged()
         if checkpoint:
             checkpoint.check_unchanged()
@@ -148,7 +153,8 @@ def _keep_others(resizing: Resizing, lora: LoraFile, sources: Sequence[Source]) 
         resizing.report.notes.append(f"kept as they are, without a rank to change: {what}")
 
 
-def _metadata(resizing: Resizing, ranked: Sequence[Ranked]) -> dict[str, str]:
+def _metadata(resizing: Resizing, receipt: Receipt, ranked: Sequence[Ranked]) -> dict[str, str]:
     """Return the metadata if a budget gives layers these ranks, as large as it will be."""
     written = resizing.would_write(ranked)
-    return metadata_of(resizing.lora, written, how(resizing), configs_of(resizing.lora, written))
+    known = metadata_of(resizing.lora, written, how(resizing), configs_of(resizing.lora, written))
+    return {**known, **receipt.metadata()}

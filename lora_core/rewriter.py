@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .arch.base import Shape
 from .checkpoint import Checkpoint, OpenPart
-from .errors import OptionError
-from .files.folderwriter import FolderWriter, other_files
-from .files.modelfolder import WEIGHT_SUFFIXES, read_index
-from .files.tensorfile import OnStep
-from .files.tensorwriter import TensorWriter
+from .errors import OptionError, OutputError
+from .files.comparing import Comparer, Difference
+from .files.folderwriter import FolderWriter
+from .files.tensorfile import OnStep, TensorFile
+from .files.tensorwriter import Sink, TensorWriter
+from .folderfiles import FolderFiles, below
 from .jobs import FileJobs
 from .matching import PlacedSpec
 from .options import MergeDtype, Semantics
 from .pipeline import run_jobs
+from .precision import tell_precision
+from .receipt import RECEIPT, RECEIPT_FILE, SPARE, Receipt
 from .report import Report, counted, some_names
 from .rewrite import SCALED, FilePlan, linear_weights, plan_files
 from .rounding import RealisedChange
 from .sizes import Size, sized
 
-LOST = 0.5  # above this share of the change lost to rounding, the report warns
+Finish = Callable[[], str]  # what comes last: it checks the inputs, and returns the receipt
 
 
 @dataclass(slots=True)
@@ -36,11 +37,12 @@ class Rewriter:
     dtype: MergeDtype
     semantics: Semantics
     metadata: Callable[[Mapping[str, str]], dict[str, str]]  # a file's own -> the written file's
+    receipt: Receipt
     on_step: OnStep | None = None
     plans: list[tuple[OpenPart, FilePlan]] = field(default_factory=list)
     clamped: int = 0
     lost: list[str] = field(default_factory=list)  # keys whose change is too small for the number format
-    realised: RealisedChange = field(default_factory=RealisedChange)
+    realised: dict[str, RealisedChange] = field(default_factory=dict)  # by the written number format
     warnings: list[str] = field(default_factory=list)
     _sizes: dict[int, list[Size]] = field(default_factory=dict)  # by the report of the file
     _done: int = 0
@@ -62,19 +64,24 @@ class Rewriter:
             self.plans += [(part, plan) for plan in plan_files(part.tensors, self.dtype, shapes, matrices)]
         self._total = sum(plan.nbytes for _, plan in self.plans)
 
-    def write_file(self, out: Path, inputs: list[Path], before_commit: Callable[[], None], **options: bool) -> None:
-        """Write a checkpoint of one file; `before_commit` may still raise."""
+    def write_file(self, out: Path, inputs: list[Path], finish: Finish, *, verify: bool, overwrite: bool) -> None:
+        """Write a checkpoint of one file; `finish` may still raise."""
         ((part, plan),) = self.plans
-        metadata = self.metadata(plan.metadata)
-        with TensorWriter(out, plan.planned, metadata, inputs=inputs, like=plan.source, **options) as writer:
+        first = {**self.metadata(plan.metadata), RECEIPT: self.receipt.text()}
+        with TensorWriter(
+            out, plan.planned, first, overwrite=overwrite, inputs=inputs, like=plan.source, spare=SPARE
+        ) as writer:
             self._count(0)
             self._write(writer, part, plan)
-            before_commit()
+            writer.change_metadata({**first, RECEIPT: finish()})
+            if verify:
+                self._prove(writer, part, plan)
             writer.commit()
 
-    def write_folder(self, out: Path, before_commit: Callable[[], None], *, verify: bool, overwrite: bool) -> int:
+    def write_folder(self, out: Path, finish: Finish, *, verify: bool, overwrite: bool) -> int:
         """Write a model folder and return its bytes; files without weights are copied."""
-        others = self._others() + self._untouched()
+        files = FolderFiles(self.checkpoint, self.plans, self.dtype)
+        others = files.copied(self.warnings)
         self._total = sum(path.stat().st_size for path, _ in others)
         self._total += sum(plan.nbytes for _, plan in self.plans if not plan.is_copy)
         with FolderWriter(out, self.checkpoint.path, self._total, overwrite=overwrite) as folder:
@@ -84,16 +91,47 @@ class Rewriter:
             for part, plan in self.plans:
                 if plan.is_copy or plan.source is None:
                     continue
-                target = folder.place(*_below(part), plan.source.path.name)
+                target = folder.place(*below(part), plan.source.path.name)
                 metadata = self.metadata(plan.metadata)
-                with TensorWriter(target, plan.planned, metadata, verify=verify, like=plan.source) as writer:
+                with TensorWriter(target, plan.planned, metadata, like=plan.source) as writer:
                     self._write(writer, part, plan)
+                    if verify:
+                        self._prove(writer, part, plan)
                     writer.commit()
-            for path, part in self._json_files():
-                self._write_json(folder, path, part)
-            before_commit()
+            files.write_json(folder)
+            folder.write_text(finish(), RECEIPT_FILE)
             folder.commit()
         return self._total
+
+    def compare(self, out: Path) -> list[Difference]:
+        """Make everything again and return how the tensors of `out`, a written file or folder, differ from it."""
+        found: list[Difference] = []
+        for part, plan in self.plans:
+            assert plan.source is not None or not self.checkpoint.is_folder
+            names = (*below(part), plan.source.path.name) if self.checkpoint.is_folder and plan.source else ()
+            with TensorFile(out.joinpath(*names)) as written:
+                found += self._compare(written, part, plan)
+        return found
+
+    def _compare(self, written: TensorFile, part: OpenPart, plan: FilePlan) -> list[Difference]:
+        comparer = Comparer(written, plan.planned)
+        self._write(comparer, part, plan)
+        return list(comparer.differences.values())
+
+    def _prove(self, writer: TensorWriter, part: OpenPart, plan: FilePlan) -> None:
+        """Make a written file again and raise OutputError if a bit of it differs."""
+        same = self.checkpoint, self.changes, self.dtype, self.semantics, self.metadata, self.receipt
+        again = Rewriter(*same, on_step=lambda _, __: self.ask())
+        with writer.reopened() as written:
+            different = again._compare(written, part, plan)
+        if different:
+            raise OutputError(
+                f"{writer.path.name}: tensor {different[0].key!r} reads back differently; nothing was kept."
+            )
+
+    def ask(self) -> None:
+        """Tell no progress, so that the caller may cancel."""
+        self._count(0)
 
     def tell(self, report: Report) -> None:
         """Add to the report how large each LoRA is, and what rounding did."""
@@ -109,12 +147,7 @@ class Rewriter:
                 f"{counted(self.lost, 'weight')} not changed, because the change is below the steps of the "
                 f"number format: {some_names(self.lost)}; a dtype with more digits keeps it."
             )
-        if self.realised.layers:
-            lost = self.realised.relative_error
-            (report.warnings if lost > LOST else report.notes).append(
-                f"{counted(range(self.realised.layers), 'changed layer')} written as fp8: the written change differs "
-                f"from the exact one by {lost:.0%}"
-            )
+        tell_precision(self.realised, report)
 
     def _matrices(self) -> set[str]:
         components = self.checkpoint.keymap.components
@@ -122,7 +155,7 @@ class Rewriter:
         keys: set[str] = set().union(*(one.keys() for one in chosen))
         return linear_weights(self.checkpoint.shapes, keys)
 
-    def _write(self, writer: TensorWriter, part: OpenPart, plan: FilePlan) -> None:
+    def _write(self, writer: Sink, part: OpenPart, plan: FilePlan) -> None:
         jobs = FileJobs(part, plan, self.changes, self.semantics, writer).jobs()
         for outcome in run_jobs(list(jobs), self._count):
             for effect in outcome.effects:
@@ -132,55 +165,7 @@ class Rewriter:
             self.clamped += outcome.clamped
             self.lost += [outcome.lost] if outcome.lost else []
             if outcome.realised:
-                self.realised.add(outcome.realised)
-
-    def _others(self) -> list[tuple[Path, tuple[str, ...]]]:
-        """Return the files to copy. Weights that are not read are left out: they lack the change."""
-        read = {*self.checkpoint.paths, *(path for path, _ in self._json_files())}
-        read |= {part.index for part in self.checkpoint.parts if part.index}
-        parts = {_below(part) for part in self.checkpoint.parts} | {()}
-        found = list(other_files(self.checkpoint.path, read))
-        stale = [(path, names) for path, names in found if names[:-1] in parts and WEIGHT_SUFFIXES & set(path.suffixes)]
-        if stale:
-            names = some_names(["/".join(names) for _, names in stale])
-            self.warnings.append(f"{counted(stale, 'other weight file')} left out, without the LoRAs in it: {names}.")
-        return [item for item in found if item not in stale]
-
-    def _untouched(self) -> list[tuple[Path, tuple[str, ...]]]:
-        """Return the weight files in which nothing changes, and the indices of parts that consist of them."""
-        copies = [(part, plan.source.path) for part, plan in self.plans if plan.is_copy and plan.source]
-        indices = [(part, part.index) for part in self.checkpoint.parts if part.index and not self._changes(part)]
-        return [(path, (*_below(part), path.name)) for part, path in copies + indices]
-
-    def _changes(self, part: OpenPart) -> bool:
-        return any(owner is part and not plan.is_copy for owner, plan in self.plans)
-
-    def _json_files(self) -> list[tuple[Path, OpenPart]]:
-        """Return the JSON files that tell of the weights and so change with them."""
-        found: list[tuple[Path, OpenPart]] = []
-        for part in self.checkpoint.parts:
-            if part.index and self._changes(part):
-                found.append((part.index, part))
-            config = part.folder / "config.json"
-            if self.dtype != "keep" and part.is_coded and config.is_file():
-                found.append((config, part))
-        return found
-
-    def _write_json(self, folder: FolderWriter, path: Path, part: OpenPart) -> None:
-        content = read_index(path, path.name)
-        if path == part.index:
-            content = self._indexed(content, part)
-        else:  # the weights are plain numbers now
-            content.pop("quantization_config", None)
-        folder.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", *_below(part), path.name)
-
-    def _indexed(self, content: dict[str, Any], part: OpenPart) -> dict[str, Any]:
-        plans = [plan for owner, plan in self.plans if owner is part]
-        files = {planned.name: plan.source.path.name for plan in plans if plan.source for planned in plan.planned}
-        total = sum(plan.nbytes for plan in plans)
-        metadata = content.get("metadata")
-        known = metadata if isinstance(metadata, dict) else {}
-        return {**content, "metadata": {**known, "total_size": total}, "weight_map": dict(sorted(files.items()))}
+                self.realised.setdefault(outcome.format, RealisedChange()).add(outcome.realised)
 
     def _count(self, nbytes: int) -> None:
         self._done += nbytes
@@ -191,7 +176,3 @@ class Rewriter:
 def _shape_after(shape: Shape, placed: list[PlacedSpec]) -> Shape:
     """Return a weight's shape after its adapters: a control LoRA pads its first layer."""
     return next((item.spec.new_shape for item in reversed(placed) if item.spec.new_shape), shape)
-
-
-def _below(part: OpenPart) -> tuple[str, ...]:
-    return (part.name,) if part.name else ()

@@ -23,6 +23,24 @@ def lines_of(names: Sequence[str], blocks: Entries, pairs: Entries, interference
     return lines
 
 
+def verdict_lines(verified: dict[str, Any] | None) -> list[str]:
+    """Return what a verification says, with the tensors that differ; none if nothing was verified."""
+    if verified is None:
+        return []
+    name, count, found = verified["name"], verified["tensors"], verified["differences"]
+    if verified["equal"]:
+        return [f"verified: {name} is what its receipt says: {count} tensors made again, every bit equal"]
+    lines = [f"not verified: {len(found)} of {count} tensors of {name} differ from what its receipt says"]
+    lines += [f"  {_difference(one)}" for one in found[:_ROWS]]
+    return lines + ([f"  and {len(found) - _ROWS} more"] if len(found) > _ROWS else [])
+
+
+def _difference(one: dict[str, Any]) -> str:
+    if one["why"]:
+        return f"{one['key']}: {one['why']}"
+    return f"{one['key']}: {one['values']} of {one['of']} values, by at most {one['largest']:.3g}"
+
+
 def _lora_lines(name: str, number: int, blocks: Entries) -> list[str]:
     rows = [(block["block"], one) for block in blocks if (one := block["loras"][number])]
     if not rows:

@@ -44,6 +44,7 @@ class MergeToCheckpoint(io.ComfyNode):
             out,
             **options,
             on_step=host.progress("merging", "verifying" if options.get("verify") else "writing"),
+            hashes=library.HASHES,
         )
         report.warnings[:0] = notes_of(loras)
         name = host.listed_name(out, host.model_folder(checkpoint))

@@ -29,21 +29,15 @@ class PlannedTensor:
 
 
 def laid_out(
-    path: Path, plan: Sequence[PlannedTensor], metadata: Mapping[str, str], like: int | None
+    path: Path, plan: Sequence[PlannedTensor], metadata: Mapping[str, str], like: int | None, spare: int = 0
 ) -> tuple[dict[str, TensorInfo], bytes]:
     """Return (infos, header) of a file with these tensors in this order.
 
     `like` is where the data of another file starts; here it starts at the same place within a page, if that is aligned.
+    `spare` bytes more are left for metadata that is not known yet.
     """
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    offset = 0
-    for tensor in plan:
-        if tensor.name in header:
-            raise OutputError(f"{path.name}: tensor {tensor.name!r} is planned twice.")
-        end = offset + tensor.nbytes
-        header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    header = _header(path, plan, metadata)
+    text = _text(header) + b" " * spare
     text += b" " * (-len(text) % 8)  # data starts aligned, as the reference writer does
     if like is not None and like % 8 == 0:
         text += b" " * ((like - 8 - len(text)) % PAGE)
@@ -61,3 +55,27 @@ def laid_out(
         for tensor in plan
     }
     return infos, struct.pack("<Q", len(text)) + text
+
+
+def refilled(path: Path, plan: Sequence[PlannedTensor], metadata: Mapping[str, str], size: int) -> bytes:
+    """Return a header of `size` bytes with other metadata; raises OutputError if it has no room for them."""
+    text = _text(_header(path, plan, metadata))
+    if 8 + len(text) > size:
+        raise OutputError(f"{path.name}: the header has room for {size} bytes, and needs {8 + len(text)}.")
+    return struct.pack("<Q", size - 8) + text.ljust(size - 8)
+
+
+def _header(path: Path, plan: Sequence[PlannedTensor], metadata: Mapping[str, str]) -> dict[str, Any]:
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for tensor in plan:
+        if tensor.name in header:
+            raise OutputError(f"{path.name}: tensor {tensor.name!r} is planned twice.")
+        end = offset + tensor.nbytes
+        header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    return header
+
+
+def _text(header: dict[str, Any]) -> bytes:
+    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")

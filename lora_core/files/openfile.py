@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import FileChangedError, FileFormatError
@@ -91,11 +92,14 @@ def read_exactly(path: Path, fd: int, into: memoryview, offset: int) -> None:
         done += count
 
 
-def hashed_range(path: Path, fd: int, start: int, length: int) -> bytes:
-    """Return the SHA-256 of a range of a file, through a bounded buffer."""
+def hashed_range(
+    path: Path, fd: int, start: int, length: int, on_bytes: Callable[[int], None] = lambda _: None
+) -> bytes:
+    """Return the SHA-256 of a range of a file, through a bounded buffer; `on_bytes` is told of what comes next."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(min(4 * 2**20, length)))
     for offset in range(start, start + length, 4 * 2**20):
         part = buffer[: min(len(buffer), start + length - offset)]
+        on_bytes(len(part))
         read_exactly(path, fd, part, offset)
         digest.update(part)
     return digest.digest()

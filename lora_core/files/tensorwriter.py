@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import OutputError
 from ..lazytorch import torch
 from .flushing import Flusher
-from .layout import PlannedTensor, laid_out
+from .layout import PlannedTensor, laid_out, refilled
 from .openfile import hashed_range
 from .outputs import (
     as_output_error,
@@ -24,10 +24,23 @@ from .outputs import (
     write_all,
 )
 from .placing import give_name, is_busy, patiently, sync_name, take_mode
+from .private import without_private
 from .tensorfile import TensorFile, byte_view, read_header
 from .tensorheader import DTYPES
 
-__all__ = ["PlannedTensor", "TensorWriter"]
+__all__ = ["PlannedTensor", "Sink", "TensorWriter"]
+
+
+class Sink(Protocol):
+    """What takes the tensors of a file that is made: a writer, or what compares them with a file."""
+
+    def put(self, name: str, tensor: torch.Tensor) -> None: ...
+
+    def put_bytes(self, name: str, data: memoryview, start: int = 0) -> None: ...
+
+    def copy(
+        self, names: Sequence[str], source: TensorFile, on_bytes: Callable[[int], None] | None = None
+    ) -> None: ...
 
 
 class TensorWriter:
@@ -38,6 +51,7 @@ class TensorWriter:
     keeps a digest of what is written, and reads every tensor back before the commit. Several threads may write at once.
     With `like`, tensors that lie in the same order lie as in that file within pages of memory and blocks of the disk:
     then a copy in the kernel takes less time, and on some file systems none, because both files share the blocks.
+    Metadata may be replaced before the commit by some that has up to `spare` bytes more.
     """
 
     def __init__(
@@ -50,10 +64,12 @@ class TensorWriter:
         inputs: Iterable[Path] = (),
         verify: bool = False,
         like: TensorFile | None = None,
+        spare: int = 0,
     ) -> None:
         self.path = Path(path)
         self._overwrite, self._verify = overwrite, verify
-        self._infos, header = laid_out(self.path, plan, metadata or {}, like.data_start if like else None)
+        self._plan, metadata = plan, without_private(metadata or {})
+        self._infos, header = laid_out(self.path, plan, metadata, like.data_start if like else None, spare)
         self.size = len(header) + sum(info.nbytes for info in self._infos.values())
         self._missing = set(self._infos)
         self._digests: dict[str, Any] = {}  # hashes of the bytes written so far
@@ -125,6 +141,16 @@ class TensorWriter:
             copy_bytes(source.path, source.fileno(), there[0].start, self._fd, here[0].start, length, count)
         self._copied.update(dict.fromkeys(names, source))
         self._missing.difference_update(names)
+
+    def change_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Write other metadata in place of those that were given at first."""
+        self._header = refilled(self.path, self._plan, without_private(metadata), len(self._header))
+        with as_output_error(self.path):
+            write_all(self._fd, memoryview(self._header), 0)
+
+    def reopened(self) -> TensorFile:
+        """Return what is written so far, opened for reading; whoever asks closes it."""
+        return TensorFile(self._temporary)
 
     def commit(self) -> None:
         """Check, flush to disk, and give the file its name."""

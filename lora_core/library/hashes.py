@@ -12,6 +12,7 @@ import os
 import re
 import threading
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,16 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 Entry = tuple[int, int, str]  # size, time of the last change in ns, hash
 
 
-def content_hash(path: str | os.PathLike[str]) -> str:
+def content_hash(path: str | os.PathLike[str], on_bytes: Callable[[int], None] = lambda _: None) -> str:
     """Return the hash of a file's content in lowercase hexadecimal: of a file without such a header, of all of it.
 
-    Raises FileFormatError if it can't be read, FileChangedError if it changes meanwhile.
+    `on_bytes` is told how many bytes come next; it may wait, or raise to cancel. Raises FileFormatError if the file
+    can't be read, FileChangedError if it changes meanwhile.
     """
     file = OpenFile(Path(path), "a LoRA file")
     try:
         start = _data_start(file)
-        digest = hashed_range(file.path, file.fileno(), start, file.size - start)
+        digest = hashed_range(file.path, file.fileno(), start, file.size - start, on_bytes)
         file.check_unchanged()
     finally:
         file.close()
@@ -65,7 +67,7 @@ class Hashes:
             size, mtime, digest = self._entries().get(_key(path), (-1, -1, ""))
         return digest if (size, mtime) == (stat.st_size, stat.st_mtime_ns) else ""
 
-    def of(self, path: Path) -> str:
+    def of(self, path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> str:
         """Return the hash, computed now if need be; raises as `content_hash` does."""
         digest = self.known(path)
         if not digest:
@@ -73,7 +75,7 @@ class Hashes:
                 stat = path.stat()
             except (OSError, ValueError) as error:
                 raise FileFormatError(f"{path.name}: can't be read: {error}.") from error
-            digest = content_hash(path)
+            digest = content_hash(path, on_bytes)
             self._keep(_key(path), (stat.st_size, stat.st_mtime_ns, digest))
         return digest
 
@@ -91,6 +93,14 @@ class Hashes:
                 del entries[next(iter(entries))]
             if self._store:
                 _write(self._store, entries)
+
+
+def remembered() -> Hashes:
+    """Return the hashes that this user's runs outside ComfyUI share: a large file is hashed once."""
+    try:
+        return Hashes(Path("~/.cache/lora-core/hashes.json").expanduser())
+    except RuntimeError:  # nobody's home is known
+        return Hashes()
 
 
 def _data_start(file: OpenFile) -> int:

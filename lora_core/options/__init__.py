@@ -16,11 +16,12 @@ from .live import LOAD, STACK
 from .merge import MERGE, MERGE_DTYPE, MergeDtype
 from .resize import RESIZE
 from .shared import STRENGTH_LIMIT, Semantics
+from .verify import VERIFY_COMMAND
 
 __all__ = [
     "COMBINE", "CONVERT", "EXTRACT", "IMPORT", "INSPECT", "LOAD", "MERGE", "MERGE_DTYPE", "NODES", "RESIZE", "STACK",
-    "STRENGTH_LIMIT", "TARGET", "TEXT_DIALECT", "Command", "ImportTarget", "MergeDtype", "Node", "Option", "OptionType",
-    "Semantics", "Socket", "SocketType", "TextDialect",
+    "STRENGTH_LIMIT", "TARGET", "TEXT_DIALECT", "VERIFY_COMMAND", "Command", "ImportTarget", "MergeDtype", "Node",
+    "Option", "OptionType", "Semantics", "Socket", "SocketType", "TextDialect",
 ]  # fmt: skip
 
 NODES: dict[str, Node] = {node.id: node for node in (LOAD, STACK, MERGE, EXTRACT, CONVERT, INSPECT, COMBINE, RESIZE)}

@@ -19,7 +19,10 @@ MERGE_DTYPE = Option(
     choices=("keep", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e4m3fn_scaled"),
 )
 VERIFY = Option(
-    "verify", "BOOLEAN", "Read the written file back and compare every byte before it gets its name.", False
+    "verify",
+    "BOOLEAN",
+    "Make every tensor a second time and compare it with the written one, bit by bit, before the file gets its name.",
+    False,
 )
 
 PAIR = Option(

@@ -16,7 +16,7 @@ REPO = Path(__file__).resolve().parents[2]
 
 # A module may import modules of its own level and of those before it. A package counts as one module.
 LEVELS = (
-    ("errors", "options", "lazytorch", "threads", "streams"),
+    ("errors", "options", "lazytorch", "threads", "streams", "version"),
     (
         "report",
         "tables",
@@ -78,6 +78,10 @@ LEVELS = (
         "steps",
         "rewrite",
         "jobs",
+        "precision",
+        "receipt",
+        "receiptread",
+        "folderfiles",
         "rewriter",
         "truncation",
         "layers",
@@ -101,6 +105,7 @@ LEVELS = (
         "graph",
         "importing",
     ),
+    ("receiptinputs", "verify"),
     ("workflow", "demo"),
     ("commands",),
     ("cli", "__init__"),

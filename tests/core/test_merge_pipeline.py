@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
@@ -20,8 +19,9 @@ from lora_core import pipeline
 from lora_core.apply import apply_stack
 from lora_core.checkpoint import Checkpoint
 from lora_core.errors import AdapterError, OutputError
-from lora_core.files import flushing, tensorfile, tensorwriter
+from lora_core.files import flushing, tensorfile
 from lora_core.files.tensorfile import TensorFile
+from lora_core.library.hashes import Hashes
 from lora_core.lorafile import LoraFile
 from lora_core.matching import StackedLora, match_stack
 from tests import tiny
@@ -104,6 +104,11 @@ def name_of(fd: int) -> str:
     return "out" if name.endswith(".partial") else name
 
 
+def header_bytes(path: Path) -> int:
+    with path.open("rb") as file:
+        return 8 + int.from_bytes(file.read(8), "little")
+
+
 linux = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks the system which file is which")
 
 
@@ -111,11 +116,14 @@ linux = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks the 
 def test_every_byte_is_read_and_written_once(
     base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("lora_core.library.inputhashes.LARGE", 0)
+    hashes = Hashes()
+    hashes.of(base), hashes.of(lora)  # as after the first merge: they are known
     seen = Operations(monkeypatch)
-    lora_core.merge(base, [(lora, 0.5), (lora, 0.25)], out)
+    lora_core.merge(base, [(lora, 0.5), (lora, 0.25)], out, hashes=hashes)
     heads = 8  # of a header's first 16 bytes, those after its length are read again
     assert seen.read(base.name) + seen.copied() == base.stat().st_size + heads
-    assert seen.written["out"] + seen.copied() == out.stat().st_size
+    assert seen.written["out"] + seen.copied() == out.stat().st_size + header_bytes(out)  # which ends with the receipt
     runs = runs_of(base, CHANGED)
     assert seen.copied() == sum(runs) > 0
     assert len(seen.copies) <= len(runs)  # each below 64 MB, so one call is enough
@@ -127,8 +135,11 @@ def test_every_byte_is_read_and_written_once(
 def test_each_factor_is_read_once_for_each_file_of_the_stack(
     base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("lora_core.library.inputhashes.LARGE", 0)
+    hashes = Hashes()
+    hashes.of(lora)
     seen = Operations(monkeypatch)
-    lora_core.merge(base, [lora], out)
+    lora_core.merge(base, [lora], out, hashes=hashes)
     with TensorFile(lora) as file:
         factors = {info.start: info.nbytes for name, info in file.items() if not name.endswith(".alpha")}
     reads = Counter((offset, count) for name, offset, count in seen.reads if name == lora.name)
@@ -149,26 +160,37 @@ def test_each_input_is_parsed_once(base: Path, lora: Path, out: Path, monkeypatc
     assert sum(parsed.values()) == 1  # the output's, read back
 
 
-def test_only_verify_hashes(base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashed: list[int] = []
-
-    def counting(data: bytes = b"") -> Any:
-        hashed.append(1)
-        return hashlib.new("sha256", data)
-
-    monkeypatch.setattr(tensorwriter.hashlib, "sha256", counting)
+@linux
+def test_an_input_whose_hash_is_not_known_is_read_for_it_once(
+    base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = base.stat().st_size - header_bytes(base)
+    seen = Operations(monkeypatch)
     lora_core.merge(base, [lora], out)
-    assert hashed == []
+    heads = 8 + 9  # where the data begins is read again
+    assert seen.read(base.name) + seen.copied() == base.stat().st_size + data + heads
+
+
+@linux
+def test_only_verify_reads_the_output_back(
+    base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Operations(monkeypatch)
+    lora_core.merge(base, [lora], out)
+    assert seen.read("out") < 64 * 1024 < out.stat().st_size
     lora_core.merge(base, [lora], out, overwrite=True, verify=True)
-    assert len(hashed) > len(samples.load(base))
+    assert seen.read("out") > out.stat().st_size - 64 * 1024
 
 
 @linux
 def test_a_merge_that_changes_nothing_is_one_copy(
     base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("lora_core.library.inputhashes.LARGE", 0)
+    hashes = Hashes()
+    hashes.of(base)
     seen = Operations(monkeypatch)
-    lora_core.merge(base, [(lora, 0.0)], out)
+    lora_core.merge(base, [(lora, 0.0)], out, hashes=hashes)
     with TensorFile(base) as file:
         assert seen.copies == [(base.name, "out", base.stat().st_size - file.data_start)]
         assert max(offset + count for name, offset, count in seen.reads if name == base.name) == file.data_start
@@ -181,11 +203,14 @@ def test_a_merge_that_changes_nothing_is_one_copy(
 def test_a_cast_reads_and_writes_every_byte_once(
     base: Path, lora: Path, out: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("lora_core.library.inputhashes.LARGE", 0)
+    hashes = Hashes()
+    hashes.of(base)
     seen = Operations(monkeypatch)
     monkeypatch.setattr("lora_core.jobs.PIECE", 1000)
-    lora_core.merge(base, [lora], out, dtype=dtype, verify=False)
+    lora_core.merge(base, [lora], out, dtype=dtype, verify=False, hashes=hashes)
     assert seen.read(base.name) == base.stat().st_size + 8
-    assert seen.written["out"] == out.stat().st_size
+    assert seen.written["out"] == out.stat().st_size + header_bytes(out)
     before, after = samples.load(base), samples.load(out)
     wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     untouched = [name for name in before if name.removeprefix(PREFIX).removesuffix(".weight") not in CHANGED]

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
+import lora_core
 from tests import tiny
 from tests.host_server import PromptRejectedError, Run, Server
 
@@ -64,6 +65,7 @@ def keys(path: Path) -> set[str]:
         return set(file.keys())
 
 
+@pytest.mark.case(37)
 def test_merge_writes_a_listed_checkpoint_and_reports(server: Server) -> None:
     run = succeeded(server.run(merge_prompt()))
     name = run.text("name")
@@ -77,6 +79,19 @@ def test_merge_writes_a_listed_checkpoint_and_reports(server: Server) -> None:
     assert report["operation"] == "merge"
     assert report["loras"][0]["modules_matched"] == report["loras"][0]["modules_total"] > 0
     assert run.progress[-1][0] == run.progress[-1][1], "the bar ends full"
+    (told,) = report["precision"]
+    layers, dtype = f"{told['layers']} changed layers", told["dtype"]
+    assert f"{layers} written as {dtype}: the written change differs from the exact one by " in run.text("merge")
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
+    receipt = json.loads(metadata["lora_core.receipt"])
+    assert [one["name"] for one in receipt["loras"]] == [Path(LORA).name]
+    assert receipt["loras"][0]["strength_model"] == 0.5
+    assert receipt["precision"][0]["layers"] == told["layers"]
+    for value in metadata.values():
+        assert str(server.base) not in value and "class_type" not in value
+    inputs = {"base": server.models / "checkpoints" / BASE, "loras": [server.models / "loras" / LORA]}
+    assert lora_core.verify(path, **inputs).verified["equal"], "in another process, with another PyTorch"
 
 
 def test_merge_again_writes_another_file(server: Server) -> None:
