@@ -58,7 +58,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.case(32)
-@pytest.mark.parametrize("number", sorted(placing.BUSY))
+@pytest.mark.parametrize("number", [5, 32, 33, 1224])
 def test_a_file_that_another_program_holds_for_a_moment_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waited: list[float], number: int
 ) -> None:
