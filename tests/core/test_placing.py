@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lora_core.errors import OutputError
-from lora_core.files import placing
+from lora_core.files import leftovers, placing
 from lora_core.files.placing import write_text
 from lora_core.files.tensorwriter import PlannedTensor, TensorWriter
 from lora_core.naming import new_path
@@ -102,16 +102,12 @@ def test_another_error_is_not_waited_for(
 
 
 @pytest.mark.case(32)
-def test_windows_is_not_asked_whether_a_process_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_is_not_asked_whether_a_process_runs() -> None:
     """There `os.kill(pid, 0)` ends it."""
-    from lora_core.files import leftovers
-
-    (tmp_path / f".a.safetensors.{os.getppid()}-0123abcd.partial").touch()
-    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a process would be ended"))
-    monkeypatch.setattr(leftovers.os, "name", "nt")
-    in_use = leftovers._is_running(os.getppid())
-    monkeypatch.undo()
-    assert in_use
+    with pytest.MonkeyPatch.context() as there:  # undone before pytest tells of a failure
+        there.setattr(os, "kill", lambda *_: pytest.fail("a process would be ended"))
+        there.setattr(os, "name", "nt")
+        assert leftovers._is_running(os.getppid())
 
 
 # Several at once
