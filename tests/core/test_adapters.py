@@ -90,6 +90,7 @@ def assert_within(found: Tensor, expected: Tensor, most: Tensor | float) -> None
 # Each kind against its formula
 
 
+@pytest.mark.case(44)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", SHAPES)
 def test_lora_is_the_published_product(case: str, dtype: torch.dtype) -> None:
@@ -214,6 +215,7 @@ def in_header(**values: object) -> dict[str, str]:
     return {"lora_adapter_metadata": json.dumps(values)}
 
 
+@pytest.mark.case(6)
 @pytest.mark.parametrize(
     "dtype", [torch.float64, *DTYPES, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8], ids=str
 )
@@ -267,6 +269,7 @@ HEADERS: dict[str, tuple[dict[str, str], float, float | None]] = {
 }  # fmt: skip
 
 
+@pytest.mark.case(6)
 @pytest.mark.parametrize("case", HEADERS)
 def test_alpha_in_the_header(tmp_path: Path, case: str) -> None:
     metadata, scale, alpha = HEADERS[case]
@@ -298,6 +301,7 @@ def test_every_component_has_its_own_alpha(tmp_path: Path) -> None:
         assert {spec.module.split(".")[0]: spec.scale.alpha for spec in file.adapters} == names
 
 
+@pytest.mark.case(6)
 def test_an_alpha_of_zero_is_one_warning_and_no_change(tmp_path: Path) -> None:
     modules = [f"m{number}" for number in range(7)]
     parts = {"lora_A.weight": torch.ones(4, 8), "lora_B.weight": torch.ones(8, 4), "alpha": torch.zeros(())}
@@ -309,6 +313,7 @@ def test_an_alpha_of_zero_is_one_warning_and_no_change(tmp_path: Path) -> None:
         assert not file.adapter(file.adapters[0]).delta(torch.zeros(8, 8)).any()
 
 
+@pytest.mark.case(6)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_an_alpha_that_is_no_number_is_an_error(tmp_path: Path, value: float) -> None:
     path = file_with(tmp_path / "x.safetensors", torch.tensor(value), {})
@@ -317,6 +322,7 @@ def test_an_alpha_that_is_no_number_is_an_error(tmp_path: Path, value: float) ->
     )
 
 
+@pytest.mark.case(6)
 def test_a_negative_alpha_is_a_scale_as_any_other(tmp_path: Path) -> None:
     assert scale_of(file_with(tmp_path / "x.safetensors", torch.tensor(-2.0), {})).value == -0.5
 
@@ -394,6 +400,7 @@ def allowed(weight: Tensor, stack: list[Placed]) -> Tensor:
     return terms * U * size + 1e-40  # and numbers too small for fp32
 
 
+@pytest.mark.case(44)
 @settings(max_examples=300)
 @given(stacks(), st.sampled_from(["paper", "comfyui"]))
 def test_a_stack_is_the_sum_of_its_changes(given_stack: tuple[Tensor, list[Placed]], semantics: str) -> None:
@@ -404,6 +411,7 @@ def test_a_stack_is_the_sum_of_its_changes(given_stack: tuple[Tensor, list[Place
     assert samples.same_bytes(weight, before)
 
 
+@pytest.mark.case(44)
 @given(stacks(), st.randoms())
 def test_the_order_of_additive_kinds_does_not_matter(given_stack: tuple[Tensor, list[Placed]], random) -> None:
     weight, stack = given_stack
@@ -443,6 +451,7 @@ def test_the_same_stack_gives_the_same_bits(given_stack: tuple[Tensor, list[Plac
     assert samples.same_bytes(apply_stack(weight, stack), apply_stack(weight, stack))
 
 
+@pytest.mark.case(44)
 @given(sizes, st.integers(1, 4), st.integers(1, 4), st.integers(0, 99))
 def test_concatenated_factors_are_the_sum(side: int, first: int, second: int, seed: int) -> None:
     one = LoRA(normal((side, first), seed), normal((first, 7), seed + 1), None, 0.5)

@@ -126,6 +126,7 @@ def test_a_tile_changes_no_bit_of_a_regular_weight(monkeypatch: pytest.MonkeyPat
         assert torch.equal(apply_stack(weight, stack), whole)
 
 
+@pytest.mark.case(40)
 @ON_MKL
 def test_the_bits_do_not_depend_on_threads() -> None:
     weight, stack, threads = normal((2049, 1100), 1), stack_on((2049, 1100)), torch.get_num_threads()

@@ -116,6 +116,7 @@ BAD_LORAS: dict[Callable[[Path, Path], None], str] = {
 }
 
 
+@pytest.mark.case(7, 8, 9, 10, 11, 12)
 @pytest.mark.parametrize("make", BAD_LORAS, ids=lambda make: make.__name__)
 def test_bad_lora(good: Path, tmp_path: Path, make: Callable[[Path, Path], None]) -> None:
     bad, out = tmp_path / "bad.safetensors", tmp_path / "out/merged.safetensors"
@@ -139,6 +140,7 @@ BAD_BASES: dict[str, str] = {
 }
 
 
+@pytest.mark.case(11, 12, 15)
 @pytest.mark.parametrize("kind", BAD_BASES)
 def test_bad_base(good: Path, tmp_path: Path, kind: str) -> None:
     base, out = tmp_path / "base.safetensors", tmp_path / "out/merged.safetensors"
@@ -224,6 +226,7 @@ TITLES = {
 }
 
 
+@pytest.mark.case(10)
 @pytest.mark.parametrize("here", PAIRS)
 def test_each_foreign_architecture_is_named(tmp_path: Path, here: str) -> None:
     base = sparse_checkpoint(tmp_path / "base.safetensors", here)
@@ -242,6 +245,7 @@ def test_each_foreign_architecture_is_named(tmp_path: Path, here: str) -> None:
     assert not (tmp_path / "out.safetensors").exists()
 
 
+@pytest.mark.case(9)
 def test_policies(good: Path, tmp_path: Path) -> None:
     """A LoRA of which one module has no place: a warning, an error, or silence."""
     lora, out = tmp_path / "lora.safetensors", tmp_path / "out.safetensors"

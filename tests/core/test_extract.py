@@ -116,6 +116,7 @@ def test_in_half_precision_the_rest_is_the_formats_rounding(
 # The best of a rank
 
 
+@pytest.mark.case(44)
 @pytest.mark.parametrize("rank", [1, 8, 40])
 def test_a_fixed_rank_has_the_least_error_there_is(
     pairs: dict[str, tuple[Path, Path]], tmp_path: Path, rank: int

@@ -30,6 +30,7 @@ def bases(change: factored.Factors) -> tuple[torch.Tensor, torch.Tensor]:
     return left[:, :rank], right[:rank].t()
 
 
+@pytest.mark.case(44)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sizes_and_likeness_are_those_of_the_dense_changes(shape: tuple[int, ...], dtype: torch.dtype) -> None:

@@ -304,6 +304,7 @@ def test_an_interrupt_as_soon_as_the_folder_is_there_leaves_nothing(
     assert list(out.parent.iterdir()) == []
 
 
+@pytest.mark.case(17)
 def test_an_input_that_changes_meanwhile_leaves_nothing(pipeline: Path, lora: Path, tmp_path: Path) -> None:
     shard_file = pipeline / "transformer/diffusion_pytorch_model-00002-of-00003.safetensors"
 

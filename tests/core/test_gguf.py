@@ -102,6 +102,7 @@ def test_a_merge_writes_safetensors(tmp_path: Path, kind: str, dtype: Any) -> No
     assert any("Q8_0" in note for note in report.notes) == (kind == "Q8_0")
 
 
+@pytest.mark.case(15)
 def test_without_the_package_the_reason_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
@@ -146,6 +147,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 }
 
 
+@pytest.mark.case(15)
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_header_is_one_clear_error(tmp_path: Path, kind: str) -> None:
     content, expected = BROKEN[kind]

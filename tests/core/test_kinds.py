@@ -166,6 +166,7 @@ def dense(adapter: Adapter, weight: Tensor) -> Tensor | None:  # noqa: PLR0911  
     return None
 
 
+@pytest.mark.case(44)
 @pytest.mark.parametrize(("kind", "on"), EVERYWHERE)
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, -1.0, 2.0])
 def test_a_kind_is_its_formula(kind: str, on: str, strength: float) -> None:

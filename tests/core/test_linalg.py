@@ -68,6 +68,7 @@ def error(found: Svd, of: torch.Tensor, rank: int | None = None) -> float:
 # Dense matrices: the certificate
 
 
+@pytest.mark.case(44)
 @pytest.mark.parametrize("rank", [8, 16])
 @pytest.mark.parametrize("name", SPECTRA)
 def test_the_error_is_within_the_certificate_for_ten_seeds(name: str, rank: int) -> None:

@@ -332,6 +332,7 @@ def test_strength_zero_changes_no_bit(sd15: tuple[Path, Path, dict[str, str]], t
         assert all(samples.same_bytes(after[name], value) for name, value in before.items())
 
 
+@pytest.mark.case(40)
 def test_the_same_merge_gives_the_same_bytes(sd15: tuple[Path, Path, dict[str, str]], tmp_path: Path) -> None:
     base, lora, _ = sd15
     outs = [tmp_path / f"{number}.safetensors" for number in range(2)]
@@ -434,6 +435,7 @@ def test_a_cancelled_merge_leaves_nothing(
     assert samples.listing(tmp_path) == []
 
 
+@pytest.mark.case(17)
 @pytest.mark.parametrize("which", [0, 1])
 def test_an_input_that_changes_meanwhile_is_noticed(
     sd15: tuple[Path, Path, dict[str, str]], tmp_path: Path, which: int
@@ -589,6 +591,7 @@ def flux_of(path: Path, blocks: int) -> Path:
     return tiny.sparse_file(path, tiny.with_dtype(keys, "BF16"))
 
 
+@pytest.mark.case(42)
 def test_memory_does_not_grow_with_the_checkpoint(tmp_path: Path) -> None:
     """Bounds: 24 MB of growth from 0.3 to 1 GB, for longer headers; 6 copies of the largest weight in fp32 above
     an idle process (the weight, its change, the sum, the rounded one, and two buffers of the allocator)."""

@@ -525,6 +525,7 @@ def test_memory_is_used_again() -> None:
 # Memory
 
 
+@pytest.mark.case(42)
 def test_memory_grows_neither_with_the_checkpoint_nor_with_the_loras(tmp_path: Path) -> None:
     """A checkpoint of 380 MB with weights of up to 8 MB, and eight LoRA files of 29 MB that touch them all.
 

@@ -312,6 +312,7 @@ BROKEN: dict[str, tuple[dict[str, Tensor], type[LoraError], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.case(15)
 @pytest.mark.parametrize("kind", BROKEN)
 def test_what_can_not_be_read_is_refused_by_name(tmp_path: Path, kind: str) -> None:
     tensors, error, expected = BROKEN[kind]

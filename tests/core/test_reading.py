@@ -84,6 +84,7 @@ def test_parts_make_a_kind(tmp_path: Path, case: str) -> None:
         assert not torch.equal(apply_stack(weight, [Placed(file.adapter(spec), Target("k", shape), 1.0)]), weight)
 
 
+@pytest.mark.case(8)
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
@@ -185,6 +186,7 @@ def test_a_control_lora_sets_norms_and_widens_the_first_layer(tmp_path: Path) ->
         assert torch.allclose(apply_stack(torch.ones(IN), [placed]), tensors[f"{norm}.scale"], atol=1e-6)
 
 
+@pytest.mark.case(9)
 def test_what_is_no_adapter_is_named(tmp_path: Path) -> None:
     names = {
         "bundle_emb.word.clip_l": "embedding (textual inversion)",

@@ -122,6 +122,7 @@ def test_a_scalar_that_is_none_is_refused(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.case(3)
 @pytest.mark.parametrize(
     "text",
     [
@@ -217,6 +218,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.case(1, 2, 5, 12)
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_file_is_refused_by_name_and_reason(tmp_path: Path, case: str) -> None:
     path = tmp_path / "broken.safetensors"
@@ -237,12 +239,14 @@ OURS_ONLY = {  # what the reference library accepts and our limits or rules do n
 }
 
 
+@pytest.mark.case(1)
 @pytest.mark.parametrize("case", sorted(BROKEN.keys() - OURS_ONLY))
 def test_the_reference_library_refuses_them_too(case: str) -> None:
     with pytest.raises((SafetensorError, ValueError, OverflowError)):
         load(BROKEN[case][0])
 
 
+@pytest.mark.case(11)
 def test_a_zip_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with zipfile.ZipFile(path, "w") as archive:
@@ -253,6 +257,7 @@ def test_a_zip_is_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.case(11)
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "folder.safetensors"
     folder.mkdir()
@@ -285,6 +290,7 @@ def test_a_pipe_is_refused_and_does_not_block(tmp_path: Path) -> None:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
+@pytest.mark.case(4)
 def test_a_header_bomb_is_refused_at_once(tmp_path: Path) -> None:
     entry = b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
     path = tmp_path / "bomb.safetensors"
@@ -294,6 +300,7 @@ def test_a_header_bomb_is_refused_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.case(4)
 def test_large_metadata_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(raw({"__metadata__": {"a": "b" * (8 * 2**20)}}))
@@ -409,6 +416,7 @@ def small(tmp_path: Path) -> Path:
     return samples.save(tmp_path / "in.safetensors", {"x": torch.arange(1000.0), "y": torch.ones(10)})
 
 
+@pytest.mark.case(16)
 def test_a_file_cut_while_it_is_read(small: Path) -> None:
     with TensorFile(small) as file:
         os.truncate(small, file["y"].start + 8)
@@ -419,6 +427,7 @@ def test_a_file_cut_while_it_is_read(small: Path) -> None:
         samples.message(FileChangedError, lambda: [file.hashed("x"), file.hashed("y")])
 
 
+@pytest.mark.case(17, 18)
 def test_a_file_replaced_removed_or_written_to_while_it_is_read(small: Path, tmp_path: Path) -> None:
     expected = "in.safetensors: changed while it was being read; run again when it is complete."
     with TensorFile(small) as file:
@@ -440,6 +449,7 @@ def test_a_file_replaced_removed_or_written_to_while_it_is_read(small: Path, tmp
         )
 
 
+@pytest.mark.case(16)
 def test_a_file_cut_while_it_is_copied(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     with TensorFile(small) as file, TensorWriter(out, planned(file)) as writer:

@@ -43,6 +43,7 @@ def test_magnitude_prune_is_pefts(density: float, strengths: list[float]) -> Non
     assert torch.allclose(ours("magnitude_prune", density, "weighted", strengths), theirs, rtol=FP32, atol=ZERO)
 
 
+@pytest.mark.case(44)
 @pytest.mark.parametrize("strengths", [STRENGTHS, [0.8, -0.5, 1.25]])
 @pytest.mark.parametrize("sign", ["total", "frequency"])
 @pytest.mark.parametrize("density", [0.2, 0.7])
@@ -51,6 +52,7 @@ def test_ties_is_pefts(density: float, sign: Any, strengths: list[float]) -> Non
     assert torch.allclose(ours("ties", density, sign, strengths), theirs, rtol=FP32, atol=ZERO)
 
 
+@pytest.mark.case(44)
 @pytest.mark.parametrize("method", ["dare_linear", "dare_ties"])
 def test_dare_is_pefts_with_the_same_masks(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """PEFT draws from torch's global generator; here it is handed the masks of ours."""

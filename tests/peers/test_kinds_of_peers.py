@@ -18,6 +18,7 @@ CASES = {case.name: case for case in cases()}
 logging.getLogger("LyCORIS").setLevel(logging.ERROR)  # it tells every layer that it makes
 
 
+@pytest.mark.case(44)
 @pytest.mark.parametrize("name", CASES)
 def test_the_peers_weight(tmp_path: Path, name: str) -> None:
     made = CASES[name].make(1)

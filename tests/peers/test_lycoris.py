@@ -97,6 +97,7 @@ def patched(base: nn.Module, lora: Path, multiplier: float) -> tuple[nn.Module, 
     return model, reached
 
 
+@pytest.mark.case(44)
 @pytest.mark.parametrize("multiplier", [1.0, -0.6])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_forward(tmp_path: Path, variant: str, multiplier: float) -> None:

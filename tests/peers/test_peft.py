@@ -80,6 +80,7 @@ def with_header(folder: Path, model: PeftModel) -> Path:
 
 
 # PEFT takes the one-dimensional bias of lora_bias=True for an incomplete shard when it saves
+@pytest.mark.case(44)
 @pytest.mark.filterwarnings("ignore:Adapter 'default'. .* LoRA tensor.s. have invalid shape")
 @pytest.mark.parametrize("strength", [1.0, -0.4])
 @pytest.mark.parametrize("variant", VARIANTS)
