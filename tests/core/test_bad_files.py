@@ -309,3 +309,40 @@ def test_the_good_files_are_good(good: Path, tmp_path: Path, capsys: pytest.Capt
         assert main(arguments(command, bad, good, out)) == 0, f"{title}: {capsys.readouterr().err}"
         assert out.exists() == ("{out}" in command.words), title
         assert samples.partials(tmp_path) == []
+
+
+HOSTILE = "../../x\0<script>alert(1)</script>\u202e\n\x1b[31m"
+
+
+@pytest.mark.case(5)
+def test_names_inside_a_file_never_become_paths(good: Path, tmp_path: Path) -> None:
+    """A module of such a name has no place and is named; where it is kept, it is a key of the file and no more."""
+    named = load(good / "lora.safetensors")
+    named |= {f"{HOSTILE}.lora_up.weight": torch.ones(4, 2), f"{HOSTILE}.lora_down.weight": torch.ones(2, 4)}
+    (tmp_path / "a/b").mkdir(parents=True)
+    lora, out = save(tmp_path / "a/b/bad.safetensors", named), tmp_path / "a/b/o.safetensors"
+    for title, command in COMMANDS.items():
+        if command.takes in ("lora", "any"):
+            assert main(arguments(command, lora, good, out)) == 0, title
+            assert listing(tmp_path) == ["a", "a/b", "a/b/bad.safetensors", *(["a/b/o.safetensors"] * out.exists())]
+            if title in ("resize", "convert"):
+                assert any(HOSTILE in key for key in load(out)), title
+            out.unlink(missing_ok=True)
+
+
+@pytest.mark.case(29)
+def test_links_are_read_and_never_written_through(good: Path, tmp_path: Path) -> None:
+    """A linked models folder and a linked file are what ComfyUI reads too; an output that is a link is refused."""
+    (tmp_path / "models").symlink_to(good)
+    (tmp_path / "lora.safetensors").symlink_to(good / "lora.safetensors")
+    before = {path.name: path.read_bytes() for path in good.iterdir()}
+    out = tmp_path / "out.safetensors"
+    given = ["merge", "--base", str(tmp_path / "models/flux.safetensors"), "--lora", str(tmp_path / "lora.safetensors")]
+    assert main([*given, "--quiet", "--out", str(out)]) == 0
+    out.unlink()
+    for target in (good / "tuned.safetensors", good / "new.safetensors", good / "lora.safetensors"):
+        out.symlink_to(target)
+        assert main([*given, "--quiet", "--overwrite", "--out", str(out)]) == 1
+        assert out.is_symlink()
+        out.unlink()
+    assert {path.name: path.read_bytes() for path in good.iterdir()} == before
