@@ -4,11 +4,13 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 READY := .venv/.lora-core-ready
 TSC := tests/web/node_modules/.bin/tsc
+# How long `make fuzz` takes for all its targets together; the nightly run takes 600 seconds.
+FUZZ_SECONDS ?= 60
 # The browser tests run on the host's own front end and on this one.
 NEWEST_FRONT_END := 1.58.1
 FRONT_END_READY := .venv/front-end/.$(NEWEST_FRONT_END)
 
-.PHONY: demo test check types outlines faults clean
+.PHONY: demo test fuzz check types outlines faults clean
 
 demo: $(READY)
 	.venv/bin/python -m lora_core demo build/demo
@@ -16,6 +18,10 @@ demo: $(READY)
 # ends with one line per tier: ran, with counts, or skipped, and why; see CONTRIBUTING.md
 test: $(READY) $(FRONT_END_READY)
 	.venv/bin/pytest $(PYTEST_ARGS)
+
+# looks for inputs that break what reads strangers' files; FUZZ_ARGS names targets, or says --keep
+fuzz: $(READY)
+	.venv/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
 
 check: $(READY)
 	.venv/bin/ruff check

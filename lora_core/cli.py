@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from .files.tensorfile import OnStep
 from .interrupts import Interrupts
 from .report import Report
 from .streams import open_streams, say
+from .visible import visible, visible_json
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -76,7 +76,7 @@ class _progress:  # noqa: N801  (used as `with _progress(options) as on_step`)
 def _show(reports: Sequence[Shown], *, as_json: bool) -> int:
     if as_json:
         whole = [report.to_dict() for report in reports]
-        text = json.dumps(whole[0] if len(whole) == 1 else whole, indent=2, ensure_ascii=False)
+        text = visible_json(whole[0] if len(whole) == 1 else whole)
     else:
         text = "\n\n".join(report.text() for report in reports)
     try:
@@ -92,6 +92,7 @@ def _is_refuted(report: Shown) -> bool:
 
 
 def _fail(error: object, code: int) -> int:
+    lines = f"lora-core: {error}".split("\n")  # a LoraError's own line ends are not those of a name
     with suppress(OSError):  # nobody reads it, and the code tells
-        say(sys.stderr, f"lora-core: {error}\n")
+        say(sys.stderr, "".join(f"{visible(line)}\n" for line in lines))
     return code

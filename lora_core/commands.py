@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .combine import combine
 from .convert import convert
@@ -24,6 +24,7 @@ from .report import Report
 from .resize import resize
 from .stack import check_strength
 from .verify import verify
+from .visible import visible
 from .workflow import run
 
 _BLOCKS = "blocks="
@@ -34,8 +35,13 @@ _LORA_HELP = (
 _RANK_OPTIONS = ("rank", "energy", "max_rank", "rank_by", "threshold")
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))  # arguments may be names of files
+
+
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("lora-core", description="Inspect, merge, extract and convert LoRA files.")
+    parser = _Parser("lora-core", description="Inspect, merge, extract and convert LoRA files.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = _command(commands, "inspect", _inspect, "say what a LoRA or a checkpoint is, and whether they fit")
@@ -265,7 +271,7 @@ def _import(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]
         if options.out is not None:
             raise OptionError("--text prints rows; --out is for a workflow file.")
         rows = rows_of_text(options.text, **_given(options, "dialect"), names=lora_names(options.models))
-        sys.stderr.writelines(f"{note}\n" for note in rows.notes)
+        sys.stderr.writelines(f"{note}\n" for note in rows.notes)  # visible as they are
         return [rows]
     if options.out is None:
         raise OptionError("--out: say which file to write.")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .visible import visible
+
 
 class LoraError(ValueError):
-    """Base of every error that a user can act on."""
+    """Base of every error that a user can act on. Names in its lines may come from strangers: each is one line."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(map(visible, lines)))
 
 
 class FileFormatError(LoraError):

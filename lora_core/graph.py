@@ -62,7 +62,7 @@ def graph_of(data: Any, name: str) -> dict[str, GraphNode]:
             return {node.id: node for node in _Editor(data).nodes()}
         if isinstance(data, Mapping) and data and all(_is_api_node(value) for value in data.values()):
             return {str(key): _api_node(str(key), value) for key, value in data.items()}
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:  # a subgraph may hold itself
         raise WorkflowError(f"{name}: a damaged workflow file: {error!r}.") from error
     raise WorkflowError(f"{name}: not a workflow file: expected ComfyUI's editor or API format.")
 
@@ -100,6 +100,8 @@ class _Editor:
         links = {link[0]: (str(link[1]), link[2]) for link in _links(graph)}
         for node in graph["nodes"]:
             mode = node.get("mode", 0)
+            if not isinstance(node["type"], str):
+                raise TypeError(f"node {node['id']} has no type")
             if mode == _MUTED:
                 continue
             wired = {
@@ -119,7 +121,9 @@ class _Editor:
         """Return the real node behind a link: through the subgraph's input end, or into a subgraph node."""
         if node_id == str(_FROM_OUTSIDE):
             return outside.get(slot)
-        node = next(item for item in graph["nodes"] if str(item["id"]) == node_id)
+        node = next((item for item in graph["nodes"] if str(item["id"]) == node_id), None)
+        if node is None:
+            raise KeyError(f"node {node_id}")
         inner = self._subgraphs.get(node["type"])
         if inner is None:
             return Link(prefix + node_id, slot)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .errors import OutputError
+from .files.filenames import compared, is_plain
 
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # what Windows keeps for devices
-_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*]')
 _MAX_PART_BYTES = 200  # leaves room for the counter, the extension and a temporary's ending within 255
 
 
 def new_path(roots: Sequence[Path], prefix: str) -> Path:
     """Return `PREFIX_00001_.safetensors` in the first root, with a number that no root uses; makes its folder.
 
-    The same name in another root would hide the file from ComfyUI's loaders, so all roots count.
+    The same name in another root would hide the file from ComfyUI's loaders, so all roots count, and so do names that
+    differ in upper and lower case, which are one file on other systems.
     Raises OutputError for a prefix that is not a plain relative path on every system, or that leads out of the root.
     """
     *folders, stem = checked_prefix(prefix)
@@ -27,9 +27,9 @@ def new_path(roots: Sequence[Path], prefix: str) -> Path:
         raise OutputError(f"filename_prefix {prefix!r}: leads out of the folder {root.name} through a link.")
     try:
         parent.mkdir(parents=True, exist_ok=True)
+        number = 1 + max(_used_number(folder, stem) for folder in _folders(roots, folders))
     except OSError as error:
         raise OutputError(f"filename_prefix {prefix!r}: can't make the folder ({error.strerror}).") from error
-    number = 1 + max(_used_number(other.joinpath(*folders), stem) for other in roots)
     return parent / f"{stem}_{number:05}_.safetensors"
 
 
@@ -37,9 +37,7 @@ def checked_prefix(prefix: str) -> list[str]:
     """Return the parts of a prefix that is a plain relative path on every system, or raise OutputError."""
     parts = prefix.strip().replace("\\", "/").removesuffix(".safetensors").split("/")
     for part in parts:
-        wrong = part in ("", ".", "..") or part != part.strip() or part.endswith(".")
-        too_long = len(part.encode("utf-8", "replace")) > _MAX_PART_BYTES
-        if wrong or too_long or _FORBIDDEN.search(part) or _RESERVED.fullmatch(part):
+        if not is_plain(part) or len(part.encode()) > _MAX_PART_BYTES:
             raise OutputError(
                 f"filename_prefix {prefix!r}: {part!r} can't be part of a file name; "
                 "expected a name like 'folder/name'."
@@ -49,10 +47,22 @@ def checked_prefix(prefix: str) -> list[str]:
 
 def _is_within(root: Path, path: Path) -> bool:
     real = os.path.realpath(root)
-    return os.path.commonpath((real, os.path.realpath(path))) == real
+    try:
+        return os.path.commonpath((real, os.path.realpath(path))) == real
+    except ValueError:  # on another drive
+        return False
+
+
+def _folders(roots: Iterable[Path], parts: Sequence[str]) -> list[Path]:
+    """Return the folders below each root that go by these names on some system."""
+    folders = list(roots)
+    for part in parts:
+        inner = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+        folders = [path for path in inner if compared(path.name) == compared(part)]
+    return folders
 
 
 def _used_number(folder: Path, stem: str) -> int:
-    pattern = re.compile(re.escape(stem) + r"_(\d+)_\.safetensors", re.IGNORECASE)
-    found = [pattern.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
+    pattern = re.compile(re.escape(compared(stem)) + r"_([0-9]+)_\.safetensors")
+    found = [pattern.fullmatch(compared(path.name)) for path in folder.iterdir()] if folder.is_dir() else []
     return max((int(match[1]) for match in found if match), default=0)

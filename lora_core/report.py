@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .tables import lines_of, verdict_lines
+from .visible import visible
 
 _NAMES_SHOWN = 5
 
@@ -83,7 +84,7 @@ class Report:
         lines += [f"wrote {output['name']} ({size_text(output['bytes'])})" for output in self.outputs]
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"{self.seconds:.1f} s, peak memory {size_text(self.peak_rss_bytes)}"] if self.outputs else []
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))  # names in them may come from strangers
 
 
 class Stopwatch:
@@ -137,7 +138,7 @@ def state_of(lora: LoraReport, title: str | None) -> State:
 def summary_of(lora: LoraReport, title: str | None) -> str:
     """Return one LoRA in one line: "722/722 · SDXL · LoRA r32 · scale 0.5 (alpha 16, tensor)"."""
     what = [*_fit_texts(lora, title), _scale_text(lora.scale)]
-    return " · ".join([*what, *_size_texts(lora)])
+    return visible(" · ".join([*what, *_size_texts(lora)]))
 
 
 def _fit_texts(lora: LoraReport, title: str | None) -> list[str]:

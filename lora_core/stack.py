@@ -95,8 +95,19 @@ def stack_of_one(name: str, strength_model: float, strength_clip: float, blocks:
 
 
 def join_stacks(first: Iterable[Any] | None, then: Iterable[StackEntry]) -> list[StackEntry]:
-    """Return both stacks as one new list; `first` may come from any pack and is left as it is."""
-    return [_of_a_node(item) for item in first or () if item[0] not in ("", "None", None)] + list(then)
+    """Return both stacks as one new list; `first` may come from any pack and is left as it is.
+
+    Raises OptionError for what is no stack: a workflow may wire or hold anything.
+    """
+    if first is not None and not isinstance(first, (list, tuple)):
+        raise OptionError(f"lora_stack: expected a list of (name, strength_model, strength_clip), found {first!r:.80}.")
+    return [_of_a_node(item) for item in first or () if not _is_none(item)] + list(then)
+
+
+def _is_none(item: Any) -> bool:
+    """Tell whether an entry stands for no file, as other packs leave them in."""
+    name = item[0] if isinstance(item, (list, tuple)) and item else ()
+    return name is None or (isinstance(name, str) and name in ("", "None"))
 
 
 def _of_a_node(item: Any) -> StackEntry:
@@ -127,6 +138,8 @@ def check_strength(value: Any, where: str) -> float:
         number = float(value)
     except ValueError as error:
         raise OptionError(f"{where}: strength must be a number, found {value!r}.") from error
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf
     if not (math.isfinite(number) and abs(number) <= STRENGTH_LIMIT):
         raise OptionError(f"{where}: strength must be within -100 and 100, found {value!r}.")
     return number

@@ -9,6 +9,7 @@ from .errors import AmbiguousFileError, FileFormatError, NoSuchFileError
 from .library.hashes import AUTOV3
 from .resolve import Listing
 from .stack import Row, StackEntry, each_file
+from .visible import visible
 
 Labelled = Sequence[tuple[str, StackEntry]]  # what an entry is called in an error, and the entry
 
@@ -23,7 +24,7 @@ def located(entries: Iterable[StackEntry], listing: Listing) -> list[StackEntry]
         return [_located(entry, listing) for entry in given]
     except FileFormatError as error:  # only then is all of it searched again, to name all that is missing
         numbered = [(f"LoRA {number}", entry) for number, entry in enumerate(given, start=1)]
-        raise NoSuchFileError(missing_files(numbered, listing) or str(error)) from error
+        raise NoSuchFileError(*(missing_files(numbered, listing) or str(error)).split("\n")) from error
 
 
 def rows_in_use(rows: Iterable[Row]) -> list[tuple[str, StackEntry]]:
@@ -39,14 +40,13 @@ def missing_files(entries: Labelled, listing: Listing) -> str:
         return ""
     looked_up = any(entry.hash or (entry.low and entry.low.hash) for _, entry in entries)
     where = "; to find one, search civitai.com or your model manager for its AutoV3 hash" if looked_up else ""
-    return "\n".join(
-        [*lines, f"Put what is missing into {listing.where}, choose other files, or switch it off{where}."]
-    )
+    lines.append(f"Put what is missing into {listing.where}, choose other files, or switch it off{where}.")
+    return "\n".join(map(visible, lines))
 
 
 def notes_of(entries: Iterable[StackEntry]) -> list[str]:
     """Return what users should be told of how the files of located entries were found."""
-    return list(dict.fromkeys(one.note for one in each_file(entries) if one.note))
+    return list(dict.fromkeys(visible(one.note) for one in each_file(entries) if one.note))
 
 
 def changed(entry: StackEntry, name: str, **attributes: Any) -> StackEntry:

@@ -120,7 +120,8 @@ class _Runner:
                 self._results[node_id] = kinds[node.type](node)
             except LoraError as error:
                 if not isinstance(error, WorkflowError):
-                    raise type(error)(f"{_named(node)}: {error}") from error
+                    first, *more = str(error).split("\n")
+                    raise type(error)(f"{_named(node)}: {first}", *more) from error
                 raise
             finally:
                 self._running.discard(node_id)
@@ -205,13 +206,20 @@ class _Runner:
         values: dict[str, Any] = {}
         for item in declared.inputs:
             value = node.inputs.get(item.name, getattr(item, "default", None))
-            values[item.name] = self.results(value.node)[value.slot] if isinstance(value, Link) else value
+            values[item.name] = self._wired(node, item.name, value) if isinstance(value, Link) else value
         return values
+
+    def _wired(self, node: GraphNode, name: str, link: Link) -> Any:
+        outputs = self.results(link.node)
+        if not 0 <= link.slot < len(outputs):
+            where = f"{_named(node)}: {name} is wired to output {link.slot} of node {link.node}"
+            raise WorkflowError(f"{where}, which has {len(outputs)}; a damaged workflow file.")
+        return outputs[link.slot]
 
     def _model(self, name: Any) -> tuple[Path, str]:
         """Return the file and the folder that a model name means: checkpoints, or the folder that it begins with."""
-        if name in self._written:
-            return self._written[name], MODEL_FOLDERS[0]
+        if (written := self._written.get(str(name))) is not None:
+            return written, MODEL_FOLDERS[0]
         head, _, rest = str(name).replace("\\", "/").partition("/")
         if head in MODEL_FOLDERS[1:] and rest and not (self._models / MODEL_FOLDERS[0] / str(name)).is_file():
             return self._file(head, rest), head
@@ -228,8 +236,8 @@ class _Runner:
         known = [changed(one, one[0], path=str(path)) if path else one for one, path in written]
         return located(known, self._listing(LORAS))
 
-    def _lora(self, name: str) -> Path:
-        return self._written.get(name) or self._file(LORAS, name)
+    def _lora(self, name: Any) -> Path:
+        return self._written.get(str(name)) or self._file(LORAS, str(name))
 
     def _file(self, folder: str, name: str) -> Path:
         listing = self._listing(folder)

@@ -30,8 +30,8 @@ class BOFT(StoredAdapter):
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
         (blocks,) = required(shapes, "blocks")
-        rows = blocks_rows(blocks)
-        if len(blocks) != 4 or blocks[-1] % 2 or rows % (2 ** (blocks[0] - 1) * blocks[-1]):
+        rows = blocks_rows(blocks, staged=True)
+        if blocks[-1] % 2 or rows % (2 ** min(blocks[0] - 1, 64) * blocks[-1]):
             raise AdapterError(f"expected blocks [stages, n, b, b] of a butterfly, found {list(blocks)}")
         return (rows,)
 
@@ -87,7 +87,7 @@ class InputBOFT(StoredAdapter):
         blocks, rescale = required(shapes, "blocks", "rescale")
         if len(blocks) != 4 or blocks[0] != 1:
             raise AdapterError(f"expected blocks [1, n, b, b], found {list(blocks)}; a butterfly is not supported")
-        return (math.prod(rescale), blocks_rows(blocks))
+        return (math.prod(rescale), blocks_rows(blocks, staged=True))
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> InputBOFT:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import ScaledAdapter, Shape, Shapes, holds_zeros, required
+from .base import ScaledAdapter, Shape, Shapes, fits_shape, holds_zeros, required
 
 _PARTS = ("a1", "a2", "b1", "b2")
 
@@ -32,9 +32,15 @@ class GLoRA(ScaledAdapter):
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
         a_up, a_down, b_up, b_down = (shapes[name] for name in _order(shapes))
+        if any(size != 1 for shape in (a_up, a_down, b_up) for size in shape[2:]):
+            raise AdapterError(f"expected matrices, found a {list(a_up)}, {list(a_down)} and b {list(b_up)}")
         if a_up[0] != a_down[1] or b_down[1] != a_up[0]:
             raise AdapterError(f"a {list(a_up)}, {list(a_down)} and b {list(b_down)} differ in the input's width")
         return (b_up[0], *b_down[1:])
+
+    @classmethod
+    def fits(cls, shapes: Shapes, weight: Shape, **settings: Any) -> bool:
+        return len(weight) > 1 and fits_shape(cls.delta_shape(shapes), weight)
 
     @classmethod
     def rank_of(cls, shapes: Shapes) -> int | None:

@@ -5,6 +5,7 @@ Qiu et al., arXiv:2306.07280. The file's alpha is no scale but a constraint: |Q|
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -66,7 +67,7 @@ class KohyaOFT(StoredAdapter):
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
-        return (sum(blocks_rows(shapes[name]) for name in _piece_names(shapes)),)
+        return (sum(map(blocks_rows, required(shapes, *_piece_names(shapes)))),)
 
     @classmethod
     def fits(cls, shapes: Shapes, weight: Shape, **settings: Any) -> bool:
@@ -100,16 +101,16 @@ class KohyaOFT(StoredAdapter):
         return [blocks_rows(tuple(blocks.shape)) for blocks in self.blocks]
 
 
-def blocks_rows(blocks: Shape) -> int:
-    """Return how many rows (…, n, b, b) rotate; raises AdapterError for another shape."""
-    if len(blocks) < 3 or blocks[-1] != blocks[-2]:
-        raise AdapterError(f"expected blocks [n, b, b], found {list(blocks)}")
+def blocks_rows(blocks: Shape, staged: bool = False) -> int:
+    """Return how many rows (n, b, b), or stages of them, rotate; raises AdapterError for another shape."""
+    if len(blocks) != (4 if staged else 3) or blocks[-1] != blocks[-2]:
+        raise AdapterError(f"expected blocks [{'stages, ' if staged else ''}n, b, b], found {list(blocks)}")
     return blocks[-3] * blocks[-1]
 
 
 def rescale_fits(shapes: Shapes, rows: int) -> bool:
     rescale = shapes.get("rescale")
-    return rescale is None or (bool(rescale) and max(rescale) == rows and sum(size != 1 for size in rescale) <= 1)
+    return rescale is None or (math.prod(rescale) == rows and sum(size != 1 for size in rescale) <= 1)
 
 
 def rescaled(weight: torch.Tensor, rescale: torch.Tensor | None) -> torch.Tensor:

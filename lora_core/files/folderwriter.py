@@ -16,7 +16,7 @@ from ..errors import FileFormatError, OutputError
 from .flushing import Flusher
 from .leftovers import put_back
 from .modelfolder import parts_of
-from .outputs import REPLACED, as_output_error, copy_bytes, needs_space, temporary_name
+from .outputs import REPLACED, as_output_error, check_place, copy_bytes, needs_space, temporary_name
 from .placing import patiently, sync_directory, sync_name
 
 
@@ -129,8 +129,7 @@ def _check_target(path: Path, source: Path, overwrite: bool) -> None:
         raise OutputError(f"{path}: the output needs a name of its own.")
     if path.suffix == ".safetensors":
         raise OutputError(f"{path.name}: the base is a folder, and so is the output; leave .safetensors out.")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path.name}: the folder {path.parent} does not exist; create it first.")
+    check_place(path)
     there, here = source.resolve(), path.resolve()
     if there == here or there in here.parents or here in there.parents:
         raise OutputError(f"{path.name}: is also an input, or inside or around one; choose another folder.")

@@ -133,6 +133,7 @@ def _info(
     if count >= 2**48 or row % elements:
         raise broken(f"tensor {name[:80]!r} of shape {stored} can't be stored as {type_name}")
     shape = metadata.get(ORIGINAL_SHAPE + name, stored)
-    if not all(type(length) is int and length > 0 for length in shape) or element_count(shape) != count:
+    is_shape = isinstance(shape, (list, tuple)) and all(type(length) is int and length > 0 for length in shape)
+    if not is_shape or element_count(shape) != count:
         raise broken(f"tensor {name[:80]!r} of shape {stored} can't have the shape {shape}")
     return GgufInfo(kind, tuple(shape), stored, start, count // elements * size)

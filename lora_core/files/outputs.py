@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import OutputError
+from .filenames import LONGEST, is_possible
 from .openfile import SEEKING, read_exactly
 
 COPY_BYTES = 64 * 2**20  # how much is copied between two looks at the cancel callback
@@ -33,15 +34,13 @@ def check_target(
     """Raise OutputError if a file of `size` bytes can't be written to `path`, or must not."""
     if path.suffix != ending:
         raise OutputError(f"{path.name}: the output's name must end in {ending}.")
-    with as_output_error(path):  # a folder that may not be searched
-        _check_place(path, overwrite, inputs)
+    check_place(path)
+    with as_output_error(path):
+        _check_name(path, overwrite, inputs)
     needs_space(path, size)
 
 
-def _check_place(path: Path, overwrite: bool, inputs: Iterable[Path]) -> None:
-    folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{path.name}: the folder {folder} does not exist; create it first.")
+def _check_name(path: Path, overwrite: bool, inputs: Iterable[Path]) -> None:
     if path.exists() or path.is_symlink():
         for source in inputs:
             if source.exists() and path.exists() and path.samefile(source):
@@ -50,6 +49,16 @@ def _check_place(path: Path, overwrite: bool, inputs: Iterable[Path]) -> None:
             raise OutputError(f"{path.name}: already exists; choose another name or allow overwriting.")
         if not path.is_file() or path.is_symlink():
             raise OutputError(f"{path.name}: is not a regular file and won't be replaced.")
+
+
+def check_place(path: Path) -> None:
+    """Raise OutputError unless `path` has a name that this system can give, in a folder that is there."""
+    if not is_possible(path.name):
+        raise OutputError(f"{path.name[:80]}: no file can have this name; choose one of at most {LONGEST} bytes.")
+    with as_output_error(path):  # a folder that may not be searched, or a path longer than any can be
+        is_there = path.parent.is_dir()
+    if not is_there:
+        raise OutputError(f"{path.name}: the folder {path.parent} does not exist; create it first.")
 
 
 def needs_space(path: Path, size: int) -> None:

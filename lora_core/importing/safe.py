@@ -49,13 +49,26 @@ def check_level(level: Mapping[str, Any], where: str) -> None:
             raise WorkflowError(f"{where}: a node without an id of its own or a type: {str(node)[:80]!r}.")
         seen.add(str(node_id))
         _check_node(node, f"node {node_id} ({kind[:60]})")
-    for link in level.get("links") or []:
-        if link and not _is_link(link):
-            raise WorkflowError(f"{where}: a damaged link: {str(link)[:80]!r}.")
+    links = level.get("links") or []
+    if not isinstance(links, list):
+        raise WorkflowError(f"{where}: its links are no list: {str(links)[:80]!r}.")
+    _check_links([link for link in links if link], where)
     for name in ("inputs", "outputs", "groups"):
         _objects(level, name, where)
     if not isinstance(level.get("state") or {}, dict):
         raise WorkflowError(f"{where}: state is no object.")
+
+
+def _check_links(links: Iterable[Any], where: str) -> None:
+    known: set[str] = set()
+    for link in links:
+        if not _is_link(link):
+            raise WorkflowError(f"{where}: a damaged link: {str(link)[:80]!r}.")
+        number, origin, _, target = (str(value) for value in _link_values(link)[:4])
+        if number in known or origin == target:
+            what = "is there twice" if number in known else "leads from a node to itself"
+            raise WorkflowError(f"{where}: a damaged link: {str(link)[:80]!r} {what}.")
+        known.add(number)
 
 
 def _check_node(node: Mapping[str, Any], where: str) -> None:
@@ -80,12 +93,16 @@ def _objects(holder: Mapping[str, Any], name: str, where: str) -> Iterable[Mappi
 
 
 def _is_link(link: Any) -> bool:
-    if isinstance(link, Mapping):
-        values: list[Any] = [link.get(name) for name in _LINK_FIELDS]  # pyright: ignore
-    else:
-        values = list(link[:5]) if isinstance(link, list) and len(link) >= 6 else []  # pyright: ignore
+    values = _link_values(link)
     slots = (values[2], values[4]) if len(values) == 5 else (None,)
     return all(_is_id(value) for value in values[:4:1]) and all(type(slot) is int for slot in slots)
+
+
+def _link_values(link: Any) -> list[Any]:
+    """Return what a link of either spelling holds, in the order of _LINK_FIELDS; nothing of what is no link."""
+    if isinstance(link, Mapping):
+        return [link.get(name) for name in _LINK_FIELDS]  # pyright: ignore
+    return list(link[:5]) if isinstance(link, list) and len(link) >= 6 else []  # pyright: ignore
 
 
 def _is_id(value: Any) -> bool:

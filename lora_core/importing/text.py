@@ -8,7 +8,6 @@ a1111: name:encoder[:model] - the text encoder comes first - or te= and unet=; o
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 from ..errors import OptionError
 from ..options.importing import TEXT_DIALECT, TextDialect
 from ..stack import ROWS_VERSION
+from ..visible import visible, visible_json
 from .model import RowValue, row
 from .names import Names
 
@@ -37,7 +37,7 @@ class TextRows:
         return {"v": ROWS_VERSION, "rows": self.rows}
 
     def text(self) -> str:
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+        return visible_json(self.to_dict())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ def rows_of_text(text: str, dialect: TextDialect = "lora-manager", *, names: Ite
         result.notes += [f"{whole}: {part} is not kept." for part in tag.lost]
         if dialect == "prompt-control" and _is_scheduled(text[: match.start()]):
             result.notes.append(f"{whole}: stands in a schedule; the row counts for all steps.")
+    result.notes = [visible(note) for note in result.notes]
     return result
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import WorkflowError
 from ..options import TARGET, ImportTarget
+from ..visible import visible
 from .editor import EditorGraph, Numbers
 from .export import Exporter
 from .into import Importer
@@ -55,7 +56,7 @@ def convert_workflow(
         _convert_level(PromptGraph(prompt, _TITLES), _choice(wanted, ""), to, files, result)
     else:
         raise WorkflowError("workflow: expected ComfyUI's editor or API format.")
-    result.notes = list(dict.fromkeys(result.notes))
+    result.notes = list(dict.fromkeys(map(visible, result.notes)))
     return result
 
 

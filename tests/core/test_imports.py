@@ -16,7 +16,7 @@ REPO = Path(__file__).resolve().parents[2]
 
 # A module may import modules of its own level and of those before it. A package counts as one module.
 LEVELS = (
-    ("errors", "options", "lazytorch", "threads", "streams", "version"),
+    ("visible", "errors", "options", "lazytorch", "threads", "streams", "version"),
     (
         "report",
         "tables",

@@ -376,6 +376,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return raw(text, VALID[HEADER_END:], length=length)
 
 
+@pytest.mark.case(43)
 @settings(RELAXED, max_examples=600)
 @given(content=mutated())
 def test_what_we_accept_the_reference_library_accepts_with_the_same_values(tmp_path: Path, content: bytes) -> None:
@@ -396,6 +397,7 @@ def test_what_we_accept_the_reference_library_accepts_with_the_same_values(tmp_p
         assert {name: bytes(file.read(name)) for name in file} == data
 
 
+@pytest.mark.case(43)
 @settings(RELAXED, max_examples=300)
 @given(content=st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused_as_a_file_format(tmp_path: Path, content: bytes) -> None:
