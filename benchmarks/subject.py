@@ -18,6 +18,7 @@ from benchmarks import machine
 from benchmarks.processes import ProcessError, end_in_order, finish
 
 MODULES = {
+    "import": "importing",
     "inspect": "inspection",
     "fp8": "fp8",
     "live": "live",
