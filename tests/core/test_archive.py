@@ -45,7 +45,7 @@ BANNED = {
     "removed files": r"rm\s+-(rf|fr)|rmdir\s+/s|del\s+/[fsq]|\bformat\s+c:",
     "environment": r"\benviron\b|os\.putenv|getenv|process\.env",
     "foreign functions": r"\bctypes\b|\bcffi\b|\bdlopen\b|WinDLL|CDLL|\bwinreg\b|LoadLibrary",
-    "unpickled objects": r"pickle\.loads?\b|\bUnpickler\b|cPickle|\bdill\b|cloudpickle|joblib|\bshelve\b|yaml\.load\b|"
+    "unpickled objects": r"pickle\.(loads?|Unpickler)\b|cPickle|\bdill\b|cloudpickle|joblib|\bshelve\b|yaml\.load\b|"
     r"import\s+pickle|weights_only\s*=\s*False",
     "decoded text": r"base64|b64decode|\b(atob|btoa)\s*\(|fromhex|unhexlify|codecs\.decode|rot13|zlib\.decompress|"
     r"String\.fromCharCode|data:[a-z]+/",
@@ -74,8 +74,9 @@ SAMPLES = {  # one text for each rule that it has to find
     "secrets": "ghp_" + "a" * 36,
     "people's folders": "/home/alice/models",
 }
-WEB_ADDRESSES = {  # in code: a namespace that no browser opens, and the source of a format
+WEB_ADDRESSES = {  # in code: a namespace that no browser opens, how a Git LFS pointer begins, the source of a format
     "http://www.w3.org/2000/svg",
+    "https://git-lfs",
     "https://docs.nvidia.com/cuda/cublas/index.html#d-block-scaling-factors-layout",
 }
 
