@@ -70,7 +70,7 @@ class RealisedChange:
     layers: int = 0
     _error: float = 0.0
     _change: float = 0.0
-    _along: float = 0.0  # ⟨written change, exact change⟩
+    _along: float = 0.0  # <written change, exact change>
 
     @classmethod
     def of(

@@ -47,8 +47,8 @@ BANNED = {
     "foreign functions": r"\bctypes\b|\bcffi\b|\bdlopen\b|WinDLL|CDLL|\bwinreg\b|LoadLibrary",
     "unpickled objects": r"pickle\.(loads?|Unpickler)\b|cPickle|\bdill\b|cloudpickle|joblib|\bshelve\b|yaml\.load\b|"
     r"import\s+pickle|weights_only\s*=\s*False",
-    "decoded text": r"base64|b64decode|\b(atob|btoa)\s*\(|fromhex|unhexlify|codecs\.decode|rot13|zlib\.decompress|"
-    r"String\.fromCharCode|data:[a-z]+/",
+    "decoded text": r"base64\.|import\s+base64|b64decode|\b(atob|btoa)\s*\(|fromhex|unhexlify|codecs\.decode|"
+    r"rot13|zlib\.decompress|String\.fromCharCode|data:[a-z]+/",
     "long blobs": r"[A-Za-z0-9+/]{100,}|(\\x[0-9a-fA-F]{2}){10,}|(\\u[0-9a-fA-F]{4}){20,}",
     "installers": r"pip\s+install\s+(?!-r requirements\.txt|\"\.\[cli\]\")|ensurepip|easy_install|npm\s+install",
     "markup as code": r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|ContextualFragment|srcdoc",
