@@ -6,7 +6,7 @@ import itertools
 
 import torch
 
-from lora_core.apply import Placed, apply_stack, check_finite
+from lora_core.apply import Placed, apply_stack, check_numbers
 from lora_core.errors import LoraError
 from lora_core.lorafile import LoraFile
 from lora_core.parts import PARTS
@@ -34,7 +34,7 @@ def check(data: bytes) -> None:
             if not spec.fits(tuple(weight.shape)):
                 continue
             placed = Placed(lora.adapter(spec), Target("x", tuple(weight.shape)), 0.5, "x")
-            check_finite(placed)
+            check_numbers(placed)
             before = weight.clone()
             changed = apply_stack(weight, [placed], semantics)
         except LoraError:
