@@ -42,7 +42,7 @@ class Finder:
         found_base = self._base(entry, base)
         found = self._loras(loras)
         if self.problems or found_base is None:
-            raise ReceiptError("\n".join([f"{self.where}: can't be verified:", *self.problems]))
+            raise ReceiptError(f"{self.where}: can't be verified:", *self.problems)
         stack = self.receipt.inputs["loras"]
         return Inputs(found_base, [_item(one, found[number]) for number, one in enumerate(stack)])
 

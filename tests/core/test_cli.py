@@ -14,7 +14,7 @@ import pytest
 import lora_core
 from lora_core.options import CONVERT, EXTRACT, MERGE, RESIZE
 from tests import tiny
-from tests.core.samples import REPO, listing, partials, python, sparse_checkpoint
+from tests.core.samples import REPO, content_hash, listing, partials, python, sparse_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def test_json_is_the_report_and_nothing_else(files: Path, tmp_path: Path) -> Non
     assert done.stderr == ""
     assert list(report) == list(lora_core.Report("merge").to_dict())
     assert (report["operation"], report["arch"]) == ("merge", "wan21")
+    paths = files / "wan.safetensors", files / "a.safetensors"
     assert report["inputs"] == [
-        {"name": "wan.safetensors", "bytes": (files / "wan.safetensors").stat().st_size},
-        {"name": "a.safetensors", "bytes": (files / "a.safetensors").stat().st_size},
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": content_hash(path)} for path in paths
     ]
     assert report["outputs"] == [{"name": "merged.safetensors", "bytes": out.stat().st_size}]
     assert str(files) not in done.stdout, "a report never holds a folder"

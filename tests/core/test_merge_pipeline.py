@@ -20,6 +20,7 @@ from lora_core.apply import apply_stack
 from lora_core.checkpoint import Checkpoint
 from lora_core.errors import AdapterError, OutputError
 from lora_core.files import flushing, tensorfile
+from lora_core.files.otherformats import HEAD_BYTES
 from lora_core.files.tensorfile import TensorFile
 from lora_core.library.hashes import Hashes
 from lora_core.lorafile import LoraFile
@@ -121,7 +122,7 @@ def test_every_byte_is_read_and_written_once(
     hashes.of(base), hashes.of(lora)  # as after the first merge: they are known
     seen = Operations(monkeypatch)
     lora_core.merge(base, [(lora, 0.5), (lora, 0.25)], out, hashes=hashes)
-    heads = 8  # of a header's first 16 bytes, those after its length are read again
+    heads = HEAD_BYTES - 8  # of a file's first bytes, those after the header's length are read again
     assert seen.read(base.name) + seen.copied() == base.stat().st_size + heads
     assert seen.written["out"] + seen.copied() == out.stat().st_size + header_bytes(out)  # which ends with the receipt
     runs = runs_of(base, CHANGED)
@@ -167,7 +168,7 @@ def test_an_input_whose_hash_is_not_known_is_read_for_it_once(
     data = base.stat().st_size - header_bytes(base)
     seen = Operations(monkeypatch)
     lora_core.merge(base, [lora], out)
-    heads = 8 + 9  # where the data begins is read again
+    heads = HEAD_BYTES - 8 + 9  # where the data begins is read again
     assert seen.read(base.name) + seen.copied() == base.stat().st_size + data + heads
 
 
@@ -209,7 +210,7 @@ def test_a_cast_reads_and_writes_every_byte_once(
     seen = Operations(monkeypatch)
     monkeypatch.setattr("lora_core.jobs.PIECE", 1000)
     lora_core.merge(base, [lora], out, dtype=dtype, verify=False, hashes=hashes)
-    assert seen.read(base.name) == base.stat().st_size + 8
+    assert seen.read(base.name) == base.stat().st_size + HEAD_BYTES - 8
     assert seen.written["out"] == out.stat().st_size + header_bytes(out)
     before, after = samples.load(base), samples.load(out)
     wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
