@@ -29,12 +29,12 @@ class Shown(Protocol):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    open_streams()
-    parser = make_parser()
-    options = parser.parse_args(arguments)  # exits with 2 on wrong usage
     try:
-        with Interrupts() as interrupts, _progress(options) as on_step:
-            reports: Sequence[Shown] = options.command(options, interrupts.watching(on_step))
+        with Interrupts() as interrupts:
+            open_streams()
+            options = make_parser().parse_args(arguments)  # exits with 2 on wrong usage
+            with _progress(options) as on_step:
+                reports: Sequence[Shown] = options.command(options, interrupts.watching(on_step))
     except OptionError as error:
         return _fail(error, WRONG_USAGE)
     except (LoraError, OSError) as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_core import cli
 from lora_core.interrupts import Interrupts
 from tests import tiny
 from tests.core import samples
@@ -133,6 +134,16 @@ def test_a_library_is_imported_to_its_end_and_then_the_interrupt_comes(
         assert __import__("slow_library").is_whole
         with pytest.raises(KeyboardInterrupt):
             interrupts.check()
+
+
+@pytest.mark.case(20)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_before_the_work_begins_has_its_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    monkeypatch.setattr(cli, "open_streams", lambda: signal.raise_signal(number))
+    assert cli.main(["inspect", "gone.safetensors"]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "lora-core: interrupted; nothing half-written was kept\n"
 
 
 @pytest.mark.case(20)
