@@ -42,6 +42,8 @@ def check_prompt(prompt: Mapping[str, Any]) -> None:
 
 def check_level(level: Mapping[str, Any], where: str) -> None:
     """Raise WorkflowError for a level of the editor's format whose nodes or links are damaged."""
+    if not isinstance(level.get("nodes"), list):
+        raise WorkflowError(f"{where}: has no list of nodes.")
     seen: set[str] = set()
     for node in _objects(level, "nodes", where):
         node_id, kind = node.get("id"), node.get("type")
