@@ -11,8 +11,6 @@ import pytest
 from tests.archive import REPO
 from tests.watching import WATCHED
 
-pytestmark = pytest.mark.case(38)
-
 EVERY_MODULE = '''
 import pkgutil, importlib
 import torch, safetensors, numpy, concurrent.futures, asyncio, logging
@@ -49,6 +47,7 @@ def _run(code: str) -> str:
     return done.stderr if done.returncode else ""
 
 
+@pytest.mark.case(38)
 def test_importing_every_module_of_lora_core_does_nothing_else() -> None:
     assert _run(EVERY_MODULE) == ""
 
@@ -57,6 +56,7 @@ def test_importing_lora_core_needs_no_torch() -> None:
     assert _run("watched(lambda: __import__('lora_core'))\nassert 'torch' not in sys.modules") == ""
 
 
+@pytest.mark.case(38)
 def test_importing_the_pack_does_nothing_else() -> None:
     assert _run(THE_PACK) == ""
 
