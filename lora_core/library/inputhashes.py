@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import FileChangedError, FileFormatError
 from ..files.tensorfile import OnStep
 from .hashes import Hashes, content_hash, remembered
 
@@ -69,12 +70,21 @@ class InputHashes:
     def _run(self) -> None:
         try:
             for path in self._paths:
-                known = self._hashes.of if _size(path) >= LARGE else content_hash
-                self._found[path] = known(path, self._pace)
+                self._found[path] = self._hash(path)
         except _CancelledError:
             pass
         except BaseException as error:  # noqa: BLE001  (raised again by the thread that waits)
             self._error = error
+
+    def _hash(self, path: Path) -> str:
+        known = self._hashes.of if _size(path) >= LARGE else content_hash
+        try:
+            return known(path, self._pace)
+        except FileFormatError as error:
+            if path.exists():
+                raise
+            # the work has it open, so it was there
+            raise FileChangedError(f"{path.name}: disappeared while it was being read.") from error
 
     def _pace(self, nbytes: int) -> None:
         with self._moved:
