@@ -32,7 +32,7 @@ assert spec is not None
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
 live, cache = import_module("pack.nodes.live"), import_module("pack.nodes.livecache")
 apply, keymap = import_module("pack.lora_core.apply"), import_module("pack.lora_core.keymap")
-openfile, base = import_module("pack.lora_core.files.openfile"), import_module("pack.lora_core.adapters.base")
+openfile, numbers = import_module("pack.lora_core.files.openfile"), import_module("pack.lora_core.adapters.numbers")
 StackEntry = import_module("pack.lora_core.stack").StackEntry
 
 counts: Counter[str] = Counter()
@@ -52,7 +52,7 @@ def counting(owner: Any, name: str, what: str) -> None:
 counting(openfile, "_open_regular", "files opened")
 counting(keymap.KeyMap, "__init__", "key maps")
 counting(keymap.KeyMap, "find", "names looked up")
-counting(base, "_extremes", "tensors checked")
+counting(numbers, "_extremes", "tensors checked")
 counting(live.KeyStack, "calculate_weight", "weights patched")
 
 

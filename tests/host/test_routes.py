@@ -159,7 +159,7 @@ def test_a_broken_file_names_no_folder(server: Server) -> None:
     finally:
         path.unlink()
     assert status == 422
-    assert "broken.safetensors: not a safetensors file" in json.loads(body)["error"]
+    assert "broken.safetensors: expected a safetensors file, found text" in json.loads(body)["error"]
     assert str(server.base) not in body.decode()
     assert rows[0]["state"] == "broken"
     assert str(server.base) not in rows[0]["reason"]
