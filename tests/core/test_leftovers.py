@@ -93,14 +93,14 @@ def test_the_next_report_tells(tmp_path: Path) -> None:
     lora = tiny.make_lora(tmp_path / "in/lora.safetensors", tiny.flat("lora_unet_", tiny.modules("flux")), 4)
     out = tmp_path / "out"
     out.mkdir()
-    assert lora_core.merge(base, [lora], out / "a.safetensors").notes == []
+    assert not any("interrupted" in note for note in lora_core.merge(base, [lora], out / "a.safetensors").notes)
     stale = left(out, "b.safetensors", gone())
     left(out, "c.safetensors", os.getppid())
     expected = (
         f"left in this folder by interrupted runs, 1.0 KB: {stale.name}; delete it, or run `lora-core leftovers FOLDER "
         "--remove`"
     )
-    assert lora_core.merge(base, [lora], out / "d.safetensors").notes == [expected]
+    assert expected in lora_core.merge(base, [lora], out / "d.safetensors").notes
     assert expected in lora_core.resize(lora, out / "e.safetensors", rank=2).notes
     assert stale.exists()  # nothing is removed unasked
 
