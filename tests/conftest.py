@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ settings.load_profile("lora-core")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job; tests interrupt themselves
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for tier in tiers.TIERS:
         config.addinivalue_line("markers", f"{tier}: tests below tests/{tier}; set by folder, never by hand")
     config.addinivalue_line("markers", "case(*numbers): the fault cases of docs/reliability.md that the test holds")
