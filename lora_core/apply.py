@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .adapters import Adapter, Reshape, fault_of, moved, tensors_of
-from .errors import AdapterError
+from .adapters import Adapter, Reshape, moved
 from .lazytorch import torch
 from .options import Semantics
 from .products import Product, add_products
@@ -65,13 +64,6 @@ def _change(adapter: Adapter, weight: torch.Tensor, strength: float, semantics: 
     if semantics == "paper":
         return strength * adapter.delta(weight)
     return 0.0 if adapter.comfyui_fails() else adapter.comfyui_change(weight, strength)
-
-
-def check_numbers(placed: Placed) -> None:
-    """Raise AdapterError if a tensor of the adapter holds NaN, infinity, or what no training gives."""
-    fault = fault_of(tensors_of(placed.adapter))
-    if fault:
-        raise AdapterError(f"{placed.name}: {fault}; the file is damaged or its training failed.")
 
 
 class _Running:

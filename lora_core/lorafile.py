@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from .adapters import KINDS, Adapter, fault_of, tensors_of
+from .adapters import KINDS, Adapter, check_numbers, tensors_of
 from .adapterspec import AdapterSpec
 from .arch.base import Arch
 from .detection import detect, guess_arches
 from .dialects import DIFFUSION, split_dialect
-from .errors import AdapterError, WrongFileKindError
+from .errors import WrongFileKindError
 from .files.containers import open_tensors
 from .files.lorafolder import lora_file_of
 from .files.memory import IN_MEMORY, MemoryTensors
@@ -116,10 +116,8 @@ class LoraFile:
         return adapter
 
     def check_numbers(self, spec: AdapterSpec, tensors: Iterable[torch.Tensor]) -> None:
-        fault = fault_of(tensors)
-        if fault:
-            where = f"{self.name}: {spec.module}"
-            raise AdapterError(f"{where}: {fault}; the file is damaged or its training failed.")
+        """Raise AdapterError as `sound_adapter` does."""
+        check_numbers(tensors, f"{self.name}: {spec.module}")
 
     def load(self) -> None:
         """Read every adapter's tensors now, so that the file may be closed and adapters still be had."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from .adapters.rows import rows_of
-from .apply import Placed, check_numbers
+from .adapters import check_numbers, rows_of, tensors_of
+from .apply import Placed
 from .checkpoint import describe
 from .detection import Found
 from .errors import AdapterError
@@ -46,7 +46,7 @@ class PlacedSpec:
             except AdapterError as error:
                 raise AdapterError(f"{name}: {error}.") from error
         placed = Placed(adapter, self.target, self.strength, name)
-        check_numbers(placed)
+        check_numbers(tensors_of(placed.adapter), name)
         return placed
 
     def tell(self, *, changes: bool) -> None:

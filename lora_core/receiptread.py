@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PureWindowsPath
 from typing import Any
 
 from .errors import ReceiptError
@@ -73,11 +74,19 @@ def _is_entry(entry: Any) -> bool:
         return False
     files = entry.get("files")
     if files is not None:
-        return isinstance(files, list) and bool(files) and all(_is_entry(one) and "files" not in one for one in files)
+        return isinstance(files, list) and bool(files) and all(map(_is_file_below, files))
     strengths = (entry.get(key, 1.0) for key in ("strength_model", "strength_clip"))
     are_numbers = all(type(one) in (int, float) and math.isfinite(one) for one in strengths)
     are_texts = all(isinstance(entry.get(key, ""), str) for key in ("blocks", "config", "pair"))
     return are_numbers and are_texts and type(entry.get("bytes")) is int and _is_hash(entry.get("sha256"))
+
+
+def _is_file_below(entry: Any) -> bool:
+    """Tell whether this is a file of a folder: a name that leads elsewhere would have that file read."""
+    if not _is_entry(entry) or "files" in entry:
+        return False
+    name = PureWindowsPath(entry["name"])  # which knows the marks of every system
+    return not name.anchor and ".." not in name.parts
 
 
 def _is_hash(value: Any) -> bool:

@@ -23,7 +23,7 @@ from .input_oft import InputOFT
 from .loha import LoHa
 from .lokr import LoKr
 from .lora import LoRA
-from .numbers import fault_of
+from .numbers import check_numbers
 from .oft import DiagOFT, KohyaOFT
 from .reshape import Reshape
 from .rows import RowCut, rows_of
@@ -69,7 +69,7 @@ __all__ = [
     "RowCut",
     "SetValue",
     "Shape",
-    "fault_of",
+    "check_numbers",
     "fits_shape",
     "moved",
     "packed",

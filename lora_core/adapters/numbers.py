@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from ..errors import AdapterError
 from ..lazytorch import torch
 
 LARGEST = 1e9  # of tensors and scales; products of such numbers stay within fp32
@@ -16,8 +17,15 @@ def holds_zeros(tensor: torch.Tensor) -> bool:
     return _extremes(tensor) == (0.0, 0.0)
 
 
-def fault_of(tensors: Iterable[torch.Tensor]) -> str:
-    """Return what is wrong with the numbers of an adapter, for a message that goes on; empty if nothing is."""
+def check_numbers(tensors: Iterable[torch.Tensor], where: str) -> None:
+    """Raise AdapterError if a tensor of the adapter holds NaN, infinity, or what no training gives."""
+    fault = _fault_of(tensors)
+    if fault:
+        raise AdapterError(f"{where}: {fault}; the file is damaged or its training failed.")
+
+
+def _fault_of(tensors: Iterable[torch.Tensor]) -> str:
+    """Return what is wrong with the numbers, for a message that goes on; empty if nothing is."""
     for tensor in tensors:
         low, high = _extremes(tensor)
         if not (math.isfinite(low) and math.isfinite(high)):

@@ -17,6 +17,7 @@ from lora_core.errors import OutputError, ReceiptError
 from lora_core.files.tensorfile import TensorFile
 from lora_core.library.hashes import Hashes, content_hash
 from lora_core.receipt import RECEIPT, RECEIPT_FILE
+from lora_core.receiptread import read_receipt
 from tests import tiny
 from tests.core import samples
 
@@ -238,6 +239,17 @@ def test_a_file_without_a_receipt_that_can_be_read(
     samples.save(made.out, samples.load(made.out), metadata)
     assert error(made).startswith(expected)
     assert error(made, base=made.base, loras=[]).startswith(expected)
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "a/../../x", "/etc/x", "C:x", "..\\x", "\\\\server\\share\\x"])
+def test_a_folder_s_receipt_names_no_file_elsewhere(name: str) -> None:
+    def text(name: str) -> str:
+        base = {"name": "model", "files": [{"name": name, "bytes": 1, "sha256": "0" * 64}]}
+        return json.dumps({"v": 1, "operation": "merge", "base": base, "options": {}, "versions": {}})
+
+    assert read_receipt(text("unet/x.safetensors"), "model").inputs["base"]
+    with pytest.raises(ReceiptError, match="its receipt is broken"):
+        read_receipt(text(name), "model")
 
 
 def test_a_configuration_beside_a_lora_counts(made: Made) -> None:

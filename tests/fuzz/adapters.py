@@ -6,7 +6,8 @@ import itertools
 
 import torch
 
-from lora_core.apply import Placed, apply_stack, check_numbers
+from lora_core.adapters import check_numbers, tensors_of
+from lora_core.apply import Placed, apply_stack
 from lora_core.errors import LoraError
 from lora_core.lorafile import LoraFile
 from lora_core.parts import PARTS
@@ -34,7 +35,7 @@ def check(data: bytes) -> None:
             if not spec.fits(tuple(weight.shape)):
                 continue
             placed = Placed(lora.adapter(spec), Target("x", tuple(weight.shape)), 0.5, "x")
-            check_numbers(placed)
+            check_numbers(tensors_of(placed.adapter), placed.name)
             before = weight.clone()
             changed = apply_stack(weight, [placed], semantics)
         except LoraError:
