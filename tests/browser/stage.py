@@ -26,7 +26,7 @@ EMPTY = {"version": 0.4, "nodes": [], "links": [], "last_node_id": 0, "last_link
 
 ADD_NODE = """([type, rows]) => {
     const node = LiteGraph.createNode(type);
-    node.pos = [160, 140];
+    node.pos = [160 + 480 * app.graph._nodes.length, 140];
     app.graph.add(node);
     if (rows) node.widgets.find((widget) => widget.name === "rows").value = rows;
     const tracker = app.extensionManager.workflow.activeWorkflow?.changeTracker;
@@ -36,11 +36,16 @@ ADD_NODE = """([type, rows]) => {
 
 
 def box_of(locator: Locator) -> FloatRect:
-    """Return where a control lies on the page, once it is shown."""
-    expect(locator).to_be_visible()
-    box = locator.bounding_box()
-    assert box is not None
-    return box
+    """Return where a control lies on the page, once it is shown and lies still: Nodes 2.0 lays a new node out twice."""
+    last = None
+    for _ in range(100):
+        expect(locator).to_be_visible()
+        box = locator.bounding_box()
+        if box is not None and box == last:
+            return box
+        last = box
+        locator.page.wait_for_timeout(50)
+    raise AssertionError(f"{locator} does not come to rest")
 
 
 class Stage:
@@ -55,9 +60,10 @@ class Stage:
     def open(self) -> None:
         self.page.goto(self.url)
         self.page.wait_for_function(READY, timeout=120_000)
-        # the page starts with a workflow of its own, which may still be loading
-        self.page.wait_for_function("() => !document.querySelector('#splash-loader')")
+        # the page starts with a workflow of its own, which may still be loading, and would lie on what a test adds
+        self.page.wait_for_function("() => !document.querySelector('#splash-loader') && app.graph._nodes.length > 0")
         self.page.wait_for_timeout(800)
+        self.clear()
 
     def clear(self) -> None:
         """Empty the graph and start a new undo history."""

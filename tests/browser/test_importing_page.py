@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.browser.stage import Stage
 
@@ -61,10 +62,22 @@ def choose_in_menu_of(stage: Stage, node_id: int, entry: str) -> None:
 def choose_command(stage: Stage, label: str) -> None:
     newest = stage.page.get_by_test_id("comfy-menu-button")
     stage.page.locator(".comfy-menu-button-wrapper").or_(newest).click()
-    for text in ("Extensions", "LoRA Core"):
-        stage.page.get_by_role("menuitem", name=text, exact=True).first.hover()
-        stage.page.wait_for_timeout(400)
-    stage.page.get_by_text(label, exact=True).first.click()
+    entries = [stage.page.get_by_role("menuitem", name=text, exact=True).first for text in ("Extensions", "LoRA Core")]
+    entries.append(stage.page.get_by_text(label, exact=True).first)
+    for entry, inner in pairwise(entries):
+        open_submenu(entry, inner)
+    entries[-1].click()
+
+
+def open_submenu(entry: Locator, inner: Locator) -> None:
+    """Hover an entry until its submenu is there: on a busy machine, the page misses a pointer that comes too early."""
+    for _ in range(20):
+        entry.hover()
+        entry.page.wait_for_timeout(400)
+        if inner.is_visible():
+            return
+        entry.page.mouse.move(640, 700)
+    expect(inner).to_be_visible()
 
 
 def test_a_node_from_its_menu_and_back_by_one_undo(stage: Stage) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Request, expect
+from playwright.sync_api import Locator, Request, Route, expect
 
 from tests import tiny
-from tests.browser.stage import Stage
+from tests.browser.stage import Stage, box_of
 from tests.browser.test_rows import DETAIL, INK, row, rows
 from tests.host_server import Server
 
@@ -106,6 +106,48 @@ def test_one_question_for_all_rows(stage: Stage) -> None:
         stage.page.remove_listener("request", listen)
 
 
+def test_an_answer_disturbs_neither_typing_nor_a_press(stage: Stage) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    stage.page.route("**/lora-core/check", hold)
+    try:
+        stage.add("LoraCoreStack", rows(row(INK)))
+        strength = stage.page.get_by_role("textbox", name="Strength of ink")
+        strength.click()
+        strength.press_sequentially("0,")
+        answer(stage, held)
+        strength.press_sequentially("8")
+        strength.press("Enter")
+        assert stage.value()["rows"][0]["strength"] == 0.8
+        expect(badge(stage, 0)).not_to_have_text("")
+
+        held.clear()
+        stage.add_row(DETAIL)
+        box = box_of(stage.page.get_by_role("switch", name="Use ink"))
+        stage.page.mouse.move(box["x"] + 8, box["y"] + 8)
+        stage.page.mouse.down()
+        answer(stage, held)
+        stage.page.mouse.up()
+        assert stage.value()["rows"][0]["on"] is False
+        expect(badge(stage, 1)).not_to_have_text("")
+    finally:
+        stage.page.unroute("**/lora-core/check")
+
+
+def answer(stage: Stage, held: list[Route]) -> None:
+    """Let the server answer what the page asked of it, and the page take the answer."""
+    for _ in range(100):
+        if held:
+            break
+        stage.page.wait_for_timeout(50)
+    with stage.page.expect_response("**/lora-core/check"):
+        held.pop().continue_()
+    stage.page.wait_for_timeout(200)
+
+
 def test_the_last_run_wins(stage: Stage) -> None:
     refreshed(stage)
     stage.add("LoraCoreStack", rows(row(FULL, strength=0.5)))
@@ -128,6 +170,8 @@ def test_the_settings_turn_checks_and_pictures_off(stage: Stage) -> None:
         stage.add("LoraCoreStack", rows(row(FULL), row(PICTURE)))
         stage.page.evaluate(WIRE, FLUX)
         expect(badge(stage, 0)).to_have_text(re.compile(r"^(\d+)/\1$") if is_on else "Flux.1")
+        if is_on:
+            expect(stage.rows().locator(".loracore-thumb.is-filled")).to_have_count(1)
         assert bool(pictures) is is_on
     for name in ("checks", "previews"):
         stage.page.evaluate(turn, [name, True])

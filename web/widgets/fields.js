@@ -5,6 +5,7 @@ import { text } from "../lib/i18n.js";
 import { isStrength } from "../lib/rows.js";
 import { clampStrength, formatStrength, parseStrength } from "../lib/strength.js";
 import { element, icon, ICONS } from "./dom.js";
+import { markTyped } from "./hands.js";
 
 const STEP = 0.05; // of the buttons and the arrow keys
 const FINE_STEP = 0.01; // with Shift, and per DRAG_PIXELS while dragging
@@ -40,6 +41,7 @@ export function strengthField(label, value, onChange) {
     const show = () => {
         input.value = good ? formatStrength(current) : String(value);
         input.setAttribute("aria-invalid", String(!good));
+        markTyped(input, false);
     };
     const set = (/** @type {number} */ next, done = true) => {
         const changed = clampStrength(next) !== current || !good;
@@ -52,6 +54,8 @@ export function strengthField(label, value, onChange) {
         element("button", { type: "button", tabindex: -1, "aria-label": what, onclick: () => set(current + step) }, icon(path));
 
     input.addEventListener("focus", () => input.select());
+    input.addEventListener("input", () => markTyped(input));
+    input.addEventListener("blur", () => markTyped(input, false)); // a text that is what it was is no change
     input.addEventListener("change", () => {
         const typed = parseStrength(input.value);
         if (typed === null) show();

@@ -69,7 +69,7 @@ export class FileInfo {
                 if (row.low === name && !row.low_hash) Object.assign(row, { low_hash: info.hash, low_size: info.size });
             }
         });
-        this.editor.render(); // a partner may have come to light
+        this.editor.refresh(); // a partner may have come to light
     }
 
     /** The pair that a file belongs to, as far as it is known. */

@@ -9,6 +9,7 @@ import { statusOf } from "../lib/status.js";
 import { RowChecks } from "./checks.js";
 import { element } from "./dom.js";
 import { footElement, headElement, noteElement } from "./frame.js";
+import { Hands } from "./hands.js";
 import { FileInfo } from "./info.js";
 import { listMissing } from "./missing.js";
 import { controlAt, markOf } from "./popover.js";
@@ -48,7 +49,8 @@ export class RowsView {
         this.body = element("div", { class: "loracore-body" }, this.above, this.listRoot, this.below);
         this.root = element("div", { class: "loracore is-rows" }, element("style", {}, STYLE), this.body, this.layer);
         this.list = new VirtualList(this.listRoot, ROW, (index) => rowElement(/** @type {any} */ (this), index));
-        this.checks = new RowChecks(node, page, () => (isNewer(this.value) ? [] : this.value.rows), () => this.render());
+        this.hands = new Hands(this.body);
+        this.checks = new RowChecks(node, page, () => (isNewer(this.value) ? [] : this.value.rows), () => this.refresh());
         this.info = new FileInfo(this);
         this.keepEventsInside();
         this.render();
@@ -83,7 +85,7 @@ export class RowsView {
         forgetPictures();
         this.info.forget();
         this.checks.refresh();
-        this.render();
+        this.refresh();
     }
 
     /** What a row says of its file. */
@@ -96,6 +98,11 @@ export class RowsView {
         const [leastWidth, leastHeight] = this.node.computeSize();
         this.node.setSize([Math.max(this.node.size[0], leastWidth, width), Math.max(leastHeight, wanted)]);
         this.node.setDirtyCanvas?.(true, true);
+    }
+
+    /** Shows what came by itself, such as an answer of the server, once nothing is under the user's hands. */
+    refresh() {
+        this.hands.whenOff(() => this.render());
     }
 
     render() {
