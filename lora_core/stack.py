@@ -111,11 +111,16 @@ def _is_none(item: Any) -> bool:
 
 
 def _of_a_node(item: Any) -> StackEntry:
-    """Return an entry; LoRA Manager names a file outside ComfyUI's folders by its whole path."""
+    """Return an entry; LoRA Manager names a file outside ComfyUI's folders by its whole path.
+
+    Only a node gives a tuple. A list comes from the text of a workflow, which must not choose what is read: there, a
+    path is a name as any other, and means a listed file or none.
+    """
     if isinstance(item, StackEntry):
         return item
     name, strength_model, strength_clip = as_entry(item)
-    return StackEntry(name, strength_model, strength_clip, path=name if Path(name).is_absolute() else "")
+    is_path = isinstance(item, tuple) and Path(name).is_absolute()
+    return StackEntry(name, strength_model, strength_clip, path=name if is_path else "")
 
 
 def as_entry(item: Any) -> StackEntry:

@@ -106,6 +106,8 @@ def test_a_whole_path_from_another_node_is_the_file(tmp_path: Path) -> None:
     (entry,) = join_stacks([(outside, 0.5, 0.5)], [])
     assert (entry, entry.path) == ((outside, 0.5, 0.5), outside)
     assert lora_text([entry]) == "<lora:outside:0.5>"
+    (written,) = join_stacks([[outside, 0.5, 0.5]], [])
+    assert (written, written.path) == ((outside, 0.5, 0.5), ""), "the text of a workflow gives lists, and opens no path"
     (own,) = join_stacks([], stack_of_one(outside, 0.5, 0.5))
     assert own.path == "", "what a user types is a name in ComfyUI's folders"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +95,16 @@ def test_refused_before_the_run(server: Server, rows: Any, message: str) -> None
         server.run(stack_prompt({"rows": rows}))
     details = [error["details"] for node in refused.value.errors.values() for error in node["errors"]]
     assert any(message in detail for detail in details), details
+
+
+def test_a_stack_written_into_a_prompt_opens_no_path(server: Server, tmp_path: Path) -> None:
+    inside = server.models / "loras" / "styles" / "ink.safetensors"
+    outside = Path(shutil.copy(inside, tmp_path / "outside.safetensors"))
+    run = server.run(stack_prompt({"lora_stack": {"__value__": [[str(inside), 1, 1]]}}, output=0))
+    assert json.loads(run.text("show")) == [["styles/ink.safetensors", 1, 1]]
+    run = server.run(stack_prompt({"lora_stack": {"__value__": [[str(outside), 1, 1]]}}))
+    assert run.status == "error"
+    assert "no such file in the loras folders" in run.error
 
 
 def test_missing_file_in_a_row_that_is_off_is_no_error(server: Server) -> None:
