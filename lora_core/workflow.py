@@ -9,27 +9,20 @@ from typing import Any
 
 from .combine import combine
 from .convert import convert
-from .errors import LoraError, OptionError, WorkflowError
+from .errors import LoraError, WorkflowError
 from .extract import extract
 from .extraction.choice import check_choice
 from .files.tensorfile import OnStep
 from .graph import GraphNode, Link, graph_of, read_json
 from .importing import convert_workflow, counted_nodes, has_peers, lora_names
 from .inspect import inspect, to_inspect
-from .library.hashes import Hashes
 from .library.words import trigger_words
 from .merge import merge
-from .naming import new_path
 from .options import COMBINE, CONVERT, EXTRACT, INSPECT, LOAD, MERGE, NODES, RESIZE, STACK, Node
-from .options.shared import NO_FILE
 from .report import Report
 from .resize import resize
-from .resolve import Listing
 from .stack import StackEntry, each_file, join_stacks, lora_text, parse_rows, stack_of
-from .stackfiles import changed, located, notes_of
-
-MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
-LORAS = "loras"
+from .workflowfiles import LORAS, WorkflowFiles
 
 
 def run(
@@ -52,7 +45,7 @@ def run(
         raise WorkflowError(
             f"{Path(workflow).name}: no Merge to Checkpoint or Extract LoRA node that can run without ComfyUI{needs}."
         )
-    runner = _Runner(graph, Path(models), Path(output) if output is not None else None, on_step)
+    runner = _Runner(graph, WorkflowFiles(Path(models), None if output is None else Path(output)), on_step)
     runner.finish(outputs)
     for name in live:
         runner.reports[-1].warnings.append(f"{name} was not run: it needs a model loaded in ComfyUI.")
@@ -73,13 +66,10 @@ def _read(workflow: Path, models: str | os.PathLike[str]) -> tuple[dict[str, Gra
 class _Runner:
     """Evaluates nodes on demand, each once."""
 
-    def __init__(self, graph: dict[str, GraphNode], models: Path, output: Path | None, on_step: OnStep | None) -> None:
-        self._graph, self._models, self._output, self._on_step = graph, models, output, on_step
+    def __init__(self, graph: dict[str, GraphNode], files: WorkflowFiles, on_step: OnStep | None) -> None:
+        self._graph, self._files, self._on_step = graph, files, on_step
         self._results: dict[str, tuple[Any, ...]] = {}
         self._running: set[str] = set()
-        self._written: dict[str, Path] = {}  # the name that a node gives on -> the file
-        self._hashes = Hashes()
-        self._notes: list[str] = []  # for the next report: how files were found
         self.reports: list[Report] = []
 
     def finish(self, nodes: Iterable[GraphNode]) -> None:
@@ -130,15 +120,14 @@ class _Runner:
     def _stack(self, node: GraphNode) -> tuple[Any, ...]:
         inputs = self._inputs(node, STACK)
         own = [] if node.bypassed else stack_of(parse_rows(inputs["rows"]))
-        entries = self._located(join_stacks(inputs["lora_stack"], own))
-        return entries, lora_text(entries), self._trigger_words(entries)
+        entries = self._files.located(join_stacks(inputs["lora_stack"], own))
+        return entries, lora_text(entries), _trigger_words(entries)
 
     def _merge(self, node: GraphNode) -> tuple[Any, ...]:
         options = self._inputs(node, MERGE)
-        base, folder = self._model(options.pop("checkpoint"))
-        entries = join_stacks(options.pop("lora_stack"), [])
-        loras = self._files(entries)
-        out = self._new_path(folder, options.pop("filename_prefix"))
+        base, folder = self._files.model(options.pop("checkpoint"))
+        loras = self._files.stack_files(join_stacks(options.pop("lora_stack"), []))
+        out = self._files.new_path(folder, options.pop("filename_prefix"))
         options.pop("lora")  # a wired one has raised before
         report = merge(base, loras, out, **options, on_step=self._on_step)
         return self._finished(report, out)
@@ -147,10 +136,10 @@ class _Runner:
         options = self._inputs(node, EXTRACT)
         names, stack = (options.pop("base"), options.pop("tuned")), options.pop("lora_stack")
         check_choice(*names, options.pop("model_base"), options.pop("model_tuned"), stack)
-        base, tuned = (None if name == NO_FILE else self._model(name)[0] for name in names)
-        loras = self._files(join_stacks(stack, []))
+        base, tuned = map(self._files.base, names)
+        loras = self._files.stack_files(join_stacks(stack, []))
         prefix = options.pop("filename_prefix")
-        out = None if options["estimate_only"] else self._new_path(LORAS, prefix)
+        out = None if options["estimate_only"] else self._files.new_path(LORAS, prefix)
         assert base is not None  # a wired model has raised before
         report = extract(base, tuned, out, loras=loras, **options, on_step=self._on_step)
         return self._finished(report, out)
@@ -158,47 +147,40 @@ class _Runner:
     def _convert(self, node: GraphNode) -> tuple[Any, ...]:
         options = self._inputs(node, CONVERT)
         name, base = options.pop("lora_name"), options.pop("base")
-        out = self._new_path(LORAS, options.pop("filename_prefix"))
-        model = None if base == "None" else self._model(base)[0]
-        report = convert(self._lora(name), out, base=model, **options, on_step=self._on_step)
+        out = self._files.new_path(LORAS, options.pop("filename_prefix"))
+        report = convert(self._files.lora(name), out, base=self._files.base(base), **options, on_step=self._on_step)
         return self._finished(report, out)
 
     def _inspect(self, node: GraphNode) -> tuple[Any, ...]:
         options = self._inputs(node, INSPECT)
         entries = to_inspect(options["lora_name"], options["lora_stack"])
-        first, *more = self._files(entries)
-        against = [self._model(options["against"])[0]] if options["against"] != "None" else []
-        report = inspect(first, against, stack=more, spectra=True, on_step=self._on_step)
-        return self._finished(report, None)[1], self._trigger_words(self._located(entries))
-
-    def _trigger_words(self, entries: Iterable[StackEntry]) -> str:
-        return ", ".join(dict.fromkeys(word for entry in each_file(entries) for word in trigger_words(entry.path)))
+        first, *more = self._files.stack_files(entries)
+        against = self._files.base(options["against"])
+        report = inspect(first, [against] if against else [], stack=more, spectra=True, on_step=self._on_step)
+        return self._finished(report, None)[1], _trigger_words(self._files.located(entries))
 
     def _combine(self, node: GraphNode) -> tuple[Any, ...]:
         options = self._inputs(node, COMBINE)
         base = options.pop("base")
-        entries = join_stacks(options.pop("lora_stack"), [])
-        loras = self._files(entries)
-        out = self._new_path(LORAS, options.pop("filename_prefix"))
-        model = None if base == "None" else self._model(base)[0]
-        report = combine(loras, out, base=model, **options, on_step=self._on_step)
+        loras = self._files.stack_files(join_stacks(options.pop("lora_stack"), []))
+        out = self._files.new_path(LORAS, options.pop("filename_prefix"))
+        report = combine(loras, out, base=self._files.base(base), **options, on_step=self._on_step)
         return self._finished(report, out)
 
     def _resize(self, node: GraphNode) -> tuple[Any, ...]:
         options = self._inputs(node, RESIZE)
         name, base = options.pop("lora_name"), options.pop("base")
-        out = self._new_path(LORAS, options.pop("filename_prefix"))
-        model = None if base == NO_FILE else self._model(base)[0]
+        out = self._files.new_path(LORAS, options.pop("filename_prefix"))
         options.pop("lora")  # a wired one has raised before
-        report = resize(self._lora(name), out, base=model, **options, on_step=self._on_step)
+        report = resize(self._files.lora(name), out, base=self._files.base(base), **options, on_step=self._on_step)
         return self._finished(report, out)
 
     def _finished(self, report: Report, out: Path | None) -> tuple[Any, ...]:
-        report.warnings[:0], self._notes = self._notes, []
+        report.warnings[:0] = self._files.taken_notes()
         self.reports.append(report)
         if out is None:
             return "", report.text()
-        self._written[out.name] = out
+        self._files.note_written(out)
         return out.name, report.text()
 
     def _inputs(self, node: GraphNode, declared: Node) -> dict[str, Any]:
@@ -216,45 +198,6 @@ class _Runner:
             raise WorkflowError(f"{where}, which has {len(outputs)}; a damaged workflow file.")
         return outputs[link.slot]
 
-    def _model(self, name: Any) -> tuple[Path, str]:
-        """Return the file and the folder that a model name means: checkpoints, or the folder that it begins with."""
-        if (written := self._written.get(str(name))) is not None:
-            return written, MODEL_FOLDERS[0]
-        head, _, rest = str(name).replace("\\", "/").partition("/")
-        if head in MODEL_FOLDERS[1:] and rest and not (self._models / MODEL_FOLDERS[0] / str(name)).is_file():
-            return self._file(head, rest), head
-        return self._file(MODEL_FOLDERS[0], str(name)), MODEL_FOLDERS[0]
-
-    def _files(self, entries: Iterable[StackEntry]) -> list[StackEntry]:
-        """Return the entries with their files' paths as names; the next report tells how they were found."""
-        found = self._located(entries)
-        self._notes += notes_of(found)
-        return [entry.opened_as() for entry in found]
-
-    def _located(self, entries: Iterable[StackEntry]) -> list[StackEntry]:
-        written = ((one, self._written.get(one[0])) for one in entries)
-        known = [changed(one, one[0], path=str(path)) if path else one for one, path in written]
-        return located(known, self._listing(LORAS))
-
-    def _lora(self, name: Any) -> Path:
-        return self._written.get(str(name)) or self._file(LORAS, str(name))
-
-    def _file(self, folder: str, name: str) -> Path:
-        listing = self._listing(folder)
-        return listing.path(listing.find(name).name)
-
-    def _listing(self, folder: str) -> Listing:
-        root = self._models / folder
-        listed = [path.relative_to(root).as_posix() for path in root.rglob("*.safetensors")] if root.is_dir() else []
-        return Listing(listed, root.joinpath, str(root), self._hashes)
-
-    def _new_path(self, folder: str, prefix: Any) -> Path:
-        if not isinstance(prefix, str):
-            raise OptionError(f"filename_prefix: expected text, found {prefix!r}.")
-        root = self._output or self._models / folder
-        root.mkdir(parents=True, exist_ok=True)
-        return new_path([root], prefix)
-
 
 def _is_output(node: GraphNode) -> bool:
     return node.type in NODES and NODES[node.type].is_output
@@ -263,3 +206,7 @@ def _is_output(node: GraphNode) -> bool:
 def _named(node: GraphNode) -> str:
     declared = NODES.get(node.type)
     return f"node {node.id} ({declared.display_name if declared else node.type})"
+
+
+def _trigger_words(entries: Iterable[StackEntry]) -> str:
+    return ", ".join(dict.fromkeys(word for entry in each_file(entries) for word in trigger_words(entry.path)))
