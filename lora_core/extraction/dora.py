@@ -20,6 +20,19 @@ _TINY = 1e-38  # what zeros are divided by
 _NEGLIGIBLE = 1e-30  # a singular value that changes no bit, and keeps a magnitude in a file
 
 
+@dataclass(slots=True)
+class DoraErrors:
+    """sum |W' - T|² of the DoRA, and of the best LoRAs of the same ranks, and sum |dW|²."""
+
+    dora: float = 0.0
+    lora: float = 0.0
+    change: float = 0.0
+
+    def note(self) -> str:
+        dora, lora = (math.sqrt(max(0.0, value) / self.change) for value in (self.dora, self.lora))
+        return f"DoRA: relative error {dora:.2%}; LoRA of the same ranks: {lora:.2%}"
+
+
 @dataclass(frozen=True, slots=True)
 class Directions:
     """What a DoRA of a weight is fitted to; matrices are (out, in·kernel)."""

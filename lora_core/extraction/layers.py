@@ -20,7 +20,7 @@ from ..threads import processors
 from ..truncation import Layer, Truncation
 from ..watched import watched
 from ..writing import WRITINGS, WrittenDialect, suffix
-from .dora import Directions, directions_of, magnitude_part, or_nothing
+from .dora import Directions, DoraErrors, directions_of, magnitude_part, or_nothing
 from .names import Job
 from .noise import Noise
 from .sources import Change, Comparison, Factors, sum_of_squares
@@ -28,19 +28,6 @@ from .sources import Change, Comparison, Factors, sum_of_squares
 Kind = Literal["lora", "dora"]
 ROOM = 6 * 2**20  # numbers for each processor: how much of the weights is in hand while more is read
 _CANCELLED = 1e-9  # of its terms' sizes: a sum that is no larger is what rounding leaves of zero
-
-
-@dataclass(slots=True)
-class Errors:
-    """sum |W' - T|² of the DoRA, and of the best LoRAs of the same ranks, and sum |dW|²."""
-
-    dora: float = 0.0
-    lora: float = 0.0
-    change: float = 0.0
-
-    def note(self) -> str:
-        dora, lora = (math.sqrt(max(0.0, value) / self.change) for value in (self.dora, self.lora))
-        return f"DoRA: relative error {dora:.2%}; LoRA of the same ranks: {lora:.2%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +59,7 @@ class Extraction:
     unchanged: int = 0
     left_out: list[str] = field(default_factory=list[str])  # vectors that the dialect has no way to hold
     noise: Noise = field(default_factory=Noise)
-    errors: Errors = field(default_factory=Errors)
+    errors: DoraErrors = field(default_factory=DoraErrors)
     full: int = 0  # layers that have no more singular values than they get
     _done: int = 0
     _total: int = 0
