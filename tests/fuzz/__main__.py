@@ -14,6 +14,7 @@ from tests.fuzz import CORPUS, TARGETS
 from tests.fuzz.figures import read_figures
 from tests.fuzz.one import fuzzed, imported
 from tests.fuzz.reach import reaching_more
+from tests.fuzz.scratch import root
 
 REPO = Path(__file__).resolve().parents[2]
 WORK = REPO / "build" / "fuzz"
@@ -31,6 +32,7 @@ def main() -> int:
     if importlib.util.find_spec("atheris") is None:
         sys.stdout.write("fuzz: skipped: atheris is not installed; there is none for this Python or system.\n")
         return 0
+    root()  # before a fuzzer is forked
     end = time.monotonic() + options.seconds
     modules = imported(targets)
     left = len(targets)

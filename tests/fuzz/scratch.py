@@ -1,8 +1,9 @@
-"""A folder for one process's fuzzed files, in memory where the system has such a place."""
+"""A folder for fuzzed files, in memory where the system has such a place."""
 
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from functools import cache
@@ -12,10 +13,17 @@ IN_MEMORY = Path("/dev/shm")
 
 
 @cache
+def root() -> Path:
+    """Make the folder. The process that first asks removes it at its end; a fuzzer, forked from it, may be killed."""
+    path, owner = tempfile.mkdtemp(prefix="lora-core-fuzz-", dir=IN_MEMORY if IN_MEMORY.is_dir() else None), os.getpid()
+    atexit.register(lambda: shutil.rmtree(path, ignore_errors=True) if os.getpid() == owner else None)
+    return Path(path)
+
+
 def folder(name: str) -> Path:
-    """Return an empty folder of this process, removed at its end."""
-    path = Path(tempfile.mkdtemp(prefix=f"lora-core-{name}-", dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    """Return the folder of one target."""
+    path = root() / name
+    path.mkdir(exist_ok=True)
     return path
 
 
