@@ -1,4 +1,7 @@
-"""What the page's conversions ask for: workflows and `<lora:…>` text, with the names of the files that are there."""
+"""What the page's conversions ask for: workflows and `<lora:…>` text, with the names of the files that are there.
+
+lora_core.importing is imported when it is first asked for, so that ComfyUI starts without it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..lora_core.errors import LoraError
-from ..lora_core.importing import convert_workflow, rows_of_text
 from . import host
 from .guard import RouteError
 
@@ -23,6 +25,8 @@ def imported(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(data: Mapping[str, Any]) -> dict[str, Any]:
+    from ..lora_core.importing import rows_of_text  # noqa: PLC0415
+
     text, dialect = data["text"], data.get("dialect", "lora-manager")
     if not isinstance(text, str):
         raise RouteError(400, "text: expected text.")
@@ -31,6 +35,8 @@ def _rows(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _workflow(data: Mapping[str, Any]) -> dict[str, Any]:
+    from ..lora_core.importing import convert_workflow  # noqa: PLC0415
+
     workflow, nodes = data.get("workflow"), data.get("nodes")
     if not isinstance(workflow, dict):
         raise RouteError(400, "workflow: expected a workflow as an object.")
