@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from .errors import LoraError
 from .files.filesize import lora_size
 from .files.scratch import Scratch
+from .files.tensorwriter import PlannedTensor
 from .lazytorch import torch
 from .linalg import Svd
 from .rankedlayer import Layer, Ranked, described, factor_shapes, matrix_of, planned
@@ -138,9 +139,13 @@ class Truncation:
                 del plan[name]
             if rank:
                 ranked.append(Ranked(item.layer, rank))
-                plan.update({tensor.name: tensor for tensor in planned(item.layer, rank, self.dtype)})
+                plan.update({tensor.name: tensor for tensor in self.planned(item.layer, rank)})
         metadata = self.metadata_of(ranked) if self.metadata_of else {}
         return lora_size(plan.values(), metadata) - self._factor_bytes(ranks, size)
+
+    def planned(self, layer: Layer, rank: int) -> list[PlannedTensor]:
+        """Return the tensors that a layer gets at a rank above 0."""
+        return planned(layer, rank, self.dtype)
 
     def put(self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float) -> None:
         """Store a layer whose rank is decided, that of its factors, and its line in the report."""
@@ -152,7 +157,7 @@ class Truncation:
                 self.tensors.put(layer.name + suffix, self._rounded(factor))
             if layer.has_alpha:
                 self.tensors.put(layer.name + ".alpha", torch.tensor(float(rank)))
-        size = sum(tensor.nbytes for tensor in planned(layer, rank, self.dtype)) if rank else 0
+        size = sum(tensor.nbytes for tensor in self.planned(layer, rank)) if rank else 0
         self.report.layers.append({**described(layer, spectrum, rank, excess), "bytes": size})
 
     def _rounded(self, factor: torch.Tensor) -> torch.Tensor:

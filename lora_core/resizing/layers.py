@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..conversion.recast import folded
-from ..files.tensorheader import DTYPES
+from ..files.tensorfile import dtype_name
+from ..files.tensorheader import DTYPES, TensorInfo
+from ..files.tensorwriter import PlannedTensor
 from ..lazytorch import torch
 from ..lorafile import LoraFile
 from ..ranks import Spectrum
@@ -86,9 +88,22 @@ class Resizing(Truncation):
         """The ranks that the layers had."""
         return [known.from_rank for known in self._known.values()]
 
+    def planned(self, layer: Layer, rank: int) -> list[PlannedTensor]:
+        """Return the tensors that a layer gets at a rank: its own where it has no higher one."""
+        known = self._known[layer.name]
+        if rank < known.own_rank:
+            return Truncation.planned(self, layer, rank)
+        own = [self.lora.file[name] for name in known.source.own_names(self.lora)]
+        new = [PlannedTensor(name, "F32", ()) for name in self._new_alpha(known.source)]
+        return [PlannedTensor(info.name, self._stored_as(info), info.shape) for info in own] + new
+
+    def _stored_as(self, info: TensorInfo) -> str:
+        """Return the number format in which `stored` stores a tensor of the file."""
+        return dtype_name(self.wanted) if self.wanted and info.is_float and not _is_alpha(info.name) else info.dtype
+
     def stored(self, name: str, tensor: torch.Tensor) -> None:
         """Take a tensor that keeps its values, in the number format that was asked for."""
-        if self.wanted and tensor.is_floating_point() and not name.endswith(".alpha"):
+        if self.wanted and tensor.is_floating_point() and not _is_alpha(name):
             tensor, beyond = round_to(tensor.float(), self.wanted)
             self.clamped += beyond
         self.keep(name, tensor)
@@ -143,9 +158,19 @@ class Resizing(Truncation):
         for name in source.own_names(self.lora):
             self.stored(name, self.lora.file.tensor(name))
         alpha = spec.scale.value * (spec.rank or 1)
-        if source.has_alpha and spec.rank and f"{spec.module}.alpha" not in self.lora.file:
-            self.keep(f"{spec.module}.alpha", torch.tensor(alpha))
+        for name in self._new_alpha(source):
+            self.keep(name, torch.tensor(alpha))
         self.written.append(Written(source, spec.kind, spec.rank or 1, alpha))
+
+
+    def _new_alpha(self, source: Source) -> list[str]:
+        """Return the name of the alpha that a layer gets which stays but has none in the file, as a list."""
+        name = f"{source.module}.alpha"
+        return [name] if source.has_alpha and source.spec.rank and name not in self.lora.file else []
+
+
+def _is_alpha(name: str) -> bool:
+    return name.endswith(".alpha")
 
 
 def retained(spectrum: Spectrum, rank: int, total: float) -> dict[str, float]:

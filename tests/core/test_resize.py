@@ -280,6 +280,18 @@ def test_a_file_size_is_kept_header_included(tmp_path: Path, megabytes: float, a
     assert ranks[0] >= ranks[1] >= ranks[2]
 
 
+@pytest.mark.parametrize("alpha", [torch.float64, torch.int64])
+def test_a_file_size_counts_layers_that_stay_as_they_are(tmp_path: Path, alpha: torch.dtype) -> None:
+    tensors = {name: tensor.to(alpha) if "alpha" in name else tensor for name, tensor in several().items()}
+    size = save(tmp_path / "whole.safetensors", tensors).stat().st_size
+    stayed = 0
+    for limit in range(size - 1000, size + 60, 9):
+        found, report = resized(tmp_path, tensors, rank_by="file_size", threshold=limit / 1e6)
+        assert report.outputs[0]["bytes"] <= limit
+        stayed += found["lora_unet_b_0.alpha"].dtype == alpha
+    assert stayed > 5
+
+
 def test_relative_compares_with_the_weights_of_the_base(tmp_path: Path) -> None:
     base = tiny.make_tiny("flux", tmp_path / "base.safetensors")
     modules = {
