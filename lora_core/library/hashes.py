@@ -24,6 +24,7 @@ from ..files.tensorheader import MAX_HEADER_BYTES
 MOST = 20_000  # files that are remembered
 LARGEST_STORE = 8 * 2**20  # bytes
 AUTOV3 = 12  # digits
+KNOWN_HASHES = ".cache/lora-core/hashes.json"  # below the home folder
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 Entry = tuple[int, int, str]  # size, time of the last change in ns, hash
@@ -98,7 +99,7 @@ class Hashes:
 def remembered() -> Hashes:
     """Return the hashes that this user's runs outside ComfyUI share: a large file is hashed once."""
     try:
-        return Hashes(Path("~/.cache/lora-core/hashes.json").expanduser())
+        return Hashes(Path("~", KNOWN_HASHES).expanduser())
     except RuntimeError:  # nobody's home is known
         return Hashes()
 
