@@ -1,6 +1,5 @@
-"""What LoRA Core needs of ComfyUI: file names, new file paths, routes and progress.
+"""What LoRA Core needs of ComfyUI: file names, new file paths and progress. The only file that imports the host.
 
-Only this file, and hostmodel.py for models that are loaded, import the host.
 A model name is a name of the checkpoints folder as it is, or `diffusion_models/NAME` or `text_encoders/NAME`.
 Names use forward slashes in our own lists, so that a workflow works on every system.
 """
@@ -12,9 +11,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import comfy.lora
 import comfy.model_management
+import comfy.model_patcher
 import comfy.utils
 import folder_paths
+import torch
+from comfy.weight_adapter.base import WeightAdapterBase
 from comfy_api.latest import ComfyExtension, io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from server import PromptServer
@@ -24,9 +27,10 @@ from ..lora_core.naming import new_path
 from ..lora_core.resolve import resolve
 
 __all__ = [
-    "ComfyExtension", "ExecutionBlocker", "add_route", "fingerprint", "io", "listed_lora", "listed_name", "lora_names",
-    "lora_path", "memory_bytes", "model_folder", "model_names", "model_path", "new_lora_path", "new_model_path",
-    "own_file", "problem", "progress", "ui",
+    "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "add_route", "fingerprint", "io", "known_names",
+    "listed_lora", "listed_name", "loaded_weights", "lora_names", "lora_path", "memory_bytes", "model_folder",
+    "model_names", "model_path", "new_lora_path", "new_model_path", "own_file", "patched_shape", "patched_weight",
+    "problem", "progress", "ui",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -101,6 +105,47 @@ def fingerprint(find: Callable[[str], Path], names: Iterable[str | None]) -> lis
             stat = find(name).stat()
             marks.append((name, stat.st_size, stat.st_mtime_ns))
     return marks
+
+
+def known_names(model: Any, encoder: Any | None) -> dict[str, tuple[str, int | None, int | None, bool]]:
+    """Return every module name that the host's own loader accepts: name -> (key, first row, rows, halves swapped)."""
+    names: dict[str, Any] = comfy.lora.model_lora_keys_unet(model, {})
+    if encoder is not None:
+        names = {**names, **comfy.lora.model_lora_keys_clip(encoder, {})}
+    return {name: _target(where) for name, where in names.items()}
+
+
+def _target(where: Any) -> tuple[str, int | None, int | None, bool]:
+    """Read the host's way to name a weight: its key, or (key, (dimension, start, length) or None, function)."""
+    if isinstance(where, str):
+        return where, None, None, False
+    key, span, *function = where
+    start, length = (span[1], span[2]) if span else (None, None)
+    return key, start, length, bool(function)
+
+
+def loaded_weights(model: Any) -> dict[str, Any]:
+    """Return a loaded model's weights as they are without any patch, in the order of its state dict; not copied."""
+    root = model.model
+    named = {**dict(root.named_parameters()), **dict(root.named_buffers())}  # no codes and scales, which stand for one
+    backups = {key: item.weight for key, item in model.backup.items()}
+    backups |= {key: item[0] for key, item in model.hook_backup.items()}
+    return {key: backups.get(key, named[key]).detach() for key in root.state_dict() if key in named}
+
+
+def patched_weight(model: Any, key: str, weight: Any) -> Any:
+    """Return one of `loaded_weights` with its patches in fp32, not rounded, as the host does; itself without any."""
+    patches, convert = model.patches.get(key), comfy.model_patcher.get_key_weight(model.model, key)[2]
+    if patches is None and convert is None:
+        return weight.cpu()
+    value = comfy.model_management.cast_to_device(weight, torch.device("cpu"), torch.float32, copy=True)
+    value = value if convert is None else convert(value, inplace=True)
+    return comfy.lora.calculate_weight(patches, value, key) if patches else value
+
+
+def patched_shape(model: Any, key: str, weight: Any) -> tuple[int, ...]:
+    """Return the shape of `patched_weight`: a patch may pad it."""
+    return tuple(comfy.lora.calculate_shape(model.patches.get(key, ()), weight, key))
 
 
 def own_file(name: str) -> Path:

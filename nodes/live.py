@@ -25,7 +25,7 @@ from ..lora_core.options import Semantics
 from ..lora_core.report import Report, Stopwatch
 from ..lora_core.stack import StackEntry
 from ..lora_core.stacked import StackedLora
-from .hostmodel import WeightAdapterBase, loaded_weights
+from .host import WeightAdapterBase, loaded_weights
 from .livecache import LoadedLora, loaded_loras
 from .modelcache import LoadedModel, loaded_model
 

@@ -13,7 +13,7 @@ from ..lora_core.detection import Found, detect
 from ..lora_core.files.tensorfile import dtype_name
 from ..lora_core.files.tensorheader import TensorInfo
 from ..lora_core.keymap import KeyMap
-from . import hostmodel
+from . import host
 
 _PREFIX = "diffusion_model."  # of the weights; the rest is the host's own, such as the noise levels of sampling
 
@@ -27,10 +27,10 @@ class LoadedModel:
 
     def __init__(self, model: Any, name: str) -> None:
         self.name = name
-        weights = hostmodel.loaded_weights(model)
+        weights = host.loaded_weights(model)
         self._model = model
         self._weights = {key: weight for key, weight in weights.items() if key.startswith(_PREFIX)}
-        self.shapes = {key: hostmodel.patched_shape(model, key, weight) for key, weight in self._weights.items()}
+        self.shapes = {key: host.patched_shape(model, key, weight) for key, weight in self._weights.items()}
         self.found = detect(self.shapes) or [_unknown(type(model.model).__name__)]
 
     @cached_property
@@ -64,7 +64,7 @@ class LoadedModel:
         return TensorInfo(key, dtype_name(weight.dtype), self.shapes[key], 0, weight.nbytes)
 
     def tensor(self, key: str) -> Any:
-        return hostmodel.patched_weight(self._model, key, self._weights[key])
+        return host.patched_weight(self._model, key, self._weights[key])
 
     def check_unchanged(self) -> None:
         """What is wired is a value: nodes add patches to clones."""

@@ -18,7 +18,7 @@ from ..lora_core.detection import Found, detect
 from ..lora_core.keymap import KeyMap
 from ..lora_core.sizes import weight_square
 from ..lora_core.targets import Target
-from .hostmodel import known_names
+from .host import known_names
 
 MARKS = 256  # sets of patches that are remembered of a model
 
