@@ -40,7 +40,8 @@ class GLoRA(ScaledAdapter):
 
     @classmethod
     def fits(cls, shapes: Shapes, weight: Shape, **settings: Any) -> bool:
-        return len(weight) > 1 and fits_shape(cls.delta_shape(shapes), weight)
+        width = shapes[_order(shapes)[0]][0]  # of the input that a changes
+        return len(weight) > 1 and width == weight[1] and fits_shape(cls.delta_shape(shapes), weight)
 
     @classmethod
     def rank_of(cls, shapes: Shapes) -> int | None:
