@@ -13,10 +13,10 @@ from typing import Any
 
 from .arch.base import Arch
 from .arch.blockgroups import GROUP_TITLES
+from .blocks import ALL, ENCODERS, OTHER, Block, ModelBlocks
 from .blockterms import BlockStrengths, Term, parse_blocks
 from .errors import OptionError
 from .lorafile import LoraFile
-from .modelblocks import ALL, ENCODERS, OTHER, Block, ModelBlocks
 from .outlines import outlined
 
 __all__ = ["BlockFactors", "BlockStrengths", "block_groups", "factors_on", "parse_blocks", "presets_of"]

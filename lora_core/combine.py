@@ -13,14 +13,12 @@ from .ahead import ahead
 from .checkpoint import Checkpoint
 from .combining.changes import is_dense
 from .combining.checks import in_use, nothing_left, tell
-from .combining.dtypes import dtype_of, widest_dtype
 from .combining.elementwise import Rule, Sign
 from .combining.experimental import Experimental
-from .combining.limits import Limits
 from .combining.onbase import OnBase
 from .combining.output import Output, Result
 from .combining.provenance import metadata_of, peft_modules
-from .combining.settings import Settings, rank_rule
+from .combining.settings import Limits, Settings, dtype_of, rank_rule, widest_dtype
 from .combining.stacked import Member, StackedLayer, common_model, layers_of, members_of
 from .combining.summed import Sum, converters_of
 from .conversion.model import Model
@@ -31,12 +29,12 @@ from .files.scratch import Scratch
 from .files.tensorfile import OnStep
 from .library.inputhashes import InputHashes
 from .lorawriter import PeftModule, check_config, peft_file_config, write_config, write_lora
-from .matching import OnUnmatched
 from .merge import LoraItem, open_stack
 from .options import COMBINE
 from .options.combine import DENSE_METHODS
 from .pairs import NO_PAIR, unused
 from .receipt import Receipt, receipt_of
+from .refusals import OnUnmatched
 from .report import Report, Stopwatch
 from .stacked import StackedLora
 from .truncation import Truncation

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .arch.base import NameStyle, Shape, Shapes
-from .detection import Found
+from .detection import Found, params_of
 from .dialects import BASE
 from .errors import KeyCollisionError
-from .params import params_of
 from .renames import Place, renames_of
 from .targets import Role, Target, overlap, whole_shape
 

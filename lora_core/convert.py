@@ -26,9 +26,10 @@ from .lorawriter import (
     write_config,
     write_lora,
 )
-from .matching import OnUnmatched, describe_lora
+from .matching import describe_lora
 from .options import CONVERT
 from .receipt import receipt_of
+from .refusals import OnUnmatched
 from .report import Report, Stopwatch, counted, some_names
 from .rounding import DTYPE_NAMES, round_to
 from .stacked import StackedLora

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from .errors import LoraError
 from .extract import extract
+from .files.layout import PlannedTensor
 from .files.tensorfile import TensorFile, dtype_name
-from .files.tensorwriter import PlannedTensor, TensorWriter
+from .files.tensorwriter import TensorWriter
 from .inspect import inspect
 from .lazytorch import torch
 from .merge import merge

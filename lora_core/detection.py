@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 from .arch import ARCHES, DIFFUSION_ARCHES
 from .arch.base import Arch, Edition, Shape, Shapes
-from .params import params_of
 from .renames import renames_of
 
 _SAMPLE = 300  # modules; every mark of an architecture is on many more in a file of that size
+
+# Key endings that are another spelling of a module's parameter
+_PARAM_SPELLINGS = {"scale": "weight"}  # BFL's norms
+_FUSED_PARAMS = {"in_proj_weight": ("in_proj", "weight"), "in_proj_bias": ("in_proj", "bias")}  # torch's attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +108,20 @@ def own_shapes(arch: Arch, shapes: Shapes, prefix: str) -> dict[str, Shape]:
             # what was a parameter and a module of its own there may be a bare parameter here
             own.setdefault(place.module if local == module else f"{place.module}.{param}", shape)
     return own
+
+
+def params_of(prefix: str, shapes: Shapes) -> dict[str, dict[str, str]]:
+    """Return {module: {parameter: key}} of the keys below `prefix`; a parameter is a module of its own too."""
+    modules: dict[str, dict[str, str]] = {}
+    for key in shapes:
+        if not key.startswith(prefix):
+            continue
+        local = key[len(prefix) :]
+        head, _, last = local.rpartition(".")
+        joined, param = _FUSED_PARAMS.get(last, ("", _PARAM_SPELLINGS.get(last, last)))
+        module = ".".join(name for name in (head, joined) if name)
+        if module:
+            modules.setdefault(module, {}).setdefault(param, key)
+        if param != "weight":
+            modules.setdefault(local, {}).setdefault("weight", key)
+    return modules

@@ -16,15 +16,15 @@ from .extraction.pair import Pair, pair_of
 from .extraction.sources import Comparison, Source
 from .extraction.stacked import Stacked, stacked_on
 from .extraction.summary import metadata_of, nothing, tell
-from .files.filesize import lora_size
 from .files.outputs import check_target
 from .files.scratch import Scratch, Sizes
 from .files.tensorfile import OnStep
 from .files.tensorheader import DTYPES
 from .lazytorch import torch
-from .lorawriter import write_lora
+from .lorawriter import lora_size, write_lora
 from .merge import LoraItem, open_stack
 from .options import EXTRACT
+from .options.shared import NO_FILE
 from .pairs import NO_PAIR, unused
 from .ranks import rule_of
 from .receipt import Receipt, receipt_of
@@ -148,3 +148,20 @@ def _target(
         raise OptionError("out: expected the name of the file to write; give it, or ask for an estimate only.")
     check_target(Path(out), overwrite, compared.paths)
     return Path(out)
+
+
+def check_choice(base: str, tuned: str, model_base: Any, model_tuned: Any, lora_stack: Any) -> None:
+    """Raise OptionError, saying what to choose or to connect, unless there is one of each side."""
+    has_base = (base != NO_FILE) + (model_base is not None)
+    if has_base == 0:
+        raise OptionError("base: choose the checkpoint that was tuned, or connect model_base.")
+    if has_base > 1:
+        raise OptionError(f"base: both {base} and model_base are given; set base to None or disconnect model_base.")
+    sides = {"tuned": tuned != NO_FILE, "model_tuned": model_tuned is not None, "lora_stack": lora_stack is not None}
+    given = [name for name, is_there in sides.items() if is_there]
+    if not given:
+        raise OptionError("tuned: choose the tuned checkpoint, or connect model_tuned or lora_stack.")
+    if len(given) > 1:
+        raise OptionError(f"tuned: {' and '.join(given)} are given, and one of them is needed; leave the others out.")
+    if lora_stack is not None and not lora_stack:
+        raise OptionError("lora_stack: is empty; switch on at least one LoRA of the stack.")

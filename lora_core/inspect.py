@@ -22,8 +22,9 @@ from .matching import describe_lora, match_stack
 from .merge import LoraItem, open_stack
 from .pairs import NO_PAIR, unused
 from .report import Report, Stopwatch
-from .stack import StackEntry, join_stacks, stack_of_one
+from .stack import join_stacks, stack_of_one
 from .stacked import StackedLora, about_blocks
+from .stackentry import StackEntry
 
 
 def inspect(

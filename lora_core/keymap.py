@@ -12,12 +12,11 @@ from functools import cached_property
 
 from .arch import ARCHES
 from .arch.base import Arch, Shapes
-from .blocks import block_in, block_of
+from .blocks import ModelBlocks, block_in, block_of
 from .component import Component
 from .detection import Found
 from .dialects import BASE, DIFFUSION, addressed_roles, dialects_of
 from .errors import KeyCollisionError
-from .modelblocks import ModelBlocks
 from .targets import Target
 
 # Which text encoders go with which model, of all that are known

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from .adapterspec import AdapterSpec
 from .arch.base import Arch, Shape, Shapes
 from .blocks import block_in
 from .checkpoint import Checkpoint
@@ -16,7 +17,7 @@ from .dialects import DIFFUSION, addressed_roles, split_dialect
 from .errors import OptionError
 from .keymap import KeyMap
 from .lazytorch import torch
-from .lorafile import AdapterSpec, LoraFile
+from .lorafile import LoraFile
 from .outlines import outlined, outlines_of, read_outline
 from .report import LoraReport
 from .stacked import StackedLora, Strengths

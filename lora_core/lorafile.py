@@ -14,9 +14,8 @@ from .adapterspec import AdapterSpec
 from .arch.base import Arch
 from .detection import detect, guess_arches
 from .dialects import DIFFUSION, split_dialect
-from .errors import WrongFileKindError
+from .errors import FileFormatError, WrongFileKindError
 from .files.containers import open_tensors
-from .files.lorafolder import lora_file_of
 from .files.memory import IN_MEMORY, MemoryTensors
 from .files.tensorheader import TensorInfo
 from .files.tensors import Tensors
@@ -37,6 +36,9 @@ _NOT_ADAPTERS = (
     (re.compile(r".+\.alpha"), "alpha of no adapter"),
     (re.compile(r".+\.modules_to_save\..+"), "module that was trained whole"),
 )
+
+# What a folder's LoRA is called: PEFT's, diffusers'
+_IN_FOLDER = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
 
 
 class LoraFile:
@@ -184,3 +186,14 @@ def _opened(source: LoraSource) -> tuple[Tensors, str]:
 
 def _what(name: str) -> str:
     return next((what for pattern, what in _NOT_ADAPTERS if pattern.fullmatch(name)), "unknown")
+
+
+def lora_file_of(path: Path) -> Path:
+    """Return the LoRA file of a folder, or the path itself; raises FileFormatError if the folder has none."""
+    if not path.is_dir():
+        return path
+    found = [path / name for name in _IN_FOLDER if (path / name).is_file()] or sorted(path.glob("*.safetensors"))
+    if len(found) != 1 and (not found or found[0].name not in _IN_FOLDER):
+        has = some_names([file.name for file in found]) or "none"
+        raise FileFormatError(f"{path.name}: is a folder; expected {' or '.join(_IN_FOLDER)} in it, found {has}.")
+    return found[0]

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from .errors import OutputError
-from .files.filesize import HASH_NAME, in_written_order
+from .files.layout import PlannedTensor, in_written_order
 from .files.placing import write_text
 from .files.private import without_paths, without_private
 from .files.scratch import Scratch
 from .files.tensorfile import byte_view, dtype_name
-from .files.tensorwriter import PlannedTensor, TensorWriter
+from .files.tensorwriter import TensorWriter
 from .lazytorch import torch
 from .leftovers import told_of
 from .loraconfig import CONFIG_NAME, PEFT_METADATA
@@ -31,6 +31,8 @@ _PEFT_KEYS = frozenset((
     *("r", "lora_alpha", "network_alpha", "alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora"),
     *("peft_type", "target_modules", "exclude_modules", "lora_bias", "bias", "init_lora_weights"),
 ))  # fmt: skip
+
+HASH_NAME = "sshs_model_hash"  # of all data, in hexadecimal digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,3 +180,15 @@ def _hash(plan: Sequence[PlannedTensor], tensors: Mapping[str, torch.Tensor]) ->
     for tensor in plan:
         digest.update(byte_view(tensors[tensor.name]))
     return digest.hexdigest()
+
+
+def lora_size(plan: Iterable[PlannedTensor], metadata: Mapping[str, str]) -> int:
+    """Return the bytes of the LoRA file of these tensors: header, padding and data."""
+    header: dict[str, Any] = {"__metadata__": {**metadata, HASH_NAME: "0" * 64}}
+    offset = 0
+    for tensor in in_written_order(plan):
+        end = offset + tensor.nbytes
+        header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8"))
+    return 8 + text + -text % 8 + offset

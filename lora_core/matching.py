@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from .adapters import check_numbers, rows_of, tensors_of
+from .adapterspec import AdapterSpec
 from .apply import Placed
 from .checkpoint import describe
 from .detection import Found
 from .errors import AdapterError
 from .keymap import KeyMap
-from .lorafile import AdapterSpec, LoraFile
+from .lorafile import LoraFile
 from .refusals import OnUnmatched, judge, refuse_foreign
 from .report import LoraReport
 from .sizes import counted_blocks

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .blockstrengths import BlockStrengths, parse_blocks
+from .blockterms import BlockStrengths, parse_blocks
 from .checkpoint import Checkpoint
 from .errors import OptionError, UnknownArchError
 from .files.tensorfile import OnStep
@@ -19,14 +19,16 @@ from .leftovers import told_of
 from .library.hashes import Hashes
 from .library.inputhashes import InputHashes
 from .lorafile import LoraFile
-from .matching import Match, OnUnmatched, PlacedSpec, match_stack
+from .matching import Match, PlacedSpec, match_stack
 from .options import MERGE, MERGE_DTYPE, MergeDtype, Semantics
 from .pairs import Role, for_model, role_of, told
 from .receipt import RECEIPT, Receipt, receipt_of
+from .refusals import OnUnmatched
 from .report import Report, Stopwatch, described_file
 from .rewriter import Rewriter
-from .stack import StackEntry, check_strength
+from .stack import check_strength
 from .stacked import StackedLora
+from .stackentry import StackEntry
 
 # A LoRA as callers name it: a path, or a path with one or two strengths and with strengths of blocks
 LoraItem = str | os.PathLike[str] | Sequence[Any]

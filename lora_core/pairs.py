@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .stack import StackEntry
+from .stackentry import StackEntry
 
 NO_PAIR = "only the high-noise file is"  # where one LoRA is wanted
 Role = Literal["high", "low"]

@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .blockstrengths import factors_on, parse_blocks
+from .blockstrengths import factors_on
+from .blockterms import parse_blocks
 from .checkpoint import Checkpoint, describe
 from .detection import Found
 from .errors import AmbiguousFileError, LoraError, NoSuchFileError, OptionError
 from .keymap import KeyMap
-from .library.plain import plain, plain_line, without_path
 from .lorafile import LoraFile
 from .matching import describe_lora, match_lora
 from .refusals import judge, refuse_foreign
 from .report import LoraReport, counted, some_names, state_of, summary_of
 from .resolve import Listing
-from .stack import StackEntry, parse_rows
+from .stack import parse_rows
+from .stackentry import StackEntry
+from .visible import plain, plain_line, without_path
 
 MODELS, FITS = 4, 50_000  # that are remembered
 _NAMES = 20  # unmatched ones that are told

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .checkpoint import Checkpoint
-from .files.filesize import in_written_order
+from .files.layout import PlannedTensor, in_written_order
 from .files.tensorfile import OnStep, byte_view
-from .files.tensorwriter import PlannedTensor
 from .lazytorch import torch
 from .library.inputhashes import InputHashes
 from .loraconfig import CONFIG_NAME

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .blockstrengths import parse_blocks
+from .blockterms import parse_blocks
 from .errors import FileChangedError, FileFormatError, ReceiptError
-from .files.lorafolder import lora_file_of
 from .library.hashes import Hashes
-from .lorafile import LoraFile
+from .lorafile import LoraFile, lora_file_of
 from .receipt import config_hash
 from .receiptread import Entry, ReadReceipt
 

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from .errors import AmbiguousFileError, FileChangedError, FileFormatError, NoSuchFileError
 from .library.hashes import Hashes
-from .library.plain import normal
+from .visible import normal
 
 T = TypeVar("T")
 How = Literal["exact", "slashes", "case", "base name", "hash"]

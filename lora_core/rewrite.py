@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from .arch.base import Shape, Shapes
 from .errors import OptionError
 from .files.decoded import QUANTISATION_METADATA, CodedLayer, Decoded
+from .files.layout import PlannedTensor
 from .files.quantised import FP8_FORMATS
 from .files.tensorfile import TensorFile
 from .files.tensorheader import TensorInfo
 from .files.tensors import Tensors
-from .files.tensorwriter import PlannedTensor
 from .options import MergeDtype
 from .rounding import DTYPE_NAMES
 from .steps import SCALED_FORMAT, Step, copied, passed_on, renamed, requantised, rounded, scaled

@@ -10,14 +10,13 @@ from typing import Any
 from .adapters import KINDS, Shape
 from .adapters.base import ScaledAdapter
 from .adapters.input_oft import TERMS
-from .adapterspec import AdapterSpec
+from .adapterspec import AdapterSpec, check_dtypes, check_rank, checked_scale, stored_shape
 from .errors import AdapterError
 from .files.tensorheader import TensorInfo
 from .files.tensors import Tensors
 from .loraconfig import LoraConfigs, Scale
 from .options import Semantics
 from .parts import Part
-from .specchecks import check_dtypes, check_rank, checked_scale, stored_shape
 
 FoundParts = Sequence[tuple[Part, TensorInfo]]
 

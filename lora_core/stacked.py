@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .blockstrengths import BlockStrengths, factors_on
+from .blocks import Block, ModelBlocks
+from .blockstrengths import factors_on
+from .blockterms import BlockStrengths
 from .keymap import KeyMap
 from .lorafile import LoraFile
-from .modelblocks import Block, ModelBlocks
 from .report import LoraReport
 from .targets import Target
 

@@ -8,7 +8,8 @@ from typing import Any
 from .errors import AmbiguousFileError, FileFormatError, NoSuchFileError
 from .library.hashes import AUTOV3
 from .resolve import Listing
-from .stack import Row, StackEntry, each_file
+from .stack import Row, each_file
+from .stackentry import StackEntry
 from .visible import visible
 
 Labelled = Sequence[tuple[str, StackEntry]]  # what an entry is called in an error, and the entry

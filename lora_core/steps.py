@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .files.decoded import CodedLayer
+from .files.layout import PlannedTensor
 from .files.quantised import FP8_FORMATS, fp8_codes
 from .files.tensorheader import DTYPES, TensorInfo
 from .files.tensors import Tensors
-from .files.tensorwriter import PlannedTensor
 from .lazytorch import torch
 from .rounding import round_stochastically, round_to
 

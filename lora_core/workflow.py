@@ -10,8 +10,7 @@ from typing import Any
 from .combine import combine
 from .convert import convert
 from .errors import LoraError, WorkflowError
-from .extract import extract
-from .extraction.choice import check_choice
+from .extract import check_choice, extract
 from .files.tensorfile import OnStep
 from .graph import GraphNode, Link, graph_of, read_json
 from .importing import convert_workflow, counted_nodes, has_peers, lora_names
@@ -21,7 +20,8 @@ from .merge import merge
 from .options import COMBINE, CONVERT, EXTRACT, INSPECT, LOAD, MERGE, NODES, RESIZE, STACK, Node
 from .report import Report
 from .resize import resize
-from .stack import StackEntry, each_file, join_stacks, lora_text, parse_rows, stack_of
+from .stack import each_file, join_stacks, lora_text, parse_rows, stack_of
+from .stackentry import StackEntry
 from .workflowfiles import LORAS, WorkflowFiles
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import OptionError
+from .files.filenames import new_path
 from .library.hashes import Hashes
-from .naming import new_path
 from .options.shared import NO_FILE
 from .resolve import Listing
-from .stack import StackEntry
+from .stackentry import StackEntry
 from .stackfiles import changed, located, notes_of
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")

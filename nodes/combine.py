@@ -10,8 +10,7 @@ from ..lora_core.stackfiles import notes_of
 from . import host, library
 from .energychart import energy_picture
 from .host import io
-from .schema import NONE, chosen, schema_of
-from .shown import shown
+from .schema import NONE, chosen, schema_of, shown
 
 
 class CombineLoras(io.ComfyNode):

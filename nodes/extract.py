@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..lora_core.extract import extract
-from ..lora_core.extraction.choice import check_choice
+from ..lora_core.extract import check_choice, extract
 from ..lora_core.options import EXTRACT
 from ..lora_core.stackfiles import notes_of
 from . import host, library
 from .energychart import energy_picture
 from .host import io
 from .loadedmodel import LoadedModel
-from .schema import NONE, chosen, schema_of
-from .shown import shown
+from .schema import NONE, chosen, schema_of, shown
 
 
 class ExtractLora(io.ComfyNode):

@@ -23,7 +23,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from server import PromptServer
 
 from ..lora_core.errors import FileFormatError, OutputError
-from ..lora_core.naming import new_path
+from ..lora_core.files.filenames import new_path
 from ..lora_core.resolve import resolve
 
 __all__ = [

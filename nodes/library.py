@@ -10,7 +10,8 @@ from ..lora_core.errors import FileFormatError, LoraError
 from ..lora_core.library.hashes import Hashes
 from ..lora_core.library.words import trigger_words as words_of
 from ..lora_core.resolve import Listing
-from ..lora_core.stack import StackEntry, each_file, join_stacks, parse_rows
+from ..lora_core.stack import each_file, join_stacks, parse_rows
+from ..lora_core.stackentry import StackEntry
 from ..lora_core.stackfiles import located, missing_files, rows_in_use
 from . import host
 

@@ -16,15 +16,16 @@ import torch
 
 from ..lora_core.adapters import Reshape, unpacked
 from ..lora_core.apply import Placed, apply_stack
-from ..lora_core.blockstrengths import parse_blocks
+from ..lora_core.blockterms import parse_blocks
 from ..lora_core.checkpoint import describe
 from ..lora_core.errors import UnknownArchError
 from ..lora_core.library.words import words_of
-from ..lora_core.matching import Match, OnUnmatched, PlacedSpec, match_stack
+from ..lora_core.matching import Match, PlacedSpec, match_stack
 from ..lora_core.options import Semantics
+from ..lora_core.refusals import OnUnmatched
 from ..lora_core.report import Report, Stopwatch
-from ..lora_core.stack import StackEntry
 from ..lora_core.stacked import StackedLora
+from ..lora_core.stackentry import StackEntry
 from .host import WeightAdapterBase, loaded_weights
 from .livecache import LoadedLora, loaded_loras
 from .modelcache import LoadedModel, loaded_model

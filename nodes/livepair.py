@@ -8,7 +8,7 @@ from typing import Any
 
 from ..lora_core.pairs import for_model, unused
 from ..lora_core.report import Report
-from ..lora_core.stack import StackEntry
+from ..lora_core.stackentry import StackEntry
 from .live import Applied, apply_live
 
 

@@ -10,8 +10,7 @@ from ..lora_core.stackentry import stack_in_memory
 from ..lora_core.stackfiles import notes_of
 from . import host, library
 from .host import io
-from .schema import schema_of
-from .shown import shown
+from .schema import schema_of, shown
 
 
 class MergeToCheckpoint(io.ComfyNode):

@@ -12,8 +12,7 @@ from ..lora_core.resize import resize
 from . import host
 from .energychart import energy_picture
 from .host import io
-from .schema import NONE, chosen, schema_of
-from .shown import shown
+from .schema import NONE, chosen, schema_of, shown
 
 
 class ResizeLora(io.ComfyNode):

@@ -16,10 +16,10 @@ from typing import Any
 
 from ..lora_core.errors import LoraError
 from ..lora_core.library.info import info
-from ..lora_core.library.plain import plain_line, without_path
 from ..lora_core.library.previews import preview_of
 from ..lora_core.precheck import Precheck
 from ..lora_core.stack import MOST_ROWS
+from ..lora_core.visible import plain_line, without_path
 from . import host, library
 from .guard import Picture, RouteError, reading, taking_json
 from .importing import LARGEST_WORKFLOW, imported

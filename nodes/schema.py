@@ -7,7 +7,7 @@ import inspect
 from typing import Any
 
 from ..lora_core.options import Node, Option, Socket
-from .host import io, lora_names, model_names
+from .host import io, lora_names, model_names, ui
 
 CATEGORY = "LoRA Core"
 ROWS_TYPE = "LORACORE_ROWS"
@@ -105,3 +105,10 @@ _WIDGETS = {
     "MODEL_FILE": lambda option: _combo(option, [*([NONE] if option.default == NONE else []), *model_names()]),
     "ROWS": _rows,
 }
+
+
+def shown(cls: type[io.ComfyNode], report: Any, *pictures: Any) -> dict[str, Any]:
+    """Return the `ui` part of a node's output; the pictures are image tensors (1, height, width, 3)."""
+    images = [image for picture in pictures for image in ui.PreviewImage(picture, cls=cls).as_dict()["images"]]
+    found = {"text": (report.text(),), "report": (report.to_dict(),)}
+    return {**found, "images": images, "animated": (False,)} if images else found

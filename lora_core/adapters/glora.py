@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import ScaledAdapter, Shape, Shapes, fits_shape, holds_zeros, required
+from .base import ScaledAdapter, Shape, Shapes, fits_shape, required
+from .numbers import holds_zeros
 
 _PARTS = ("a1", "a2", "b1", "b2")
 

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Shape, Shapes, StoredAdapter, holds_zeros, required
+from .base import Shape, Shapes, StoredAdapter, required
+from .numbers import holds_zeros
 from .rotation import block_size_of, cayley, cayley_neumann, skew_from_vectors
 
 TERMS = 5  # of the Cayley-Neumann series, both programs' default

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Shape, Shapes, StoredAdapter, holds_zeros, required
+from .base import Shape, Shapes, StoredAdapter, required
+from .numbers import holds_zeros
 from .rotation import cayley, limited, rotate_rows, skew
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..arch.base import Arch
 from ..conversion.model import Model
 from ..errors import LoraError, NothingMatchedError, OptionError, UnmatchedError
-from ..matching import OnUnmatched
+from ..refusals import OnUnmatched
 from ..report import Report, counted, some_names
 from ..stacked import StackedLora, about_blocks
 from .stacked import Member, missing

@@ -10,9 +10,9 @@ from ..lazytorch import torch
 from .changes import Change, change_of, depends_on_weight, read
 from .corespace import merged_in_core, task_singular_vectors
 from .elementwise import Rule
-from .limits import Limits
 from .onbase import OnBase
 from .output import Result
+from .settings import Limits
 from .stacked import Part, StackedLayer
 from .summed import Sum, change_of_member, parts_by_member
 

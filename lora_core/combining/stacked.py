@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..adapterspec import AdapterSpec
 from ..arch.base import Shape
 from ..checkpoint import Checkpoint
 from ..conversion.model import Model, choose_model
 from ..conversion.plan import Job, Piece, Plan, Slot, plan
 from ..errors import UnknownArchError
-from ..lorafile import AdapterSpec, LoraFile
+from ..lorafile import LoraFile
 from ..matching import describe_lora
 from ..report import LoraReport
 from ..stacked import StackedLora, Strengths

@@ -12,9 +12,9 @@ from ..lazytorch import torch
 from ..linalg import svd_of_product
 from .changes import change_of, dense_of, depends_on_weight, read
 from .concatenated import concatenated
-from .limits import Limits
 from .onbase import OnBase
 from .output import Difference, Result
+from .settings import Limits
 from .stacked import Member, Part, StackedLayer
 
 

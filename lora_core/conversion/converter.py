@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from ..adapters import DoRA, FullDifference, LoRA, Reshape, SetValue, Shape
 from ..adapters.base import Adapter
+from ..adapterspec import AdapterSpec
 from ..checkpoint import Checkpoint
 from ..errors import AdapterError, OptionError
 from ..lazytorch import torch
-from ..lorafile import AdapterSpec, LoraFile
+from ..lorafile import LoraFile
 from ..writing import Writing
 from .loraparts import Parts, parts_of, parts_of_file, spelled
 from .plan import Job, Piece

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from ..adapters import DoRA, FullDifference, LoHa, LoRA, NormDifference, SetValue, Shape
 from ..adapters.base import Adapter
+from ..adapterspec import AdapterSpec
 from ..errors import AdapterError
 from ..lazytorch import torch
-from ..lorafile import AdapterSpec, LoraFile
+from ..lorafile import LoraFile
 from ..writing import Writing, suffix
 from .recast import folded, without_core
 

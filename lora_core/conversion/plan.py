@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..adapterspec import AdapterSpec
 from ..arch.base import Shape
 from ..component import Component
 from ..keymap import KeyMap
-from ..lorafile import AdapterSpec, LoraFile
+from ..lorafile import LoraFile
 from ..targets import Target
 from ..writing import Writing, written
 

@@ -14,11 +14,9 @@ from ..errors import LoraError
 from ..files.tensorfile import OnStep
 from ..lazytorch import torch
 from ..linalg import Svd, svd_of_dense, svd_of_product
-from ..rankedlayer import matrix_of
 from ..rounding import round_to
-from ..threads import processors
-from ..truncation import Layer, Truncation
-from ..watched import watched
+from ..threads import processors, watched
+from ..truncation import Layer, Truncation, matrix_of
 from ..writing import WRITINGS, WrittenDialect, suffix
 from .dora import Directions, DoraErrors, directions_of, magnitude_part, or_nothing
 from .names import Job

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..lazytorch import torch
+from .layout import PlannedTensor
 from .tensorfile import TensorFile, byte_view
 from .tensorheader import DTYPES
-from .tensorwriter import PlannedTensor
 
 PIECE = 4 * 2**20  # bytes that are compared at a time
 

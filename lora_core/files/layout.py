@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,3 +79,8 @@ def _header(path: Path, plan: Sequence[PlannedTensor], metadata: Mapping[str, st
 
 def _text(header: dict[str, Any]) -> bytes:
     return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+def in_written_order(plan: Iterable[PlannedTensor]) -> list[PlannedTensor]:
+    """Return the tensors aligned, as the reference writer orders them."""
+    return sorted(plan, key=lambda tensor: (-DTYPES[tensor.dtype][0], tensor.name))

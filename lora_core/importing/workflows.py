@@ -9,13 +9,12 @@ from typing import Any
 from ..errors import WorkflowError
 from ..options import TARGET, ImportTarget
 from ..visible import visible
-from .editor import EditorGraph, Numbers
+from .editor import EditorGraph, Numbers, drop_promoted
 from .export import Exporter
 from .into import Importer
 from .model import Converted, FoundNode, Graph
 from .names import Names
 from .peers import PEERS
-from .promoted import drop_promoted
 from .prompt import PromptGraph
 from .safe import check_level, check_prompt, check_size
 

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
-from .plain import normal
+from ..visible import normal
 
 MOST = 64  # folders that are remembered
 SETTLED = 2.0  # seconds: a folder that changed less long ago may change again within one step of its clock

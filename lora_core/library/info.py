@@ -13,8 +13,8 @@ from ..lorafile import LoraFile
 from ..matching import describe_lora
 from ..pairs import partner_of
 from ..report import summary_of
+from ..visible import plain, plain_line, without_markup
 from .hashes import Hashes
-from .plain import plain, plain_line, without_markup
 from .previews import preview_of
 from .sidecars import Sidecar, read_sidecars
 from .words import shown_words, tags_in

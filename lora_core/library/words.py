@@ -9,10 +9,9 @@ from operator import itemgetter
 from pathlib import Path
 
 from ..files.containers import open_tensors
-from ..files.lorafolder import lora_file_of
 from ..loraconfig import json_list, json_object
-from ..lorafile import LoraFile
-from .plain import plain_line
+from ..lorafile import LoraFile, lora_file_of
+from ..visible import plain_line
 from .sidecars import MOST_WORDS, Sidecar, read_sidecars, split_words
 
 MOST_TAGS = 100

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..conversion.recast import folded
+from ..files.layout import PlannedTensor
 from ..files.tensorfile import dtype_name
 from ..files.tensorheader import DTYPES, TensorInfo
-from ..files.tensorwriter import PlannedTensor
 from ..lazytorch import torch
 from ..lorafile import LoraFile
 from ..ranks import Spectrum
@@ -161,7 +161,6 @@ class Resizing(Truncation):
         for name in self._new_alpha(source):
             self.keep(name, torch.tensor(alpha))
         self.written.append(Written(source, spec.kind, spec.rank or 1, alpha))
-
 
     def _new_alpha(self, source: Source) -> list[str]:
         """Return the name of the alpha that a layer gets which stays but has none in the file, as a list."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..adapters import KINDS
 from ..adapters.base import ScaledAdapter, Shape
+from ..adapterspec import AdapterSpec
 from ..blocks import block_of
 from ..checkpoint import Checkpoint
 from ..conversion.model import choose_model
@@ -17,7 +18,7 @@ from ..dialects import DIFFUSION, split_dialect
 from ..errors import LoraError
 from ..keymap import KeyMap
 from ..lazytorch import torch
-from ..lorafile import AdapterSpec, LoraFile
+from ..lorafile import LoraFile
 from ..writing import WRITINGS
 
 Suffixes = tuple[str, str]  # of up and down

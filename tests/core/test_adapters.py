@@ -28,7 +28,8 @@ from lora_core.adapters import (
 )
 from lora_core.apply import Placed, apply_stack
 from lora_core.errors import AdapterError
-from lora_core.lorafile import LoraFile, Scale
+from lora_core.loraconfig import Scale
+from lora_core.lorafile import LoraFile
 from lora_core.targets import Target
 from tests.core import samples
 

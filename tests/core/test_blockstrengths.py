@@ -13,12 +13,13 @@ from torch import Tensor
 import lora_core
 from lora_core.arch import ARCHES, DIFFUSION_ARCHES
 from lora_core.arch.blockgroups import GROUP_TITLES
-from lora_core.blockstrengths import block_groups, factors_on, parse_blocks, presets_of
+from lora_core.blocks import ModelBlocks, named_block
+from lora_core.blockstrengths import block_groups, factors_on, presets_of
+from lora_core.blockterms import parse_blocks
 from lora_core.detection import detect
 from lora_core.errors import OptionError
 from lora_core.keymap import KeyMap
 from lora_core.lorafile import LoraFile
-from lora_core.modelblocks import ModelBlocks, named_block
 from lora_core.outlines import outlines_of, read_outline
 from tests import manifests, tiny
 from tests.core import samples
@@ -248,7 +249,7 @@ def test_blocks_that_the_lora_does_not_change_are_told(folder: Path) -> None:
 
 def test_the_command_line_and_the_stack_entry_say_it_too(folder: Path) -> None:
     from lora_core.cli import main
-    from lora_core.stack import StackEntry
+    from lora_core.stackentry import StackEntry
 
     expected = merged(folder, "kohya.safetensors", 0.5, 0.5, "double=0")[0]
     lora, out = str(folder / "kohya.safetensors"), folder / "cli.safetensors"

@@ -16,7 +16,7 @@ from torch import Tensor
 import lora_core
 from lora_core.checkpoint import Checkpoint
 from lora_core.errors import LoraError, NothingMatchedError, OptionError
-from lora_core.watched import watched
+from lora_core.threads import watched
 from tests import tiny
 from tests.core import samples
 from tests.core.test_extract import FULL, deltas, layers_of, normal, tune, wan_keys

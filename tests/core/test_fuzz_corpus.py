@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
-from lora_core import errors, naming
+from lora_core import errors
 from lora_core.adapters import GLoRA
-from lora_core.files import tensorheader
+from lora_core.files import filenames, tensorheader
 from lora_core.matching import LoraMatch
 from tests.fuzz import CORPUS, TARGETS
 from tests.fuzz.choices import Choices
@@ -69,7 +69,7 @@ def _no_layout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_rules_for_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(naming, "is_plain", lambda part: True)
+    monkeypatch.setattr(filenames, "is_plain", lambda part: True)
 
 
 def _nothing_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

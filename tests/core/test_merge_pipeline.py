@@ -24,7 +24,8 @@ from lora_core.files.otherformats import HEAD_BYTES
 from lora_core.files.tensorfile import TensorFile
 from lora_core.library.hashes import Hashes
 from lora_core.lorafile import LoraFile
-from lora_core.matching import StackedLora, match_stack
+from lora_core.matching import match_stack
+from lora_core.stacked import StackedLora
 from tests import tiny
 from tests.core import samples
 
@@ -173,9 +174,7 @@ def test_an_input_whose_hash_is_not_known_is_read_for_it_once(
 
 
 @linux
-def test_only_verify_reads_the_output_back(
-    base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_verify_reads_the_output_back(base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Operations(monkeypatch)
     lora_core.merge(base, [lora], out)
     assert seen.read("out") < 64 * 1024 < out.stat().st_size

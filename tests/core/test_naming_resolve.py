@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_core.errors import FileFormatError, OutputError
-from lora_core.naming import checked_prefix, new_path
+from lora_core.files.filenames import checked_prefix, new_path
 from lora_core.resolve import resolve
 
 

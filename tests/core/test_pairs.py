@@ -11,7 +11,8 @@ import pytest
 import lora_core
 from lora_core.errors import OptionError
 from lora_core.pairs import for_model, partner_of
-from lora_core.stack import StackEntry, lora_text, parse_rows, stack_of
+from lora_core.stack import lora_text, parse_rows, stack_of
+from lora_core.stackentry import StackEntry
 from tests import tiny
 from tests.core.samples import load, same_bytes
 

@@ -14,9 +14,10 @@ import pytest
 
 from lora_core.errors import OutputError
 from lora_core.files import leftovers, placing
+from lora_core.files.filenames import new_path
+from lora_core.files.layout import PlannedTensor
 from lora_core.files.placing import write_text
-from lora_core.files.tensorwriter import PlannedTensor, TensorWriter
-from lora_core.naming import new_path
+from lora_core.files.tensorwriter import TensorWriter
 from tests.core import samples
 
 PLAN = [PlannedTensor("x", "U8", (4,))]
@@ -89,9 +90,7 @@ def test_a_file_that_another_program_keeps_is_not_lost_and_told(
 
 
 @pytest.mark.case(32)
-def test_another_error_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waited: list[float]
-) -> None:
+def test_another_error_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waited: list[float]) -> None:
     out = tmp_path / "out.safetensors"
     out.write_bytes(b"old")
     monkeypatch.setattr(Path, "replace", busy(99, Path.replace, 3))

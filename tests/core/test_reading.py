@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lora_core.apply import Placed, apply_stack
 from lora_core.errors import AdapterError, FileFormatError
-from lora_core.lorafile import LoraFile, Scale
+from lora_core.loraconfig import Scale
+from lora_core.lorafile import LoraFile
 from lora_core.parts import split_name, split_names
 from lora_core.patterns import ModulePattern, PatternError
 from lora_core.targets import Target

@@ -26,8 +26,9 @@ from safetensors.torch import load, load_file
 
 from lora_core.errors import FileChangedError, FileFormatError, OutputError
 from lora_core.files import tensorfile, tensorheader
+from lora_core.files.layout import PlannedTensor
 from lora_core.files.tensorfile import TensorFile
-from lora_core.files.tensorwriter import PlannedTensor, TensorWriter
+from lora_core.files.tensorwriter import TensorWriter
 from tests.core import samples
 from tests.core.samples import F32, raw
 
@@ -690,9 +691,7 @@ def test_a_failed_fsync_is_an_error_and_leaves_the_old_file(out: Path, monkeypat
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", broken)
-    assert samples.message(OutputError, lambda: one(out, overwrite=True)) == (
-        f"out.safetensors: {samples.DISK_FAILED}"
-    )
+    assert samples.message(OutputError, lambda: one(out, overwrite=True)) == (f"out.safetensors: {samples.DISK_FAILED}")
     assert out.read_bytes() == b"old"
     assert samples.partials(out.parent) == []
 

@@ -18,8 +18,9 @@ from lora_core.arch.base import Shape, Shapes
 from lora_core.detection import Found, detect
 from lora_core.keymap import KeyMap
 from lora_core.lorafile import LoraFile
-from lora_core.matching import StackedLora, match_stack
+from lora_core.matching import match_stack
 from lora_core.report import LoraReport
+from lora_core.stacked import StackedLora
 from tests import manifests, tiny
 
 TRAINERS = manifests.trainers()

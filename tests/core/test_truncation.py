@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from lora_core.errors import LoraError
-from lora_core.files.filesize import lora_size
 from lora_core.files.scratch import Scratch, Sizes
 from lora_core.linalg import Svd
-from lora_core.lorawriter import write_lora
+from lora_core.lorawriter import lora_size, write_lora
 from lora_core.ranks import RankRule, rule_of
 from lora_core.report import Report
 from lora_core.truncation import Layer, Truncation

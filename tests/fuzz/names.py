@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from lora_core.errors import LoraError
+from lora_core.files.filenames import new_path
 from lora_core.files.outputs import check_target, temporary_name
-from lora_core.naming import new_path
 from tests.fuzz.choices import Choices
 from tests.fuzz.scratch import folder
 from tests.fuzz.seen import check_shown
