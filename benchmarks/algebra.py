@@ -23,7 +23,7 @@ from benchmarks.layers import (
 )
 from benchmarks.peers import PeftLayer, kohya_combine, kohya_resize
 from benchmarks.turns import Samples, cpu, in_turn, wall
-from lora_core.linalg import svd_of_product
+from lora_core.algebra.svd import svd_of_product
 
 FROM, TO, COUNT = 128, 32, 4  # ranks of a LoRA before and after; LoRAs that become one, each of rank TO
 WEIGHTS = (0.8, 0.6, -0.4, 0.5)

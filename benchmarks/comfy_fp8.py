@@ -38,7 +38,7 @@ def bias(rounding: Rounding, elements: int) -> dict[float, float]:
 def main() -> None:
     given = json.load(sys.stdin)
     sys.path.append(given["repo"])  # behind ComfyUI's folders, which have a package `nodes` too
-    from lora_core.rounding import round_stochastically  # noqa: PLC0415
+    from lora_core.algebra.rounding import round_stochastically  # noqa: PLC0415
 
     torch.set_num_threads(1)
     rounding: dict[str, Rounding] = {

@@ -71,7 +71,7 @@ def _factors(rows: int, columns: int, rank: int) -> tuple[torch.Tensor, torch.Te
 
 def _ours(layer: Layer, factors: list[tuple[torch.Tensor, torch.Tensor]]) -> Case:
     adapters, live = import_module("pack.lora_core.adapters"), import_module("pack.nodes.live")
-    target = import_module("pack.lora_core.targets").Target("weight", tuple(layer.weight.shape))
+    target = import_module("pack.lora_core.naming.targets").Target("weight", tuple(layer.weight.shape))
     stack = tuple(
         (adapters.packed(adapters.LoRA(up, down, None, 1.0)), target, strength, "")
         for (up, down), strength in zip(factors, STRENGTHS, strict=False)
@@ -101,7 +101,7 @@ def _error(layer: Layer, factors: list[tuple[torch.Tensor, torch.Tensor]], cases
 def changed_strength(given: dict[str, Any]) -> dict[str, Any]:
     """Measure Load LoRA on SDXL against LoraLoader, which keeps the tensors of its last file; the model has no data."""
     model, clip = sdxl(given["prefix"], given["keys"])
-    live, entry = import_module("pack.nodes.live"), import_module("pack.lora_core.stack").StackEntry
+    live, entry = import_module("pack.nodes.live"), import_module("pack.lora_core.stack.rows").StackEntry
     paths = given["loras"]
     strength = iter(range(1, 1000))
 

@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lora_core.detection import detect
-from lora_core.lorafile import LoraFile
+from lora_core.naming.detection import detect
+from lora_core.reading.lorafile import LoraFile
 from tests import manifests, tiers
 from tests.core.alias_reasons import MODEL_OF
 from tests.core.test_trainers import matched, model_of, write_lora

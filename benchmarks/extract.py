@@ -24,7 +24,7 @@ from benchmarks.layers import (
 )
 from benchmarks.peers import full_svd, kj_extract
 from benchmarks.turns import Sample, Samples, cpu, in_turn, peak_rss, wall
-from lora_core.linalg import svd_of_dense
+from lora_core.algebra.svd import svd_of_dense
 from tests.manifests import Shape
 
 RANK = 32

@@ -13,7 +13,7 @@ from benchmarks.figures import Findings, Table, table_of
 from benchmarks.layers import factors, one_thread, sloped
 from benchmarks.processes import finish
 from benchmarks.turns import Sample, in_turn, timed
-from lora_core.linalg import svd_of_dense, svd_of_product
+from lora_core.algebra.svd import svd_of_dense, svd_of_product
 
 RANKS = (8, 32, 128)
 COUNTS = (1, 2, 4, 8)

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import files, task
 from benchmarks.processes import ProcessError, finish
 from benchmarks.turns import Sample
-from lora_core.library.hashes import KNOWN_HASHES, Hashes
+from lora_core.files.hashes import KNOWN_HASHES, Hashes
 
 RANK = 32
 STRENGTHS = (0.8, 0.6, -0.4, 0.5, 0.3, 0.7, -0.2, 0.4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .visible import visible
+from .text import visible
 
 
 class LoraError(ValueError):

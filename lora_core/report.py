@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .tables import lines_of, verdict_lines
-from .visible import visible
-
-_NAMES_SHOWN = 5
+from .reporttables import lines_of, verdict_lines
+from .text import NAMES_SHOWN, counted, size_text, some_names, visible
 
 State = Literal["full", "partial", "none", "unknown"]
 
@@ -115,17 +112,6 @@ def described_file(path: Path, **more: Any) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, **more}
 
 
-def counted(items: Sized, noun: str) -> str:
-    """Return "1 module" or "7 modules"."""
-    return f"{len(items)} {noun}" + ("" if len(items) == 1 else "s")
-
-
-def some_names(names: list[str]) -> str:
-    """Return the first names as one text, with the count of the rest."""
-    rest = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
 def state_of(lora: LoraReport, title: str | None) -> State:
     """Return whether a LoRA is used in full, in part or not at all on the model `title`; "unknown" without a model."""
     if not title:
@@ -168,7 +154,7 @@ def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:
         lines.append(f"  {counted(modules, kind + ' module')} not applied by this version: {some_names(modules)}")
     if lora.unmatched:
         lines.append(f"  {counted(lora.unmatched, 'module')} without a place here: {some_names(lora.unmatched)}")
-    for item in lora.mismatched[:_NAMES_SHOWN]:
+    for item in lora.mismatched[:NAMES_SHOWN]:
         lines.append(f"  {item['name']}: expected shape {item['expected']}, found {item['found']}")
     if lora.without_effect:
         names = some_names(lora.without_effect)
@@ -192,11 +178,3 @@ def _scale_text(scale: dict[str, Any]) -> str:
     return text + (
         f" (alpha {alpha:g}, {scale['source']})" if alpha is not None else f" (alpha from {scale['source']})"
     )
-
-
-def size_text(count: int) -> str:
-    """Return bytes as people read them, e.g. 6.9 GB."""
-    for unit, limit in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-        if count >= limit:
-            return f"{count / limit:.1f} {unit}"
-    return f"{count} B"

@@ -1,7 +1,8 @@
 """The nodes of LoRA Core: one module per family, each ending in NODES."""
 
-from . import combine, convert, extract, inspect, load, merge, resize, routes, stack
+from . import combine, convert, extract, inspect, load, merge, resize, stack
 from .host import ComfyExtension, io
+from .page import routes
 
 FAMILIES = (load, stack, merge, extract, convert, inspect, combine, resize)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..lora_core.combine import combine
+from ..lora_core.library.stackfiles import notes_of
+from ..lora_core.operations.combining.combine import combine
 from ..lora_core.options import COMBINE
-from ..lora_core.stackfiles import notes_of
 from . import host, library
-from .energychart import energy_picture
 from .host import io
+from .pictures.energychart import energy_picture
 from .schema import NONE, chosen, schema_of, shown
 
 

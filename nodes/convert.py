@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..lora_core.convert import convert
+from ..lora_core.operations.converting.convert import convert
 from ..lora_core.options import CONVERT
 from . import host
 from .host import io

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..lora_core.extract import check_choice, extract
+from ..lora_core.library.stackfiles import notes_of
+from ..lora_core.operations.extracting.extract import check_choice, extract
 from ..lora_core.options import EXTRACT
-from ..lora_core.stackfiles import notes_of
 from . import host, library
-from .energychart import energy_picture
 from .host import io
-from .loadedmodel import LoadedModel
+from .pictures.energychart import energy_picture
 from .schema import NONE, chosen, schema_of, shown
+from .wiredmodel import LoadedModel
 
 
 class ExtractLora(io.ComfyNode):

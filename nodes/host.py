@@ -23,8 +23,8 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from server import PromptServer
 
 from ..lora_core.errors import FileFormatError, OutputError
-from ..lora_core.files.filenames import new_path
-from ..lora_core.resolve import resolve
+from ..lora_core.files.names import new_path
+from ..lora_core.library.listing import resolve
 
 __all__ = [
     "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "add_route", "fingerprint", "io", "known_names",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..lora_core.inspect import inspect, to_inspect
+from ..lora_core.library.stackfiles import notes_of
+from ..lora_core.operations.inspecting.inspect import inspect, to_inspect
 from ..lora_core.options import INSPECT
-from ..lora_core.stackfiles import notes_of
 from . import host, library
-from .conflictmap import conflict_picture
 from .host import io
+from .pictures.conflictmap import conflict_picture
+from .pictures.sizechart import sizes_picture
 from .schema import NONE, chosen, schema_of, shown
-from .sizechart import sizes_picture
 
 
 class InspectLora(io.ComfyNode):

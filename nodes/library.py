@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..lora_core.errors import FileFormatError, LoraError
-from ..lora_core.library.hashes import Hashes
+from ..lora_core.files.hashes import Hashes
+from ..lora_core.library.listing import Listing
+from ..lora_core.library.stackfiles import located, missing_files, rows_in_use
 from ..lora_core.library.words import trigger_words as words_of
-from ..lora_core.resolve import Listing
-from ..lora_core.stack import each_file, join_stacks, parse_rows
-from ..lora_core.stackentry import StackEntry
-from ..lora_core.stackfiles import located, missing_files, rows_in_use
+from ..lora_core.stack.entry import StackEntry
+from ..lora_core.stack.rows import each_file, join_stacks, parse_rows
 from . import host
 
 HASHES = Hashes(host.own_file("hashes.json"))

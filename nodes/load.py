@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..lora_core.library.stackfiles import notes_of
 from ..lora_core.options import LOAD
-from ..lora_core.stack import join_stacks, stack_of_one
-from ..lora_core.stackentry import stack_in_memory
-from ..lora_core.stackfiles import notes_of
+from ..lora_core.stack.entry import stack_in_memory
+from ..lora_core.stack.rows import join_stacks, stack_of_one
 from . import host, library
 from .host import io
-from .livepair import apply_to_both
+from .live.pair import apply_to_both
 from .schema import schema_of
 
 

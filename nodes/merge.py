@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..lora_core.merge import merge
+from ..lora_core.library.stackfiles import notes_of
+from ..lora_core.operations.merging.merge import merge
 from ..lora_core.options import MERGE
-from ..lora_core.stackentry import stack_in_memory
-from ..lora_core.stackfiles import notes_of
+from ..lora_core.stack.entry import stack_in_memory
 from . import host, library
 from .host import io
 from .schema import schema_of, shown

@@ -6,12 +6,12 @@ from typing import Any
 
 from ..lora_core.errors import OptionError
 from ..lora_core.files.memory import check_in_memory
-from ..lora_core.lorafile import LoraSource
+from ..lora_core.operations.resizing.resize import resize
 from ..lora_core.options import RESIZE
-from ..lora_core.resize import resize
+from ..lora_core.reading.lorafile import LoraSource
 from . import host
-from .energychart import energy_picture
 from .host import io
+from .pictures.energychart import energy_picture
 from .schema import NONE, chosen, schema_of, shown
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..lora_core.library.stackfiles import notes_of
 from ..lora_core.options import STACK
-from ..lora_core.stack import check_strength, join_stacks, lora_text, parse_rows, stack_of
-from ..lora_core.stackentry import stack_in_memory
-from ..lora_core.stackfiles import notes_of
+from ..lora_core.stack.entry import stack_in_memory
+from ..lora_core.stack.rows import check_strength, join_stacks, lora_text, parse_rows, stack_of
 from . import library
 from .host import io
 from .schema import schema_of

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lora_core.arch.base import Shape, Shapes
-from lora_core.detection import Found, detect, own_shapes
-from lora_core.keymap import KeyMap
-from lora_core.outlines import FOLDER, Outline, compact
+from lora_core.naming.detection import Found, detect, own_shapes
+from lora_core.naming.keymap import KeyMap
+from lora_core.naming.outlines import FOLDER, Outline, compact
 from tests import manifests
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..lazytorch import torch
+from .dtypes import DTYPES
 from .layout import PlannedTensor
 from .tensorfile import TensorFile, byte_view
-from .tensorheader import DTYPES
 
 PIECE = 4 * 2**20  # bytes that are compared at a time
 

@@ -11,7 +11,6 @@ from typing import Any
 from ..errors import FileFormatError, UnknownArchError
 from ..lazytorch import torch
 from .quantised import FOREIGN, FORMATS, FP8_FORMATS, Config, Format, values_of
-from .tensorfile import TensorFile
 from .tensorheader import TensorInfo
 from .tensors import Tensors
 
@@ -94,9 +93,6 @@ class Decoded(Tensors):
     @property
     def paths(self) -> Sequence[Path]:
         return self.raw.paths
-
-    def safetensors_files(self) -> Sequence[TensorFile]:
-        return self.raw.safetensors_files()
 
     def coded_as(self, name: str) -> str | None:
         return self.layers[name].format if name in self.layers else self.raw.coded_as(name)

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..errors import FileFormatError, UnknownArchError
 from ..lazytorch import torch
+from .dtypes import DTYPES
 from .ggufheader import TYPES, read_gguf_header
 from .openfile import OpenFile
-from .tensorheader import DTYPES, TensorInfo
+from .tensorheader import TensorInfo
 from .tensors import Tensors
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from .tensorheader import DTYPES, MAX_HEADER_BYTES, TensorInfo, element_count
+from .dtypes import DTYPES
+from .tensorheader import MAX_HEADER_BYTES, TensorInfo, element_count
 
 PAGE = 4096  # bytes of a page of memory, and of a block of most file systems
 

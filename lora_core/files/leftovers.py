@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..text import size_text, some_names
 from .outputs import REPLACED
 
 _NAME = re.compile(r"\.(?P<target>.+)\.(?P<pid>\d{1,10})-[0-9a-z_]{8}\.(partial|replaced)", re.DOTALL)
@@ -88,3 +89,18 @@ def _is_running(pid: int) -> bool:
     except PermissionError:  # another user's
         pass
     return True
+
+
+def told_of(folder: Path) -> list[str]:
+    """Return a report's note on what interrupted runs left in the folder of its output; none if nothing was."""
+    try:
+        found = [left for left in leftovers_in(folder) if not left.is_in_use]
+    except OSError:  # it can be written to and not listed
+        return []
+    if not found:
+        return []
+    size = size_text(sum(left.nbytes for left in found))
+    return [
+        f"left in this folder by interrupted runs, {size}: {some_names([left.path.name for left in found])}; "
+        "delete it, or run `lora-core leftovers FOLDER --remove`"
+    ]

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import OptionError
 from ..lazytorch import torch
-from .tensorheader import DTYPES, TensorInfo
+from .dtypes import DTYPES
+from .tensorheader import TensorInfo
 from .tensors import Tensors
 
 IN_MEMORY = "LoRA in memory"  # what reports call it

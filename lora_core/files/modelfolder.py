@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError
-from ..report import some_names
+from ..text import some_names
 from .tensorheader import MAX_HEADER_BYTES, MAX_TENSORS, no_duplicates
 
 COMPONENT = re.compile(r"(unet|transformer|prior|decoder|text_encoder|text_model)(_\d+)?")

@@ -113,3 +113,15 @@ def _pread_into(fd: int, into: memoryview, offset: int) -> int:
         data = os.read(fd, min(len(into), READ_BYTES))
     into[: len(data)] = data
     return len(data)
+
+
+def read_bounded(path: Path, limit: int) -> bytes | None:
+    """Return what a regular file holds; None if it can't be read or is larger than `limit` bytes."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError):
+        return None
+    return data if len(data) <= limit else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import OutputError
-from .filenames import LONGEST, is_possible
+from .names import LONGEST, is_possible
 from .openfile import SEEKING, read_exactly
 
 COPY_BYTES = 64 * 2**20  # how much is copied between two looks at the cancel callback

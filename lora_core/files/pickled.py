@@ -17,11 +17,12 @@ from typing import Any
 
 from ..errors import FileFormatError
 from ..lazytorch import torch
-from ..report import counted, some_names
+from ..text import counted, some_names
+from .dtypes import DTYPES, dtype_name
 from .openfile import OpenFile
 from .pytorchzip import INSTEAD, Member, PytorchZip, open_pytorch_zip
-from .tensorfile import byte_view, dtype_name
-from .tensorheader import DTYPES, MAX_DIMENSIONS, MAX_NAME_BYTES, MAX_TENSORS, TensorInfo
+from .tensorfile import byte_view
+from .tensorheader import MAX_DIMENSIONS, MAX_NAME_BYTES, MAX_TENSORS, TensorInfo
 from .tensors import Tensors, memory_for
 
 MAX_AMPLIFICATION = 4  # tensors may share memory, but all together not claim more than so many times the file

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import FileFormatError
-from ..report import counted
+from ..text import counted
 from .openfile import OpenFile
 from .tensorheader import MAX_TENSORS
 

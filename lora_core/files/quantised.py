@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ..algebra.rounding import round_stochastically, round_to
 from ..errors import FileFormatError
 from ..lazytorch import torch
-from ..rounding import round_stochastically, round_to
 
 Scales = Mapping[str, "torch.Tensor"]  # by the names of the current layout, e.g. "weight_scale"
 Config = Mapping[str, Any]  # what a layer's `comfy_quant` says

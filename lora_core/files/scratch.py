@@ -9,10 +9,11 @@ from pathlib import Path
 from types import TracebackType
 
 from ..lazytorch import torch
+from .dtypes import dtype_name
 from .layout import PlannedTensor
 from .openfile import read_exactly
 from .outputs import PARTIAL, as_output_error, write_all
-from .tensorfile import byte_view, dtype_name
+from .tensorfile import byte_view
 
 
 class Scratch(Mapping[str, "torch.Tensor"]):

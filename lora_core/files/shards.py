@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import FileFormatError
 from ..lazytorch import torch
-from ..report import counted, some_names
+from ..text import counted, some_names
 from .modelfolder import Part
 from .tensorfile import TensorFile
 from .tensors import Tensors
@@ -62,7 +62,8 @@ class ShardedFile(Tensors):
     def paths(self) -> Sequence[Path]:
         return [file.path for file in self._files.values()]
 
-    def safetensors_files(self) -> Sequence[TensorFile]:
+    @property
+    def files(self) -> Sequence[TensorFile]:
         return list(self._files.values())
 
     def _add(self, file: TensorFile) -> None:

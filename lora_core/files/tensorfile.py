@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError
 from ..lazytorch import torch
+from .dtypes import DTYPES
 from .openfile import OpenFile, hashed_range, read_exactly
 from .otherformats import HEAD_BYTES, refuse_other_formats, refuse_zeros
-from .tensorheader import DTYPES, MAX_HEADER_BYTES, TensorInfo, parse_header
+from .tensorheader import MAX_HEADER_BYTES, TensorInfo, parse_header
 from .tensors import Tensors, memory_for
 
 # How `struct` reads one number of a format
 _CODES = {
     "F64": "<d", "F32": "<f", "F16": "<e", "BF16": "<f", "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b", "U8": "<B"
 }  # fmt: skip
-
-OnStep = Callable[[int, int], None]  # (done, total) in bytes or elements; may raise to cancel
 
 
 class TensorFile(Tensors):
@@ -47,9 +45,6 @@ class TensorFile(Tensors):
 
     def fileno(self) -> int:
         return self._file.fileno()
-
-    def safetensors_files(self) -> Sequence[TensorFile]:
-        return (self,)
 
     def in_file_order(self) -> list[TensorInfo]:
         return sorted(self._infos.values(), key=lambda info: (info.start, info.nbytes))
@@ -98,11 +93,6 @@ def byte_view(tensor: torch.Tensor) -> memoryview:
     """Return a tensor's elements as bytes, without a copy where they lie in order in memory."""
     flat: Any = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
     return memoryview(flat)
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Return the header's name of a torch dtype."""
-    return next(name for name, (_, attribute) in DTYPES.items() if getattr(torch, attribute, None) is dtype)
 
 
 def read_header(path: Path, fd: int, size: int) -> tuple[dict[str, str], dict[str, TensorInfo], int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import FileFormatError
+from .dtypes import DTYPES, FLOAT_DTYPES
 
 MAX_HEADER_BYTES = 32 * 2**20
 MAX_TENSORS = 100_000
@@ -19,28 +20,6 @@ MAX_NAME_BYTES = 512
 MAX_METADATA_BYTES = 8 * 2**20
 MAX_DIMENSIONS = 8
 MAX_SIGNS = 20 * MAX_TENSORS  # commas and brackets, of which a tensor has 10: each may cost 100 bytes of memory
-
-# dtype name in the header -> (bytes of one element, attribute of torch)
-DTYPES: dict[str, tuple[int, str]] = {
-    "F64": (8, "float64"),
-    "F32": (4, "float32"),
-    "F16": (2, "float16"),
-    "BF16": (2, "bfloat16"),
-    "F8_E4M3": (1, "float8_e4m3fn"),
-    "F8_E5M2": (1, "float8_e5m2"),
-    "F8_E8M0": (1, "float8_e8m0fnu"),
-    "I64": (8, "int64"),
-    "I32": (4, "int32"),
-    "I16": (2, "int16"),
-    "I8": (1, "int8"),
-    "U64": (8, "uint64"),
-    "U32": (4, "uint32"),
-    "U16": (2, "uint16"),
-    "U8": (1, "uint8"),
-    "BOOL": (1, "bool"),
-    "C64": (8, "complex64"),
-}
-FLOAT_DTYPES = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
 
 class DuplicateKeyError(ValueError):

@@ -5,14 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import FileFormatError
 from ..lazytorch import torch
 from .tensorheader import TensorInfo, element_count
-
-if TYPE_CHECKING:
-    from .tensorfile import TensorFile
 
 Self = TypeVar("Self", bound="Tensors")
 
@@ -84,10 +81,6 @@ class Tensors(Mapping[str, TensorInfo]):
     def described(self) -> dict[str, Any]:
         """Return it as reports name it: never with its folder."""
         return {"name": self.path.name, "bytes": self.size}
-
-    def safetensors_files(self) -> Sequence[TensorFile]:
-        """Return the safetensors files behind this, whose bytes may be copied; none for another format."""
-        return ()
 
     def coded_as(self, name: str) -> str | None:
         """Return the name of the quantised format that a tensor is stored in; None if it holds plain numbers."""

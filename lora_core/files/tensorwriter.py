@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ..errors import OutputError
 from ..lazytorch import torch
+from .dtypes import DTYPES
 from .flushing import Flusher
 from .layout import PlannedTensor, laid_out, refilled
 from .openfile import hashed_range
@@ -26,9 +27,6 @@ from .outputs import (
 from .placing import give_name, is_busy, patiently, sync_name, take_mode
 from .private import without_private
 from .tensorfile import TensorFile, byte_view, read_header
-from .tensorheader import DTYPES
-
-__all__ = ["PlannedTensor", "Sink", "TensorWriter"]
 
 
 class Sink(Protocol):
@@ -38,9 +36,7 @@ class Sink(Protocol):
 
     def put_bytes(self, name: str, data: memoryview, start: int = 0) -> None: ...
 
-    def copy(
-        self, names: Sequence[str], source: TensorFile, on_bytes: Callable[[int], None] | None = None
-    ) -> None: ...
+    def copy(self, names: Sequence[str], source: TensorFile, on_bytes: Callable[[int], None] | None = None) -> None: ...
 
 
 class TensorWriter:

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
-from ..visible import normal
+from ..text import normal
 
 MOST = 64  # folders that are remembered
 SETTLED = 2.0  # seconds: a folder that changed less long ago may change again within one step of its clock
@@ -26,18 +26,6 @@ def beside(path: Path, suffixes: tuple[str, ...], *, whole_name: bool = False) -
     stem = path.name if whole_name else path.stem
     found = [names.get(_key(stem + suffix)) for suffix in suffixes]
     return [path.parent / name for name in found if name is not None]
-
-
-def read_bounded(path: Path, limit: int) -> bytes | None:
-    """Return what a regular file holds; None if it can't be read or is larger than `limit` bytes."""
-    try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except (OSError, ValueError):
-        return None
-    return data if len(data) <= limit else None
 
 
 def _names_in(folder: Path) -> dict[str, str]:

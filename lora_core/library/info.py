@@ -7,14 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..blockstrengths import block_groups, presets_of
-from ..loraconfig import json_object
-from ..lorafile import LoraFile
-from ..matching import describe_lora
-from ..pairs import partner_of
+from ..arch.base import Arch
+from ..arch.blockgroups import GROUP_TITLES
+from ..files.hashes import Hashes
+from ..naming.blocks import ENCODERS, OTHER, ModelBlocks
+from ..naming.outlines import outlined
+from ..reading.lorafile import LoraFile
 from ..report import summary_of
-from ..visible import plain, plain_line, without_markup
-from .hashes import Hashes
+from ..stack.matching import describe_lora
+from ..stack.pairs import partner_of
+from ..text import json_object, plain, plain_line, without_markup
 from .previews import preview_of
 from .sidecars import Sidecar, read_sidecars
 from .words import shown_words, tags_in
@@ -116,3 +118,36 @@ def _pairs(metadata: Mapping[str, str]) -> list[list[str]]:
         pairs.append(pair)
     rest = len(metadata) - len(pairs)
     return [*pairs, ["…", f"{rest} more entries are not shown"]] if rest else pairs
+
+
+def block_groups(of: LoraFile | Arch | ModelBlocks) -> list[dict[str, Any]]:
+    """Return what can be given a strength, each as {"name", "title", "numbers"}; numbers are empty where none count.
+
+    A LoRA has the groups of the model that it looks like; of one that looks like none, nothing is known.
+    """
+    model = _blocks_of(of)
+    if model is None:
+        return []
+    groups = [{"name": name, "title": GROUP_TITLES.get(name, name), "numbers": list(model.groups[name])}
+              for name in model.groups]  # fmt: skip
+    encoders = [(f"{ENCODERS}.{name}", _encoder_title(name)) for name in model.encoders]
+    rest = [(OTHER, GROUP_TITLES[OTHER]), *([(ENCODERS, GROUP_TITLES[ENCODERS])] if encoders else []), *encoders]
+    return [*groups, *({"name": name, "title": title, "numbers": list[int]()} for name, title in rest)]
+
+
+def presets_of(of: LoraFile | Arch | ModelBlocks) -> dict[str, str]:
+    """Return the presets of a model: name -> the terms that it stands for."""
+    model = _blocks_of(of)
+    return dict(model.presets) if model else {}
+
+
+def _blocks_of(of: LoraFile | Arch | ModelBlocks) -> ModelBlocks | None:
+    if isinstance(of, ModelBlocks):
+        return of
+    if isinstance(of, Arch):
+        return ModelBlocks.of_arch(of)
+    return ModelBlocks.of_arch(of.arches[0]) if of.arches else None
+
+
+def _encoder_title(name: str) -> str:
+    return next((found.title for found in outlined(name)), name)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..visible import plain, plain_line, without_markup
-from .folders import beside, read_bounded
+from ..files.openfile import read_bounded
+from ..text import plain, plain_line, without_markup
+from .folders import beside
 
 LARGEST = 8 * 2**20  # bytes of one file
 LARGEST_TEXT = 64 * 2**10  # bytes of a .txt: a list of words is short

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from ..files.containers import open_tensors
-from ..loraconfig import json_list, json_object
-from ..lorafile import LoraFile, lora_file_of
-from ..visible import plain_line
+from ..files.opening import open_tensors
+from ..reading.lorafile import LoraFile, lora_file_of
+from ..text import json_list, json_object, plain_line
 from .sidecars import MOST_WORDS, Sidecar, read_sidecars, split_words
 
 MOST_TAGS = 100

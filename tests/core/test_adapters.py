@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lora_core.stack.rows.apply import Placed, apply_stack
 from torch import Tensor
 
 from lora_core.adapters import (
@@ -26,11 +27,10 @@ from lora_core.adapters import (
     tensors_of,
     unpacked,
 )
-from lora_core.apply import Placed, apply_stack
 from lora_core.errors import AdapterError
-from lora_core.loraconfig import Scale
-from lora_core.lorafile import LoraFile
-from lora_core.targets import Target
+from lora_core.naming.targets import Target
+from lora_core.reading.loraconfig import Scale
+from lora_core.reading.lorafile import LoraFile
 from tests.core import samples
 
 U = 2.0**-24  # half the distance from 1 to the next fp32

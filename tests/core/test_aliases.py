@@ -7,9 +7,9 @@ from functools import cache
 
 import pytest
 
-from lora_core.detection import detect
-from lora_core.keymap import KeyMap
-from lora_core.targets import Target
+from lora_core.naming.detection import detect
+from lora_core.naming.keymap import KeyMap
+from lora_core.naming.targets import Target
 from tests import manifests
 from tests.core.alias_reasons import FAULTS, LACKS, MODEL_OF, ONLY_IN_DIFFUSERS, ONLY_IN_OWN_LAYOUT
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from lora_core.stack.rows.apply import Placed, apply_stack
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lora_core import products
 from lora_core.adapters import DoRA, FullDifference, LoRA, Reshape
-from lora_core.apply import Placed, apply_stack
-from lora_core.targets import Target
+from lora_core.algebra import products
+from lora_core.naming.targets import Target
 
 U = 2.0**-24  # unit roundoff of fp32
 RANK = 4

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from lora_core.cli.entry.entry import main
 from torch import Tensor
 
-from lora_core.cli import main
 from lora_core.errors import LoraError
-from lora_core.lorafile import LoraFile
+from lora_core.reading.lorafile import LoraFile
 from tests import tiny
 from tests.core import samples
 from tests.core.samples import F32, listing, load, raw, save

@@ -199,7 +199,7 @@ def test_full_disk(good: Path, tmp_path: Path) -> None:
     out = tmp_path / "merged.safetensors"
     arguments = ["merge", "--base", good / "flux.safetensors", "--lora", good / "lora.safetensors", "--out", out]
     code = (
-        "import resource, signal, sys; from lora_core.cli import main; "
+        "import resource, signal, sys; from lora_core.cli.entry import main; "
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); "
         f"sys.exit(main({[str(argument) for argument in arguments]!r}))"

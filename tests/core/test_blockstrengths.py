@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from lora_core.stack.rows.blockstrengths import block_groups, factors_on, presets_of
+from lora_core.stack.rows.blockterms import parse_blocks
 from torch import Tensor
 
 import lora_core
 from lora_core.arch import ARCHES, DIFFUSION_ARCHES
 from lora_core.arch.blockgroups import GROUP_TITLES
-from lora_core.blocks import ModelBlocks, named_block
-from lora_core.blockstrengths import block_groups, factors_on, presets_of
-from lora_core.blockterms import parse_blocks
-from lora_core.detection import detect
 from lora_core.errors import OptionError
-from lora_core.keymap import KeyMap
-from lora_core.lorafile import LoraFile
-from lora_core.outlines import outlines_of, read_outline
+from lora_core.naming.blocks import ModelBlocks, named_block
+from lora_core.naming.detection import detect
+from lora_core.naming.keymap import KeyMap
+from lora_core.naming.outlines import outlines_of, read_outline
+from lora_core.reading.lorafile import LoraFile
 from tests import manifests, tiny
 from tests.core import samples
 from tests.core.samples import load, metadata_of
@@ -145,7 +145,7 @@ def test_blocks_of_the_diffusers_layout_are_those_of_the_own(name: str) -> None:
 
 def test_groups_of_an_unknown_model_are_what_its_names_tell() -> None:
     from lora_core.arch.base import Arch
-    from lora_core.detection import Found
+    from lora_core.naming.detection import Found
 
     shapes = {f"stack.inner.{i}.proj.weight": (4, 4) for i in range(3)} | {"head.1.weight": (4, 4)}
     shapes["stack.inner.1.gate"] = (4,)  # a bare parameter
@@ -248,8 +248,8 @@ def test_blocks_that_the_lora_does_not_change_are_told(folder: Path) -> None:
 
 
 def test_the_command_line_and_the_stack_entry_say_it_too(folder: Path) -> None:
-    from lora_core.cli import main
-    from lora_core.stackentry import StackEntry
+    from lora_core.cli.entry.entry import main
+    from lora_core.stack.rows.entry import StackEntry
 
     expected = merged(folder, "kohya.safetensors", 0.5, 0.5, "double=0")[0]
     lora, out = str(folder / "kohya.safetensors"), folder / "cli.safetensors"

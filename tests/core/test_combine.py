@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import lora_core
-from lora_core.checkpoint import Checkpoint
 from lora_core.errors import AdapterError, LoraError, NothingMatchedError, OptionError, OutputError, UnmatchedError
-from lora_core.keymap import KeyMap
-from lora_core.lorafile import LoraFile
-from lora_core.outlines import outlined, read_outline
+from lora_core.naming.keymap import KeyMap
+from lora_core.naming.outlines import outlined, read_outline
+from lora_core.reading.checkpoint import Checkpoint
+from lora_core.reading.lorafile import LoraFile
 from tests.core.samples import listing, load, message, metadata_of, python, same_bytes, save
 from tests.tiny import random_normal
 

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import lora_core
-from lora_core.combining.changes import Change
-from lora_core.combining.corespace import merged_in_core, task_singular_vectors
-from lora_core.combining.elementwise import Rule, Sign, generator_of
 from lora_core.errors import LoraError
+from lora_core.operations.combining.changes import Change
+from lora_core.operations.combining.corespace import merged_in_core, task_singular_vectors
+from lora_core.operations.combining.elementwise import Rule, Sign, generator_of
 from tests.core.samples import listing, load, message, metadata_of
 from tests.core.test_combine import FP32, PLACES, PROJ_IN, deviation, expected, of_file, sdxl
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_core.errors import FileFormatError, OutputError
-from lora_core.files.filenames import compared, is_plain, is_possible, new_path
+from lora_core.files.names import compared, is_plain, is_possible, new_path
 from lora_core.files.outputs import check_target, temporary_name
-from lora_core.resolve import Listing
+from lora_core.library.listing import Listing
 from tests.core import samples
 from tests.fuzz.names import check_out, check_prefix
 

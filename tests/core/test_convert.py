@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from lora_core.writing.names.names import WRITINGS
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import lora_core
-from lora_core.conversion.recast import take_rows
+from lora_core.adapters.recast import take_rows
 from lora_core.errors import LoraError
-from lora_core.keymap import KeyMap
-from lora_core.lorafile import LoraFile
-from lora_core.outlines import outlined, read_outline
-from lora_core.writing import WRITINGS
+from lora_core.naming.keymap import KeyMap
+from lora_core.naming.outlines import outlined, read_outline
+from lora_core.reading.lorafile import LoraFile
 
 Tensors = dict[str, torch.Tensor]
 DIALECTS = list(WRITINGS)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import lora_core
 from lora_core.errors import LoraError
-from lora_core.lorafile import LoraFile
+from lora_core.reading.lorafile import LoraFile
 from tests.core.test_convert import FLUX_DIFFUSERS, Tensors, deltas, deviation, lora, random
 
 OUT, IN, SPLIT = 9216, 3072, 3072  # Flux.1's fused query, key and value, and each of them

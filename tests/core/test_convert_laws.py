@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lora_core.stack.rows.apply import Placed, apply_stack
 
 import lora_core
-from lora_core.apply import Placed, apply_stack
-from lora_core.checkpoint import Checkpoint
-from lora_core.lorafile import LoraFile
+from lora_core.reading.checkpoint import Checkpoint
+from lora_core.reading.lorafile import LoraFile
 from tests import tiny
 from tests.core import samples
 

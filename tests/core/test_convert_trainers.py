@@ -6,13 +6,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from lora_core.writing.names.model import Model, choose_model
+from lora_core.writing.names.names import WRITINGS
+from lora_core.writing.names.plan import plan
 
-from lora_core.conversion.model import Model, choose_model
-from lora_core.conversion.plan import plan
-from lora_core.detection import detect
 from lora_core.errors import UnknownArchError
-from lora_core.lorafile import LoraFile
-from lora_core.writing import WRITINGS
+from lora_core.naming.detection import detect
+from lora_core.reading.lorafile import LoraFile
 from tests import manifests
 from tests.core.test_trainers import MODEL_OF, TRAINERS, write_lora
 

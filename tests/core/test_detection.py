@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lora_core.arch.base import DIFFUSION_PREFIXES
-from lora_core.detection import detect
+from lora_core.naming.detection import detect
 from tests import manifests
 from tests.core import samples
 

@@ -6,8 +6,8 @@ import pytest
 
 from lora_core.arch import DIFFUSION_ARCHES
 from lora_core.arch.base import Shapes
-from lora_core.detection import Found, detect
-from lora_core.keymap import KeyMap
+from lora_core.naming.detection import Found, detect
+from lora_core.naming.keymap import KeyMap
 from tests import manifests
 
 MODELS = {

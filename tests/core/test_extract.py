@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 import lora_core
-from lora_core.checkpoint import Checkpoint
 from lora_core.errors import LoraError, OptionError, OutputError, UnknownArchError
-from lora_core.extraction import names, pair
+from lora_core.operations.extracting import models, names
+from lora_core.reading.checkpoint import Checkpoint
 from tests import manifests, tiny
 from tests.core import samples
 
@@ -258,7 +258,7 @@ def test_every_weight_has_one_name_and_it_leads_back(tmp_path: Path, arch: str, 
     with Checkpoint(samples.sparse_checkpoint(tmp_path / "model.safetensors", arch)) as model:
         rows: dict[str, list[tuple[int, int]]] = {}
         seen: set[tuple[str, str]] = set()
-        itself: Any = pair.Pair(model, model, pair._partners(model, model))
+        itself: Any = models.Pair(model, model, models._partners(model, model))
         for module, name in ((job.name, job.written) for job in names._jobs(itself, dialect)):
             assert model.keymap.find(module, name.param) == (name.target,), module
             assert (module, name.param) not in seen
@@ -304,7 +304,7 @@ def test_the_metadata_is_what_other_tools_look_for(pairs: dict[str, tuple[Path, 
     content = out.read_bytes()
     length = struct.unpack("<Q", content[:8])[0]
     metadata = samples.metadata_of(out)
-    assert json.loads(metadata.pop("lora_core.receipt"))["operation"] == "extract"
+    assert json.loads(metadata.pop("lora_core.receipts.receipt"))["operation"] == "extract"
     assert metadata == {
         "format": "pt",
         "ss_v2": "False",

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 import lora_core
-from lora_core.checkpoint import Checkpoint
 from lora_core.errors import LoraError, NothingMatchedError, OptionError
-from lora_core.threads import watched
+from lora_core.parallel.threads import watched
+from lora_core.reading.checkpoint import Checkpoint
 from tests import tiny
 from tests.core import samples
 from tests.core.test_extract import FULL, deltas, layers_of, normal, tune, wan_keys
@@ -92,7 +92,7 @@ def test_factors_are_cut_exactly_and_no_weight_is_read(
     def unread(*_: Any) -> Tensor:
         raise AssertionError("a weight was read")
 
-    monkeypatch.setattr("lora_core.checkpoint.Checkpoint.tensor", unread)
+    monkeypatch.setattr("lora_core.reading.checkpoint.Checkpoint.tensor", unread)
     out = tmp_path / "lora.safetensors"
     lora_core.extract(base, out=out, loras=[(loras["lora"], 0.8), (second, -0.5)], rank=5, dtype="fp32")
     changes, keys = deltas(base, merged), wan_keys()
@@ -369,7 +369,7 @@ def test_a_cancel_is_heard_while_a_layer_is_decomposed(
         started.set()
         time.sleep(20)
 
-    monkeypatch.setattr("lora_core.extraction.layers.svd_of_dense", endless)
+    monkeypatch.setattr("lora_core.operations.extracting.layers.svd_of_dense", endless)
 
     def on_step(done: int, total: int) -> None:
         if started.is_set():

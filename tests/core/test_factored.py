@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lora_core import factored
+from lora_core.algebra import factored
 
 # fp64 sums over fp32 factors, compared with fp64 sums over the dense matrix: 1e-6 leaves a wide margin
 TOLERANCE = 1e-6

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 import lora_core
-from lora_core.checkpoint import Checkpoint
 from lora_core.errors import FileChangedError, FileFormatError, OptionError, OutputError, UnknownArchError
-from lora_core.files.containers import open_model
+from lora_core.files.opening import open_model
+from lora_core.reading.checkpoint import Checkpoint
 from tests import tiny
 from tests.core import samples
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lora_core.stack.rows.matching import LoraMatch
 from safetensors import SafetensorError
 
 from lora_core import errors
 from lora_core.adapters import GLoRA
-from lora_core.files import filenames, tensorheader
-from lora_core.matching import LoraMatch
+from lora_core.files import names, tensorheader
 from tests.fuzz import CORPUS, TARGETS
 from tests.fuzz.choices import Choices
 from tests.fuzz.figures import read_figures
@@ -69,7 +69,7 @@ def _no_layout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_rules_for_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filenames, "is_plain", lambda part: True)
+    monkeypatch.setattr(names, "is_plain", lambda part: True)
 
 
 def _nothing_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import torch
 import lora_core
 from lora_core.errors import FileFormatError, OptionError, UnknownArchError
 from lora_core.files import gguffile
-from lora_core.files.containers import open_tensors
 from lora_core.files.gguffile import GgufFile
+from lora_core.files.opening import open_tensors
 from tests import tiny
 from tests.core import samples
 

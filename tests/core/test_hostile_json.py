@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from lora_core.stack.rows.rows import parse_rows
 
 from lora_core.errors import OptionError, WorkflowError
-from lora_core.graph import read_graph
-from lora_core.stack import parse_rows
+from lora_core.workflows.graph import read_graph
 from tests.core import samples
 
 HOSTILE = {

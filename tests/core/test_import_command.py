@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lora_core.cli.entry.entry import main
 
 import lora_core
-from lora_core.cli import main
 from lora_core.errors import OutputError
 from tests import tiny
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from lora_core.errors import LoraError, OptionError, WorkflowError
-from lora_core.graph import GraphNode, Link, read_graph
-from lora_core.importing import convert_prompt, convert_workflow, has_peers, rows_of_text
-from lora_core.importing.model import Converted
-from lora_core.importing.peers import PEERS as PEERS_BY_TYPE
+from lora_core.workflows.graph import GraphNode, Link, read_graph
+from lora_core.workflows.importing import convert_prompt, convert_workflow, has_peers, rows_of_text
+from lora_core.workflows.importing.model import Converted
+from lora_core.workflows.importing.peers import PEERS as PEERS_BY_TYPE
 from tests.core.samples import message
 
 FIXTURES = Path(__file__).resolve().parents[1] / "data" / "workflows"

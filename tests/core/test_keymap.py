@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from lora_core.stack.rows.apply import Placed, apply_stack
 
 from lora_core.adapters import LoRA
-from lora_core.apply import Placed, apply_stack
 from lora_core.arch import ARCHES
 from lora_core.arch.base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from lora_core.arch.text_encoders import CLIP_G_OPENCLIP, CLIP_L
-from lora_core.checkpoint import Checkpoint
-from lora_core.detection import Found, detect
-from lora_core.dialects import DIALECTS
 from lora_core.errors import KeyCollisionError
-from lora_core.keymap import KeyMap
-from lora_core.renames import Renames
-from lora_core.targets import Target
+from lora_core.naming.detection import Found, detect
+from lora_core.naming.dialects import DIALECTS
+from lora_core.naming.keymap import KeyMap
+from lora_core.naming.renames import Renames
+from lora_core.naming.targets import Target
+from lora_core.reading.checkpoint import Checkpoint
 from tests import manifests
 from tests.core import samples
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lora_core.stack.rows.apply import Placed, apply_stack
 from torch import Tensor
 
 from lora_core.adapters import (
@@ -41,9 +42,8 @@ from lora_core.adapters import (
     unpacked,
     with_tensors,
 )
-from lora_core.apply import Placed, apply_stack
 from lora_core.errors import AdapterError
-from lora_core.targets import Target
+from lora_core.naming.targets import Target
 
 OUT, IN, RANK = 12, 8, 3
 FP32 = 3e-6  # of the largest number in sight

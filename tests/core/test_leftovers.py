@@ -60,12 +60,12 @@ def test_leftovers_are_listed_and_removed_and_nothing_else(tmp_path: Path) -> No
         f"{folder.name} · {items[2]['bytes'] / 1000:.1f} KB · of model · removed\n"
     )
     assert samples.listing(tmp_path) == sorted([running.name, *others])
-    assert lora_core.leftovers.leftovers(tmp_path / "..").folder == tmp_path.parent.name
+    assert lora_core.cli.leftovers.leftovers(tmp_path / "..").folder == tmp_path.parent.name
 
 
 def test_a_folder_without_leftovers_and_what_is_no_folder(tmp_path: Path) -> None:
-    assert lora_core.leftovers.leftovers(tmp_path).text().endswith(": nothing was left behind by interrupted runs")
-    text = samples.message(OptionError, lambda: lora_core.leftovers.leftovers(tmp_path / "no"))
+    assert lora_core.cli.leftovers.leftovers(tmp_path).text().endswith(": nothing was left behind by interrupted runs")
+    text = samples.message(OptionError, lambda: lora_core.cli.leftovers.leftovers(tmp_path / "no"))
     assert text.endswith("no: is not a folder; name the one in which results are written.")
 
 
@@ -131,7 +131,7 @@ def test_an_old_folder_is_put_back_when_asked_and_removed_once_it_has_a_successo
     ending = outputs.REPLACED
     first, second = (left(tmp_path, name, gone(), ending, is_folder=True) for name in "ab")
     (tmp_path / "b").mkdir()
-    report = lora_core.leftovers.leftovers(tmp_path, remove=True)
+    report = lora_core.cli.leftovers.leftovers(tmp_path, remove=True)
     states = {item["name"]: item["state"] for item in report.items}
     assert states == {first.name: "put back", second.name: "removed"}
     assert samples.listing(tmp_path) == ["a", "a/model.safetensors", "b"]
@@ -169,5 +169,5 @@ def test_a_folder_killed_between_two_renames_loses_nothing(tmp_path: Path, at: i
     done = samples.python("-c", KILLED, str(source), str(out), "9")
     assert done.returncode == 0
     assert samples.load(out / "model.safetensors")["x"].tolist() == [1] * 4
-    lora_core.leftovers.leftovers(out.parent, remove=True)
+    lora_core.cli.leftovers.leftovers(out.parent, remove=True)
     assert samples.listing(out.parent) == ["out", "out/config.json", "out/model.safetensors"]

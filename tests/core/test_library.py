@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 
 import lora_core
 from lora_core.errors import FileFormatError
-from lora_core.library.hashes import Hashes, content_hash
+from lora_core.files.hashes import Hashes, content_hash
 from lora_core.library.info import info, trainer_of
 from lora_core.library.previews import preview_of
 from lora_core.library.sidecars import read_sidecars
-from lora_core.visible import LONGEST, plain, plain_line, without_markup
+from lora_core.text import LONGEST, plain, plain_line, without_markup
 
 MODULE = "lora_unet_double_blocks_0_img_attn_proj"
 PNG, JPEG = b"\x89PNG\r\n\x1a\n" + bytes(32), b"\xff\xd8\xff\xe0" + bytes(32)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lora_core.krylov import CERTIFIED, Task, searched
-from lora_core.linalg import GRAM_SIDE, Svd, svd_of_dense, svd_of_product
+from lora_core.algebra.krylov import CERTIFIED, Task, searched
+from lora_core.algebra.svd import GRAM_SIDE, Svd, svd_of_dense, svd_of_product
 
 ROUNDING = 1e-6  # of ‖A‖: vectors in fp32 are off by 6e-8 each
 SIDE = 320
@@ -161,7 +161,7 @@ def test_small_matrices_and_high_ranks_are_exact(shape: tuple[int, int], rank: i
 
 
 def test_what_can_not_be_certified_is_decomposed_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_core.krylov.CERTIFIED", -1.0)
+    monkeypatch.setattr("lora_core.algebra.krylov.CERTIFIED", -1.0)
     found = svd_of_dense(matrix(SPECTRA["power 0.5"], (SIDE, SIDE)), 16)
     assert found.excess == 0
     assert torch.allclose(found.values, SPECTRA["power 0.5"][:16], rtol=0, atol=1e-6)  # the matrix is in fp32

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from lora_core.stack.rows.entry import StackEntry, stack_in_memory
 
 import lora_core
 from lora_core.errors import AdapterError, OptionError, WrongFileKindError
 from lora_core.files.memory import IN_MEMORY
-from lora_core.lorafile import LoraFile
+from lora_core.reading.lorafile import LoraFile
 from lora_core.report import Report
-from lora_core.stackentry import StackEntry, stack_in_memory
 from tests import tiny
 from tests.core.samples import load, message, metadata_of, same_bytes
 

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 import torch
+from lora_core.stack.rows.apply import apply_stack
+from lora_core.stack.rows.matching import match_stack
+from lora_core.stack.rows.opened import StackedLora
 
 import lora_core
-from lora_core import pipeline
-from lora_core.apply import apply_stack
-from lora_core.checkpoint import Checkpoint
 from lora_core.errors import AdapterError, OutputError
 from lora_core.files import flushing, tensorfile
+from lora_core.files.hashes import Hashes
 from lora_core.files.otherformats import HEAD_BYTES
 from lora_core.files.tensorfile import TensorFile
-from lora_core.library.hashes import Hashes
-from lora_core.lorafile import LoraFile
-from lora_core.matching import match_stack
-from lora_core.stacked import StackedLora
+from lora_core.parallel import pipeline
+from lora_core.reading.checkpoint import Checkpoint
+from lora_core.reading.lorafile import LoraFile
 from tests import tiny
 from tests.core import samples
 
@@ -118,7 +118,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks the 
 def test_every_byte_is_read_and_written_once(
     base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lora_core.library.inputhashes.LARGE", 0)
+    monkeypatch.setattr("lora_core.receipts.hashing.LARGE", 0)
     hashes = Hashes()
     hashes.of(base), hashes.of(lora)  # as after the first merge: they are known
     seen = Operations(monkeypatch)
@@ -137,7 +137,7 @@ def test_every_byte_is_read_and_written_once(
 def test_each_factor_is_read_once_for_each_file_of_the_stack(
     base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lora_core.library.inputhashes.LARGE", 0)
+    monkeypatch.setattr("lora_core.receipts.hashing.LARGE", 0)
     hashes = Hashes()
     hashes.of(lora)
     seen = Operations(monkeypatch)
@@ -186,7 +186,7 @@ def test_only_verify_reads_the_output_back(base: Path, lora: Path, out: Path, mo
 def test_a_merge_that_changes_nothing_is_one_copy(
     base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lora_core.library.inputhashes.LARGE", 0)
+    monkeypatch.setattr("lora_core.receipts.hashing.LARGE", 0)
     hashes = Hashes()
     hashes.of(base)
     seen = Operations(monkeypatch)
@@ -203,11 +203,11 @@ def test_a_merge_that_changes_nothing_is_one_copy(
 def test_a_cast_reads_and_writes_every_byte_once(
     base: Path, lora: Path, out: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lora_core.library.inputhashes.LARGE", 0)
+    monkeypatch.setattr("lora_core.receipts.hashing.LARGE", 0)
     hashes = Hashes()
     hashes.of(base)
     seen = Operations(monkeypatch)
-    monkeypatch.setattr("lora_core.jobs.PIECE", 1000)
+    monkeypatch.setattr("lora_core.operations.merging.jobs.PIECE", 1000)
     lora_core.merge(base, [lora], out, dtype=dtype, verify=False, hashes=hashes)
     assert seen.read(base.name) == base.stat().st_size + HEAD_BYTES - 8
     assert seen.written["out"] == out.stat().st_size + header_bytes(out)

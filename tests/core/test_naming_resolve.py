@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_core.errors import FileFormatError, OutputError
-from lora_core.files.filenames import checked_prefix, new_path
-from lora_core.resolve import resolve
+from lora_core.files.names import checked_prefix, new_path
+from lora_core.library.listing import resolve
 
 
 def test_counts_on_over_all_roots(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from lora_core.arch import ARCHES
 from lora_core.arch.base import Shape
-from lora_core.detection import Found, detect
-from lora_core.outlines import FOLDER, Outline, compact, expanded, outlined, outlines_of, read_outline
+from lora_core.naming.detection import Found, detect
+from lora_core.naming.outlines import FOLDER, Outline, compact, expanded, outlined, outlines_of, read_outline
 from tests import outlines
 
 SOURCES = list(outlines.sources())

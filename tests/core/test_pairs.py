@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lora_core.stack.rows.entry import StackEntry
+from lora_core.stack.rows.pairs import for_model, partner_of
+from lora_core.stack.rows.rows import lora_text, parse_rows, stack_of
 
 import lora_core
 from lora_core.errors import OptionError
-from lora_core.pairs import for_model, partner_of
-from lora_core.stack import lora_text, parse_rows, stack_of
-from lora_core.stackentry import StackEntry
 from tests import tiny
 from tests.core.samples import load, same_bytes
 

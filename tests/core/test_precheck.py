@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lora_core.inspect import inspect
-from lora_core.merge import merge
-from lora_core.precheck import Precheck
-from lora_core.resolve import Listing
+from lora_core.library.listing import Listing
+from lora_core.library.precheck import Precheck
+from lora_core.operations.inspecting.inspect import inspect
+from lora_core.operations.merging.merge import merge
 from tests.tiny import flat, make_lora, make_tiny, modules
 
 

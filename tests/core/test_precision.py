@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from lora_core.stack.rows.apply import Placed, apply_stack
 from torch import Tensor
 
 import lora_core
-from lora_core import apply, rounding
 from lora_core.adapters.full import FullDifference
-from lora_core.apply import Placed, apply_stack
-from lora_core.rounding import SampledRows
-from lora_core.targets import Target
+from lora_core.algebra import rounding
+from lora_core.algebra.rounding import SampledRows
+from lora_core.naming.targets import Target
+from lora_core.stack.rows import apply
 from tests import tiny
 from tests.core import samples
 
@@ -107,7 +108,7 @@ def test_sampled_rows_tell_of_all_rows_though_they_are_not_alike() -> None:
 @pytest.mark.parametrize("shape", [(700, 130), (300, 20, 3, 3), (70_000,), (5, 3), (1, 90_000)])
 @pytest.mark.parametrize("in_place", [True, False])
 def test_the_rows_of_every_tile_are_the_exact_ones(shape: tuple[int, ...], in_place: bool, monkeypatch: Any) -> None:
-    monkeypatch.setattr("lora_core.products.TILE", 2**12)
+    monkeypatch.setattr("lora_core.algebra.products.TILE", 2**12)
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(1)).half()
     change = torch.randn(shape, generator=torch.Generator().manual_seed(2))
     stack = [Placed(FullDifference(change), Target("key", shape), 0.5)]

@@ -14,7 +14,7 @@ import torch
 
 import lora_core
 from lora_core.files.private import without_paths, without_private
-from lora_core.receipt import RECEIPT
+from lora_core.receipts.receipt import RECEIPT
 from tests import tiny
 from tests.core import samples
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
+from lora_core.algebra.ranks import RankRule, Spectrum, rule_of, spread
 from lora_core.errors import OptionError
 from lora_core.options.ranks import BUDGETS, KOHYA_RULES, RULES
-from lora_core.ranks import RankRule, Spectrum, rule_of, spread
 
 NO_LIMIT = 1000
 WEIGHT = 7.0  # ‖W‖_F

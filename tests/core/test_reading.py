@@ -12,15 +12,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lora_core.stack.rows.apply import Placed, apply_stack
 from torch import Tensor
 
-from lora_core.apply import Placed, apply_stack
+from lora_core.adapters.suffixes import split_name, split_names
 from lora_core.errors import AdapterError, FileFormatError
-from lora_core.loraconfig import Scale
-from lora_core.lorafile import LoraFile
-from lora_core.parts import split_name, split_names
-from lora_core.patterns import ModulePattern, PatternError
-from lora_core.targets import Target
+from lora_core.naming.targets import Target
+from lora_core.reading.loraconfig import Scale
+from lora_core.reading.lorafile import LoraFile
+from lora_core.reading.patterns import ModulePattern, PatternError
 from tests.core import samples
 
 M = "lora_unet_m"

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from lora_core.cli.entry.entry import main
 from safetensors.torch import load_file
 
 import lora_core
-from lora_core.cli import main
 from lora_core.errors import OutputError, ReceiptError
+from lora_core.files.hashes import Hashes, content_hash
 from lora_core.files.tensorfile import TensorFile
-from lora_core.library.hashes import Hashes, content_hash
-from lora_core.receipt import RECEIPT, RECEIPT_FILE
-from lora_core.receiptread import read_receipt
+from lora_core.receipts.readback import read_receipt
+from lora_core.receipts.receipt import RECEIPT, RECEIPT_FILE
 from tests import tiny
 from tests.core import samples
 
@@ -100,7 +100,7 @@ def test_the_same_merge_gives_the_same_bytes_and_the_reference_reads_them(made: 
 
 
 def test_a_pair_says_which_file_was_used(made: Made) -> None:
-    from lora_core.stackentry import StackEntry
+    from lora_core.stack.rows.entry import StackEntry
 
     pair = StackEntry(str(made.ink), 1.0, 1.0, low=StackEntry(str(made.dots), 0.5, 0.5))
     lora_core.merge(made.base, [pair], made.out, pair="low", overwrite=True)
@@ -110,14 +110,14 @@ def test_a_pair_says_which_file_was_used(made: Made) -> None:
 
 
 def test_large_inputs_are_hashed_once(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_core.library.inputhashes.LARGE", 0)
+    monkeypatch.setattr("lora_core.receipts.hashing.LARGE", 0)
     hashes, hashed = Hashes(), list[str]()
 
     def counting(path: Path, *more: Any) -> str:
         hashed.append(path.name)
         return content_hash(path, *more)
 
-    monkeypatch.setattr("lora_core.library.hashes.content_hash", counting)
+    monkeypatch.setattr("lora_core.files.hashes.content_hash", counting)
     for _ in range(2):
         lora_core.merge(made.base, [made.ink], made.out, overwrite=True, hashes=hashes)
     assert hashed == ["ink.safetensors", "base.safetensors"]
@@ -268,7 +268,7 @@ def test_a_configuration_beside_a_lora_counts(made: Made) -> None:
 
 def test_a_lora_in_memory_is_known_by_the_file_that_it_becomes(made: Made) -> None:
     tensors = samples.load(made.ink)
-    from lora_core.stackentry import stack_in_memory
+    from lora_core.stack.rows.entry import stack_in_memory
 
     lora_core.merge(made.base, stack_in_memory(tensors), made.out, overwrite=True)
     saved = samples.save(made.folder / "saved.safetensors", tensors)
@@ -316,7 +316,7 @@ def test_verifying_takes_progress_and_can_be_cancelled(made: Made) -> None:
 
 def test_merge_with_verify_makes_everything_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that was computed wrongly is not kept: the second time the sums are right."""
-    from lora_core import jobs
+    from lora_core.operations.merging import jobs
 
     real, errors = jobs.apply_stack, [1.0]
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 import torch
+from lora_core.cli.entry.entry import main
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lora_core.adapterspec import AdapterSpec
-from lora_core.cli import main
 from lora_core.errors import AdapterError, LoraError, OptionError, OutputError, UnmatchedError, WrongFileKindError
-from lora_core.lorafile import LoraFile
-from lora_core.resize import resize
-from lora_core.resizing.sources import block
-from lora_core.workflow import run
+from lora_core.operations.resizing.resize import resize
+from lora_core.operations.resizing.sources import block
+from lora_core.reading.adapterspec import AdapterSpec
+from lora_core.reading.lorafile import LoraFile
+from lora_core.workflows.run import run
 from tests import tiny
 from tests.core.samples import listing, load, message, metadata_of, same_bytes, save
 
@@ -524,8 +524,8 @@ def test_dora_keeps_its_norms_and_turns_the_least_with_the_base(tmp_path: Path, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OPERATION, "Checkpoint", Base)
-        patch.setattr("lora_core.resizing.sources._shape", _own_shape)
-        patch.setattr("lora_core.resizing.spectra.weight_of", lambda *_: weight)  # pyright: ignore[reportUnknownLambdaType]
+        patch.setattr("lora_core.operations.resizing.sources._shape", _own_shape)
+        patch.setattr("lora_core.operations.resizing.spectra.weight_of", lambda *_: weight)  # pyright: ignore[reportUnknownLambdaType]
         report = resize(source, out, rank=3, base="base", overwrite=True)
     weighted = load(out)
     goal = turned(dense, weight, magnitude, of_input=of_input)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from lora_core.stack.rows.entry import StackEntry
+from lora_core.stack.rows.rows import parse_rows
 from safetensors.torch import save_file
 
 from lora_core.errors import AmbiguousFileError, FileFormatError, NoSuchFileError
-from lora_core.library.hashes import Hashes, content_hash
-from lora_core.resolve import Listing
-from lora_core.stack import parse_rows
-from lora_core.stackentry import StackEntry
-from lora_core.stackfiles import located, missing_files, notes_of, rows_in_use
+from lora_core.files.hashes import Hashes, content_hash
+from lora_core.library.listing import Listing
+from lora_core.library.stackfiles import located, missing_files, notes_of, rows_in_use
 
 Make = Callable[[Mapping[str, int]], Listing]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lora_core import rounding
-from lora_core.rounding import RealisedChange, round_stochastically
+from lora_core.algebra import rounding
+from lora_core.algebra.rounding import RealisedChange, round_stochastically
 
 FORMATS = (torch.float8_e4m3fn, torch.float8_e5m2)
 COUNT = 400_000

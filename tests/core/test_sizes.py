@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from lora_core.stack.rows.sizes import Size, change_square, sized, weight_square
 
 import lora_core
 from lora_core.adapters import LoHa, LoKr, LoRA
 from lora_core.adapters.base import Adapter
 from lora_core.adapters.full import BiasDifference, FullDifference
 from lora_core.adapters.rows import RowCut
-from lora_core.sizes import Size, change_square, sized, weight_square
-from lora_core.targets import Target
+from lora_core.naming.targets import Target
 from tests import tiny
 from tests.core.samples import save
 

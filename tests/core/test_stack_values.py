@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lora_core.stack.rows.entry import StackEntry
+from lora_core.stack.rows.rows import join_stacks, lora_text, parse_rows, stack_of, stack_of_one
 
 from lora_core.errors import OptionError
-from lora_core.stack import join_stacks, lora_text, parse_rows, stack_of, stack_of_one
-from lora_core.stackentry import StackEntry
 
 ROWS = {
     "v": 1,

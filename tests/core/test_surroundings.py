@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from lora_core.cli.entry.interrupts import Interrupts
 
-from lora_core import cli
-from lora_core.interrupts import Interrupts
+from lora_core.cli.entry import entry
 from tests import tiny
 from tests.core import samples
 
@@ -141,8 +141,8 @@ def test_a_library_is_imported_to_its_end_and_then_the_interrupt_comes(
 def test_an_interrupt_before_the_work_begins_has_its_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
-    monkeypatch.setattr(cli, "open_streams", lambda: signal.raise_signal(number))
-    assert cli.main(["inspect", "gone.safetensors"]) == cli.INTERRUPTED
+    monkeypatch.setattr(entry, "open_streams", lambda: signal.raise_signal(number))
+    assert entry.main(["inspect", "gone.safetensors"]) == entry.INTERRUPTED
     assert capsys.readouterr().err == "lora-core: interrupted; nothing half-written was kept\n"
 
 

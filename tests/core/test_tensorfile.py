@@ -25,7 +25,7 @@ from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.torch import load, load_file
 
 from lora_core.errors import FileChangedError, FileFormatError, OutputError
-from lora_core.files import tensorfile, tensorheader
+from lora_core.files import dtypes
 from lora_core.files.layout import PlannedTensor
 from lora_core.files.tensorfile import TensorFile
 from lora_core.files.tensorwriter import TensorWriter
@@ -33,12 +33,12 @@ from tests.core import samples
 from tests.core.samples import F32, raw
 
 RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-DTYPES = sorted(set(tensorheader.DTYPES) - {"F8_E8M0"})  # torch can't fill or compare that one; it has its own test
-TORCH = {name: getattr(torch, attribute) for name, (_, attribute) in tensorheader.DTYPES.items()}
+DTYPES = sorted(set(dtypes.DTYPES) - {"F8_E8M0"})  # torch can't fill or compare that one; it has its own test
+TORCH = {name: getattr(torch, attribute) for name, (_, attribute) in dtypes.DTYPES.items()}
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None, **options) -> Path:
-    plan = [PlannedTensor(n, tensorfile.dtype_name(t.dtype), tuple(t.shape)) for n, t in tensors.items()]
+    plan = [PlannedTensor(n, dtypes.dtype_name(t.dtype), tuple(t.shape)) for n, t in tensors.items()]
     with TensorWriter(path, plan, metadata, **{"overwrite": True, "verify": True} | options) as writer:
         for name, tensor in tensors.items():
             writer.put(name, tensor)
@@ -55,7 +55,7 @@ shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
 @st.composite
 def tensor(draw: st.DrawFn) -> torch.Tensor:
     dtype, shape = draw(st.sampled_from(DTYPES)), draw(shapes)
-    count = math.prod(shape) * tensorheader.DTYPES[dtype][0]
+    count = math.prod(shape) * dtypes.DTYPES[dtype][0]
     data = draw(st.binary(min_size=count, max_size=count))
     if dtype == "BOOL":
         data = bytes(byte & 1 for byte in data)
@@ -96,7 +96,7 @@ def test_what_the_reference_library_writes_we_read(tmp_path: Path, tensors: dict
 
 
 def test_every_number_format_of_the_table_is_one_of_the_reference_library(tmp_path: Path) -> None:
-    for name, (size, _) in tensorheader.DTYPES.items():
+    for name, (size, _) in dtypes.DTYPES.items():
         path = tmp_path / f"{name}.safetensors"
         path.write_bytes(raw({"x": {"dtype": name, "shape": [3], "data_offsets": [0, 3 * size]}}, bytes(3 * size)))
         with safe_open(path, "np") as file:

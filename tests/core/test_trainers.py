@@ -12,15 +12,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from lora_core.stack.rows.matching import match_stack
+from lora_core.stack.rows.opened import StackedLora
 
-from lora_core import dialects
 from lora_core.arch.base import Shape, Shapes
-from lora_core.detection import Found, detect
-from lora_core.keymap import KeyMap
-from lora_core.lorafile import LoraFile
-from lora_core.matching import match_stack
+from lora_core.naming import dialects
+from lora_core.naming.detection import Found, detect
+from lora_core.naming.keymap import KeyMap
+from lora_core.reading.lorafile import LoraFile
 from lora_core.report import LoraReport
-from lora_core.stacked import StackedLora
 from tests import manifests, tiny
 
 TRAINERS = manifests.trainers()

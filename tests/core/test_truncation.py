@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from lora_core.writing.names.layers import Layer, Truncation
+from lora_core.writing.names.lorafile import lora_size, write_lora
 from torch import Tensor
 
+from lora_core.algebra.ranks import RankRule, rule_of
+from lora_core.algebra.svd import Svd
 from lora_core.errors import LoraError
 from lora_core.files.scratch import Scratch, Sizes
-from lora_core.linalg import Svd
-from lora_core.lorawriter import lora_size, write_lora
-from lora_core.ranks import RankRule, rule_of
 from lora_core.report import Report
-from lora_core.truncation import Layer, Truncation
 from tests.core import samples
 
 SHAPES = {"a": (24, 40), "b": (40, 24), "c": (16, 8, 3, 3), "d": (64, 32)}

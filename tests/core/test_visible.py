@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import lora_core
 from lora_core import errors
 from lora_core.errors import AmbiguousFileError, FileFormatError, LoraError, NoSuchFileError
-from lora_core.files.containers import open_tensors
-from lora_core.importing import rows_of_text
-from lora_core.visible import visible, visible_json
+from lora_core.files.opening import open_tensors
+from lora_core.text import visible, visible_json
+from lora_core.workflows.importing import rows_of_text
 from tests.core import samples
 from tests.fuzz.seen import unfit
 
@@ -133,4 +133,4 @@ def test_nothing_else_writes_to_a_log_or_the_terminal() -> None:
     pattern = re.compile(r"\bprint\(|\blogging\b|\bwarnings\.warn\b|\bsys\.std(out|err)\b")
     files = [path for folder in ("lora_core", "nodes") for path in (samples.REPO / folder).rglob("*.py")]
     found = {path.name for path in files if pattern.search(path.read_text("utf-8"))}
-    assert found == {"cli.py", "commands.py", "streams.py"}
+    assert found == {"entry.py", "commands.py", "streams.py"}

@@ -6,12 +6,12 @@ import re
 from functools import cache
 
 import pytest
+from lora_core.writing.names.names import WRITINGS, WrittenDialect, written
 
 from lora_core.arch import DIFFUSION_ARCHES
-from lora_core.component import Component, WrittenName
-from lora_core.keymap import KeyMap
-from lora_core.outlines import outlined, outlines_of, read_outline
-from lora_core.writing import WRITINGS, WrittenDialect, written
+from lora_core.naming.component import Component, WrittenName
+from lora_core.naming.keymap import KeyMap
+from lora_core.naming.outlines import outlined, outlines_of, read_outline
 from tests import manifests
 from tests.core.alias_reasons import ONLY_IN_DIFFUSERS
 

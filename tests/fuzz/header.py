@@ -10,8 +10,9 @@ import safetensors
 from safetensors import safe_open
 
 from lora_core.errors import LoraError
+from lora_core.files.dtypes import DTYPES
 from lora_core.files.tensorfile import TensorFile
-from lora_core.files.tensorheader import DTYPES, element_count
+from lora_core.files.tensorheader import element_count
 from tests.core import samples
 from tests.fuzz.choices import Choices
 from tests.fuzz.scratch import written

@@ -6,15 +6,15 @@ import itertools
 from functools import cache
 
 import torch
+from lora_core.stack.rows.matching import LoraMatch, match_lora
+from lora_core.stack.rows.refusals import judge, refuse_foreign
 
-from lora_core.detection import Found, detect
-from lora_core.dialects import DIALECTS
+from lora_core.adapters.suffixes import PARTS, split_names
 from lora_core.errors import LoraError
-from lora_core.keymap import KeyMap
-from lora_core.lorafile import LoraFile
-from lora_core.matching import LoraMatch, match_lora
-from lora_core.parts import PARTS, split_names
-from lora_core.refusals import judge, refuse_foreign
+from lora_core.naming.detection import Found, detect
+from lora_core.naming.dialects import DIALECTS
+from lora_core.naming.keymap import KeyMap
+from lora_core.reading.lorafile import LoraFile
 from lora_core.report import Report
 from tests import manifests
 from tests.fuzz.choices import Choices

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from lora_core.errors import LoraError
-from lora_core.library.hashes import Hashes
+from lora_core.files.hashes import Hashes
 from lora_core.library.info import info
-from lora_core.loraconfig import CONFIG_NAME
+from lora_core.reading.loraconfig import CONFIG_NAME
 from tests.core import samples
 from tests.fuzz.choices import Choices
 from tests.fuzz.scratch import written

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from lora_core.errors import LoraError
-from lora_core.files.filenames import new_path
+from lora_core.files.names import new_path
 from lora_core.files.outputs import check_target, temporary_name
 from tests.fuzz.choices import Choices
 from tests.fuzz.scratch import folder

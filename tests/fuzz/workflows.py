@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from lora_core.errors import LoraError
-from lora_core.graph import graph_of
-from lora_core.importing import convert_workflow, has_peers
 from lora_core.options import NODES, TARGET
-from lora_core.workflow import run
+from lora_core.workflows.graph import graph_of
+from lora_core.workflows.importing import convert_workflow, has_peers
+from lora_core.workflows.run import run
 from tests import tiny
 from tests.fuzz.choices import Choices
 from tests.fuzz.edits import edited

@@ -31,9 +31,9 @@ spec = importlib.util.spec_from_file_location("pack", REPO / "__init__.py", subm
 assert spec is not None
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
 live, cache = import_module("pack.nodes.live"), import_module("pack.nodes.livecache")
-apply, keymap = import_module("pack.lora_core.apply"), import_module("pack.lora_core.keymap")
+apply, keymap = import_module("pack.lora_core.stack.apply"), import_module("pack.lora_core.naming.keymap")
 openfile, numbers = import_module("pack.lora_core.files.openfile"), import_module("pack.lora_core.adapters.numbers")
-StackEntry = import_module("pack.lora_core.stack").StackEntry
+StackEntry = import_module("pack.lora_core.stack.rows").StackEntry
 
 counts: Counter[str] = Counter()
 

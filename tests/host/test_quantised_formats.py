@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import lora_core
-from lora_core.files.containers import open_tensors
 from lora_core.files.decoded import Decoded
+from lora_core.files.opening import open_tensors
 from lora_core.files.quantised import fp8_codes
 from tests import tiny
 from tests.core import samples

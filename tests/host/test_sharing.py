@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lora_core.library.hashes import content_hash
+from lora_core.files.hashes import content_hash
 from tests.host_server import PromptRejectedError, Server
 
 FILES = {"shared/a/face.safetensors": 1, "shared/b/face.safetensors": 2, "shared/Ink Renamed.safetensors": 3}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lora_core.importing import convert_prompt
+from lora_core.workflows.importing import convert_prompt
 from tests import tiny
 from tests.host.families import FAMILIES, LOAD, Patch, Prompt, node, render, stack_rows
 from tests.host_server import Server

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import lora_core
-from lora_core.combining.elementwise import Rule, Sign, generator_of
+from lora_core.operations.combining.elementwise import Rule, Sign, generator_of
 from tests.peers.models import FAMILIES, assert_same, pipeline, plain, prefixed, randomised, write
 from tests.peers.test_converted import trained
 

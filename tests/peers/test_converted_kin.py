@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import lora_core
-from lora_core.detection import detect, own_shapes
+from lora_core.naming.detection import detect, own_shapes
 from tests.peers.models import assert_same, changed, pipeline, plain, randomised, write
 from tests.peers.test_converted import FP32, no_warnings, trained
 from tests.tiny import random_normal

@@ -21,7 +21,7 @@ from diffusers.loaders import single_file_utils as converters
 from safetensors.torch import load_file
 
 import lora_core
-from lora_core.lorafile import LoraFile
+from lora_core.reading.lorafile import LoraFile
 from tests.peers import layouts
 from tests.peers.layouts import Weights
 from tests.peers.models import (

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lora_core
-from lora_core.receipt import RECEIPT_FILE
+from lora_core.receipts.receipt import RECEIPT_FILE
 from tests.peers.models import FAMILIES, assert_same, clip_l, plain, randomised
 from tests.peers.test_diffusers import fused, save_lora
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import lora_core
-from lora_core.checkpoint import Checkpoint
+from lora_core.reading.checkpoint import Checkpoint
 from tests.peers.models import assert_same, changed, randomised
 
 # PEFT asks transformers 5 for it by its old name

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+from lora_core.stack.rows.apply import Placed, apply_stack
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
 
 import lora_core
-from lora_core.apply import Placed, apply_stack
-from lora_core.dialects import split_dialect
-from lora_core.lorafile import LoraFile
-from lora_core.parts import split_name
-from lora_core.targets import Target
+from lora_core.adapters.suffixes import split_name
+from lora_core.naming.dialects import split_dialect
+from lora_core.naming.targets import Target
+from lora_core.reading.lorafile import LoraFile
 from tests.peers.models import (
     FAMILIES,
     assert_same,

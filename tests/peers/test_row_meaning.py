@@ -14,8 +14,8 @@ import pytest
 import torch
 from diffusers.loaders import single_file_utils
 
-from lora_core.detection import Found, detect
-from lora_core.keymap import KeyMap
+from lora_core.naming.detection import Found, detect
+from lora_core.naming.keymap import KeyMap
 from tests import manifests
 
 Weights = dict[str, torch.Tensor]

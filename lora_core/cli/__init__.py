@@ -1,0 +1,1 @@
+"""The command line: parsers and calls of the commands, their output, interrupts, and the demo."""

@@ -1,0 +1,165 @@
+"""The file that a workflow means: by its exact name, then tolerantly, then by its base name, then by its content.
+
+Workflows are shared: the file may lie in another folder, have another name, or be known by a path of Windows. There is
+never a guess between two files, and whoever asks is told how a file was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from ..errors import AmbiguousFileError, FileChangedError, FileFormatError, NoSuchFileError
+from ..files.hashes import Hashes
+from ..text import normal
+
+T = TypeVar("T")
+How = Literal["exact", "slashes", "case", "base name", "hash"]
+
+_HOW_TEXTS: dict[How, str] = {
+    "slashes": "",  # the same path
+    "case": "by the same name in other letters",
+    "base name": "by its base name",
+    "hash": "by its content",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A listed file, how it was found, and what the user should be told of that."""
+
+    name: str
+    how: How
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files that may be chosen: relative names, the path of each, what to call the place, and content hashes.
+
+    It knows them as they were when it was first asked, so make a new one for each task.
+    """
+
+    names: Sequence[str]
+    path: Callable[[str], Path]
+    where: str
+    hashes: Hashes = field(default_factory=Hashes)
+
+    def find(self, name: str, size: int = 0, hash: str = "") -> Found:
+        """Return the file that `name` means; `size` in bytes and `hash` are those of the file that was chosen.
+
+        Raises NoSuchFileError, or AmbiguousFileError if several fit.
+        """
+        wanted = name.replace("\\", "/")
+        base_name: list[str] = []
+        for how, fitting in self._rungs(name, wanted):
+            if not fitting:
+                continue
+            if how == "base name":
+                base_name = fitting
+                break
+            same = fitting if len(fitting) == 1 else self._same_content(fitting, size, hash)
+            if len(same) != 1:
+                raise self._ambiguous(name, same or fitting)
+            return Found(same[0], how, self._note(name, same[0], how, size, hash))
+        return self._by_content(name, base_name, size, hash)
+
+    def _rungs(self, name: str, wanted: str) -> Iterable[tuple[How, list[str]]]:
+        yield "exact", [name] if name in self._exact else []
+        yield "slashes", self._slashes.get(wanted, [])
+        yield "case", self._case.get(_case(wanted), [])
+        yield "base name", self._base_names.get(_base_name(wanted), [])
+
+    def _by_content(self, name: str, named: list[str], size: int, hash: str) -> Found:
+        """Choose among files of the same base name, or any of the same content; what is named alike comes first."""
+        same = self._same_content(named, size, hash) or self._same_content(self.names, size, hash)
+        how: How = "base name" if set(same) <= set(named) else "hash"
+        if len(same) > 1:
+            raise self._ambiguous(name, same)
+        if not same and len(named) > 1:
+            raise self._ambiguous(name, named)
+        if not same and not named:
+            raise NoSuchFileError(f"{name}: no such file in {self.where}; put it there or choose another.")
+        found = (same or named)[0]
+        return Found(found, how, self._note(name, found, how, size, hash))
+
+    def _same_content(self, names: Iterable[str], size: int, hash: str) -> list[str]:
+        """Return the files of this size and content; only those of this size are read."""
+        if not size or not hash:
+            return []
+        sized = set(self._by_size.get(size, ()))
+        return [name for name in names if name in sized and self._hash(name) == hash.lower()]
+
+    def _note(self, name: str, found: str, how: How, size: int, hash: str) -> str:
+        text = _HOW_TEXTS.get(how, "")
+        notes = [f"found as {found} ({text})"] if text else []
+        if how != "hash" and self._is_other(found, size, hash):
+            notes.append("another file of the same name: its content is not that of the file that was chosen")
+        return f"{name}: {'; '.join(notes)}." if notes else ""
+
+    def _is_other(self, name: str, size: int, hash: str) -> bool:
+        """Tell whether a file is known to be another than the one of this size and content; nothing is read for it."""
+        if size and self._size(name) not in (0, size):
+            return True
+        known = self.hashes.known(self.path(name)) if hash else ""
+        return bool(known) and known != hash.lower()
+
+    def _size(self, name: str) -> int:
+        try:
+            return self.path(name).stat().st_size
+        except (OSError, ValueError, FileFormatError):  # listed, and gone since
+            return 0
+
+    def _hash(self, name: str) -> str:
+        try:
+            return self.hashes.of(self.path(name))
+        except (FileFormatError, FileChangedError):
+            return ""
+
+    def _ambiguous(self, name: str, fitting: Iterable[str]) -> AmbiguousFileError:
+        options = sorted(fitting)
+        text = f"{name}: several files in {self.where} fit: {', '.join(options)}; choose one of them."
+        return AmbiguousFileError(text, options)
+
+    @cached_property
+    def _exact(self) -> frozenset[str]:
+        return frozenset(self.names)
+
+    @cached_property
+    def _by_size(self) -> dict[int, list[str]]:
+        return _grouped(self.names, self._size)
+
+    @cached_property
+    def _slashes(self) -> dict[str, list[str]]:
+        return _grouped(self.names, lambda name: name.replace("\\", "/"))
+
+    @cached_property
+    def _case(self) -> dict[str, list[str]]:
+        return _grouped(self.names, _case)
+
+    @cached_property
+    def _base_names(self) -> dict[str, list[str]]:
+        return _grouped(self.names, _base_name)
+
+
+def resolve(name: str, listed: Iterable[str], where: str) -> str:
+    """Return the one of `listed` relative paths that `name` means, by names alone; raises as `Listing.find`."""
+    return Listing(list(listed), Path, where).find(name).name
+
+
+def _grouped(names: Iterable[str], key: Callable[[str], T]) -> dict[T, list[str]]:
+    groups: dict[T, list[str]] = {}
+    for name in names:
+        groups.setdefault(key(name), []).append(name)
+    return groups
+
+
+def _case(name: str) -> str:
+    return normal(normal(name.replace("\\", "/")).casefold())
+
+
+def _base_name(name: str) -> str:
+    return _case(name).rsplit("/", 1)[-1]

@@ -1,0 +1,133 @@
+"""Which architectures a file holds, from its keys and shapes alone, and which ones a LoRA's names and shapes fit."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..arch import ARCHES, DIFFUSION_ARCHES
+from ..arch.base import Arch, Edition, Shape, Shapes
+from .renames import renames_of
+
+_SAMPLE = 300  # modules; every mark of an architecture is on many more in a file of that size
+
+# Key endings that are another spelling of a module's parameter
+_PARAM_SPELLINGS = {"scale": "weight"}  # BFL's norms
+_FUSED_PARAMS = {"in_proj_weight": ("in_proj", "weight"), "in_proj_bias": ("in_proj", "bias")}  # torch's attention
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An architecture found in a file: its keys are those that start with `prefix`."""
+
+    arch: Arch
+    edition: Edition | None
+    prefix: str
+    renamed: bool = False  # the file's modules have other names than the architecture's own layout, e.g. diffusers'
+
+    @property
+    def id(self) -> str:
+        return self.edition.id if self.edition else self.arch.id
+
+    @property
+    def title(self) -> str:
+        return self.edition.title if self.edition else self.arch.title
+
+    @property
+    def text_encoders(self) -> Mapping[str, tuple[str, ...]]:
+        own = self.edition.text_encoders if self.edition else None
+        return self.arch.text_encoders if own is None else own
+
+
+def detect(shapes: Shapes) -> list[Found]:
+    """Return what the keys hold: the diffusion model if there is one, then text encoders.
+
+    Of the text encoders that fit at one prefix the first counts: those of a known size stand before their families.
+    """
+    found: list[Found] = []
+    taken: set[str] = set()  # prefixes of text encoders
+    for arch in ARCHES:
+        for prefix in arch.prefixes:
+            item = None if prefix in taken else _fit(arch, shapes, prefix)
+            if item:
+                found.append(item)
+                if arch.role == "text_encoder":
+                    taken.add(prefix)
+    return found
+
+
+def guess_arches(modules: Iterable[tuple[str, Shape | None]]) -> list[Arch]:
+    """Return the diffusion architectures that a LoRA's modules fit best, judging by their marks.
+
+    `modules` are names without dialect prefix, dots written as `_`, each with the shape of its change if known. Of
+    many modules a sample is looked at, the same at every run.
+    """
+    names = list(modules)
+    if len(names) > _SAMPLE:
+        names = random.Random(0).sample(names, _SAMPLE)
+    hits: Counter[str] = Counter()
+    for name, shape in names:
+        hits.update(arch.id for arch in DIFFUSION_ARCHES if any(mark.fits(name, shape) for mark in arch.marks))
+    best = max(hits.values(), default=0)
+    return [arch for arch in DIFFUSION_ARCHES if best and hits[arch.id] == best]
+
+
+def _fit(arch: Arch, shapes: Shapes, prefix: str) -> Found | None:
+    if any(signature.fits(shapes, prefix) for signature in arch.signatures):
+        return Found(arch, _edition(arch, shapes, prefix), prefix)
+    if any(signature.fits(shapes, prefix) for signature in arch.others):
+        own = own_shapes(arch, shapes, prefix) if arch.editions else {}
+        return Found(arch, _edition(arch, own, ""), prefix, renamed=True)
+    return None
+
+
+def _edition(arch: Arch, shapes: Shapes, prefix: str) -> Edition | None:
+    return next((edition for edition in arch.editions if edition.where.fits(shapes, prefix)), None)
+
+
+def own_shapes(arch: Arch, shapes: Shapes, prefix: str) -> dict[str, Shape]:
+    """Return {key: shape} as the architecture's own layout would have them."""
+    engine = renames_of(arch)
+    own: dict[str, Shape] = {}
+    modules = params_of(prefix, shapes)
+    for module, params in modules.items():
+        weight = params.get("weight")
+        place = engine.origin(module, shapes[weight] if weight else ())
+        if place.module == module and weight == prefix + module and module.rpartition(".")[0] in modules:
+            continue  # a parameter by its full name: it moves with its module
+        for param, key in params.items():
+            shape, local = shapes[key], key[len(prefix) :]
+            if local != module and engine.origin(local, shape).module not in (local, f"{place.module}.{param}"):
+                continue  # a parameter that a row of its own names
+            if place.transposed:
+                shape = shape[::-1]
+            if shape:
+                shape = (shape[0] * place.of // (place.end - place.begin), *shape[1:])
+            # what was a parameter and a module of its own there may be a bare parameter here
+            own.setdefault(place.module if local == module else f"{place.module}.{param}", shape)
+    return own
+
+
+def params_of(prefix: str, shapes: Shapes) -> dict[str, dict[str, str]]:
+    """Return {module: {parameter: key}} of the keys below `prefix`; a parameter is a module of its own too."""
+    modules: dict[str, dict[str, str]] = {}
+    for key in shapes:
+        if not key.startswith(prefix):
+            continue
+        local = key[len(prefix) :]
+        head, _, last = local.rpartition(".")
+        joined, param = _FUSED_PARAMS.get(last, ("", _PARAM_SPELLINGS.get(last, last)))
+        module = ".".join(name for name in (head, joined) if name)
+        if module:
+            modules.setdefault(module, {}).setdefault(param, key)
+        if param != "weight":
+            modules.setdefault(local, {}).setdefault("weight", key)
+    return modules
+
+
+def describe(found: list[Found]) -> tuple[str, str]:
+    """Return (id, title) of what a file holds."""
+    diffusion = [item for item in found if item.arch.role == "diffusion"] or found
+    return "+".join(item.id for item in diffusion), " and ".join(item.title for item in diffusion)

@@ -1,0 +1,100 @@
+"""From a LoRA's module name to its targets in a checkpoint.
+
+All names that any trainer may use are generated from the checkpoint's own keys and looked up exactly; a flattened
+name is never taken apart. A name that would address two places is an error, not a silent last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from ..arch import ARCHES
+from ..arch.base import Arch, Shapes
+from ..errors import KeyCollisionError
+from .blocks import ModelBlocks, block_in, block_of
+from .component import Component
+from .detection import Found
+from .dialects import BASE, DIFFUSION, addressed_roles, dialects_of
+from .targets import Target
+
+# Which text encoders go with which model, of all that are known
+_FAMILIES = [one.text_encoders for family in ARCHES for one in (family, *family.editions) if one.text_encoders]
+
+
+class KeyMap:
+    """Every target of a checkpoint, found by any trainer's name."""
+
+    def __init__(self, *files: tuple[Shapes, Sequence[Found]], more: Mapping[str, Target] | None = None) -> None:
+        """Take the shapes of each file (or loaded model), and what was found in it.
+
+        `more` has names that somebody else vouches for (the host of a loaded model), used where none of ours fits.
+        """
+        self._more = more or {}
+        models = [item for _, found in files for item in found]
+        self.components = [
+            Component(item, shapes, _roles(item.arch, models)) for shapes, found in files for item in found
+        ]
+
+    @property
+    def roles(self) -> frozenset[str]:
+        return frozenset(role for component in self.components for role in component.roles)
+
+    @cached_property
+    def blocks(self) -> ModelBlocks:
+        """The blocks that can be given a strength of their own."""
+        return ModelBlocks.of(self.components)
+
+    def find(self, name: str, param: str = "weight") -> tuple[Target, ...]:
+        """Return the targets of a LoRA's module name, one after the other; several where the checkpoint splits it.
+
+        Raises KeyCollisionError for a name that addresses two places.
+        """
+        found: set[tuple[Target, ...]] = set()
+        for dialect in dialects_of(name):
+            for component in self.components:
+                roles = frozenset(component.roles).intersection(dialect.roles)
+                targets = component.find(name[len(dialect.prefix) :], dialect.flat, param) if roles else ()
+                if targets:
+                    found.add(_as_model(targets) if BASE in roles else targets)
+        if len(found) > 1:
+            keys = ", ".join(sorted({target.key for targets in found for target in targets}))
+            raise KeyCollisionError(f"{name}: addresses several weights of this checkpoint: {keys}.")
+        return found.pop() if found else ()
+
+    def find_more(self, name: str, param: str = "weight") -> tuple[Target, ...]:
+        """Return the target of a name that only the host knows, or nothing."""
+        target = self._more.get(name) if param == "weight" else None
+        return (target,) if target else ()
+
+    def block(self, key: str) -> str:
+        """Return the block that a key of the checkpoint belongs to."""
+        return self._blocks.get(key) or block_of(key.rpartition(".")[0] or key)
+
+    @cached_property
+    def _blocks(self) -> dict[str, str]:
+        blocks: dict[str, str] = {}
+        for component in self.components:
+            start = len(component.found.prefix)
+            blocks |= {key: block_in(component, key[start:]) for key in sorted(component.keys())}
+        return blocks
+
+    def is_elsewhere(self, name: str) -> bool:
+        """Tell whether `name` belongs, by its prefix, to a model that this checkpoint does not hold."""
+        roles = addressed_roles(name)
+        return bool(roles) and not roles & self.roles
+
+
+def _roles(arch: Arch, models: Sequence[Found]) -> tuple[str, ...]:
+    """Return what dialects may call `arch`, its usual number first: it depends on the models beside it."""
+    if arch.role == "diffusion":
+        return (DIFFUSION,)
+    families = [item.text_encoders for item in models if item.arch.role == "diffusion"] or _FAMILIES
+    numbers = (number for encoders in families for number in encoders.get(arch.id, ()))
+    return (*dict.fromkeys(numbers), *((BASE,) if len(models) == 1 else ()), arch.id)
+
+
+def _as_model(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """Return targets in a text encoder or language model that is itself the model that the adapter is for."""
+    return tuple(replace(target, role="diffusion") for target in targets)

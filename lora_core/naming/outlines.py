@@ -1,0 +1,117 @@
+"""Outlines: the keys and shapes of known models, shipped with the pack, so that names can be made without a model.
+
+An outline is JSON: `keys`, key -> shape, in the architecture's own layout and without a prefix; and `diffusers`, the
+modules' names there, if the rename rows give several. A token may be a set of numbers: `{0-18}` or `{1-2,4}` stands for
+one name with each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, reduce
+from itertools import product
+from pathlib import Path
+
+from ..arch import ARCHES
+from ..arch.base import Arch, Shape, Shapes
+from .detection import Found
+
+FOLDER = Path(__file__).parents[1] / "arch" / "outlines"
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """The keys of a model, and what diffusers calls its modules: nothing if the rename rows tell."""
+
+    shapes: Mapping[str, Shape]
+    diffusers: frozenset[str] = frozenset()
+
+
+def outlines_of(arch: Arch) -> list[Found]:
+    """Return what `read_outline` has of an architecture: its editions, and itself."""
+    found = [Found(arch, edition, "") for edition in (*arch.editions, None)]
+    return [item for item in found if _path(item.id).is_file() and _is_in_layout(item)]
+
+
+def outlined(name: str) -> list[Found]:
+    """Return the outlines of an edition or an architecture, named by its id; none if the id is unknown."""
+    fitting = [arch for arch in ARCHES if name in (arch.id, *(edition.id for edition in arch.editions))]
+    known = [found for arch in fitting for found in outlines_of(arch)]
+    arches = [found for found in known if found.arch.id == name]  # an edition may have its family's id: SDXL
+    return arches or [found for found in known if found.id == name]
+
+
+@cache
+def read_outline(name: str) -> Outline:
+    """Return the outline of the model that has this id."""
+    stored = json.loads(_path(name).read_text(encoding="utf-8"))
+    return Outline(expanded(stored["keys"]), frozenset(expanded(dict.fromkeys(stored.get("diffusers", ()), ()))))
+
+
+def diffusers_names(found: Found) -> frozenset[str]:
+    """Return what diffusers calls the modules where the rename rows give several names; nothing if they tell.
+
+    An edition that diffusers does not have has the names of the architecture's first that it does.
+    """
+    known = sorted((item.id for item in outlines_of(found.arch)), key=lambda name: name != found.id)
+    return next((names for name in known if (names := read_outline(name).diffusers)), frozenset())
+
+
+def expanded(rows: Mapping[str, Iterable[int]]) -> dict[str, Shape]:
+    """Return rows with every name written out."""
+    return {key: tuple(shape) for row, shape in rows.items() for key in _keys(row)}
+
+
+def compact(shapes: Shapes) -> dict[str, list[int]]:
+    """Return the rows that stand for these names: the inverse of `expanded`."""
+    groups: dict[tuple[tuple[str, ...], Shape], list[tuple[frozenset[int], ...]]] = {}
+    for key, shape in shapes.items():
+        tokens = key.split(".")
+        skeleton = tuple("#" if token.isdecimal() else token for token in tokens)
+        numbers = tuple(frozenset((int(token),)) for token in tokens if token.isdecimal())
+        groups.setdefault((skeleton, shape), []).append(numbers)
+    rows: dict[str, list[int]] = {}
+    for (skeleton, shape), items in groups.items():
+        for numbers in reduce(_joined, range(len(items[0])), items):
+            texts = iter([_text(sorted(several)) for several in numbers])
+            rows[".".join(next(texts) if token == "#" else token for token in skeleton)] = list(shape)
+    return rows
+
+
+def _is_in_layout(found: Found) -> bool:
+    """Tell whether the outline is in this architecture's layout: two of them may have one id (OpenCLIP's CLIPs)."""
+    return any(signature.fits(read_outline(found.id).shapes) for signature in found.arch.signatures)
+
+
+def _path(name: str) -> Path:
+    return FOLDER / f"{name}.json"
+
+
+def _keys(row: str) -> Iterator[str]:
+    choices = [list(_numbers(token)) if token.startswith("{") else [token] for token in row.split(".")]
+    return (".".join(tokens) for tokens in product(*choices))
+
+
+def _numbers(token: str) -> Iterator[str]:
+    for run in token[1:-1].split(","):
+        first, _, last = run.partition("-")
+        yield from (str(number) for number in range(int(first), int(last or first) + 1))
+
+
+def _joined(items: list[tuple[frozenset[int], ...]], place: int) -> list[tuple[frozenset[int], ...]]:
+    """Return the items with those made one that differ in one place only."""
+    found: dict[tuple[frozenset[int], ...], frozenset[int]] = {}
+    for item in items:
+        others = item[:place] + item[place + 1 :]
+        found[others] = found.get(others, frozenset()) | item[place]
+    return [(*others[:place], numbers, *others[place:]) for others, numbers in found.items()]
+
+
+def _text(numbers: list[int]) -> str:
+    """Return `4`, `{0-18}` or `{1-2,4}`."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    runs = [str(first) if first == last else f"{first}-{last}" for first, last in zip(starts, ends, strict=True)]
+    return str(numbers[0]) if len(numbers) == 1 else f"{{{','.join(runs)}}}"

@@ -1,0 +1,100 @@
+"""What an adapter changes in a layer: as factors where it has them, else as a matrix of the layer's shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...adapters import KINDS, LoRA, Reshape, Shape
+from ...adapters.base import Adapter
+from ...adapters.lowrank import factors_of
+from ...errors import AdapterError
+from ...lazytorch import torch
+from .members import Part, StackedLayer
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """strength · scale · up · down."""
+
+    up: torch.Tensor  # (out, r), in the file's dtype where it is the file's tensor
+    down: torch.Tensor  # (r, in·kernel)
+    scale: float
+    strength: float
+    member: int
+
+    @property
+    def weight(self) -> float:
+        return self.strength * self.scale
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+    def dense(self) -> torch.Tensor:
+        """Return the change at strength 1 in fp32, (out, in·kernel)."""
+        return (self.up.float() @ self.down.float()).mul_(self.scale)
+
+
+def read(part: Part) -> Adapter:
+    """Read an adapter's tensors; raises AdapterError naming the layer if its numbers are none of an adapter."""
+    return part.member.lora.sound_adapter(part.spec)
+
+
+def depends_on_weight(part: Part) -> bool:
+    """Tell, without its tensors, whether the change is not the same for every weight; growing it is no such thing."""
+    return part.spec.magnitude is not None or not KINDS[part.spec.kind].additive
+
+
+def is_dense(layer: StackedLayer) -> bool:
+    """Tell whether a layer takes matrices as large as its weight, which are best made one after the other."""
+    is_full = any(part.spec.kind == "full" for part in layer.parts) and not layer.is_vector
+    return is_full or any(depends_on_weight(part) for part in layer.parts)
+
+
+def change_of(part: Part, adapter: Adapter, shape: Shape) -> Change | None:
+    """Return the change of the layer's rows as factors, None for a kind without; `shape` is what the layer grows to."""
+    inner, own = adapter, part.job.slot.shape
+    if isinstance(adapter, Reshape):
+        if not part.is_whole:
+            raise AdapterError(f"{part.where}: makes a part of a fused weight larger, which can't be combined.")
+        inner, own = adapter.inner, adapter.shape
+    if isinstance(inner, LoRA) and inner.mid is None:
+        up, down, scale = inner.up.flatten(1), inner.down.flatten(1), inner.scale
+    else:
+        factors = factors_of(inner)
+        if factors is None:
+            return None
+        up, down, scale = *factors, 1.0
+    if not part.is_whole:
+        up = _placed(part, up, own[0])
+    if own != shape:
+        up, down = _widened(up, down, own, shape)
+    return Change(up, down, scale, part.strength, part.member.index)
+
+
+def dense_of(part: Part, adapter: Adapter) -> torch.Tensor:
+    """Return the change of the layer at strength 1 in fp32, in the layer's shape; for additive kinds.
+
+    Raises AdapterError for one that makes the weight larger and has no factors.
+    """
+    if isinstance(adapter, Reshape):
+        raise AdapterError(f"{part.where}: {adapter.inner.kind} that makes its weight larger can't be combined.")
+    delta = adapter.delta(torch.zeros(part.piece.shape))
+    return delta if part.is_whole else _placed(part, delta, part.job.slot.shape[0])
+
+
+def _placed(part: Part, rows_of_adapter: torch.Tensor, rows: int) -> torch.Tensor:
+    """Return the rows that the layer takes of an adapter, where the layer has them, and zeros elsewhere."""
+    result = rows_of_adapter.new_zeros(rows, *rows_of_adapter.shape[1:])
+    for first, number, row in part.piece.runs:
+        result[row : row + number] = rows_of_adapter[first : first + number]
+    return result
+
+
+def _widened(up: torch.Tensor, down: torch.Tensor, old: Shape, new: Shape) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return factors of a weight that zeros make larger."""
+    wide_up = up.new_zeros(new[0], up.shape[1])
+    wide_up[: up.shape[0]] = up
+    wide_down = down.new_zeros(down.shape[0], *new[1:])
+    wide_down[(slice(None), *(slice(size) for size in old[1:]))] = down.reshape(-1, *old[1:])
+    return wide_up, wide_down.flatten(1)

@@ -1,0 +1,191 @@
+"""Combine LoRAs: a stack as one LoRA, exactly, at a lower rank, or by an experimental method."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ...errors import OptionError
+from ...files.outputs import check_target
+from ...files.scratch import Scratch
+from ...options import COMBINE
+from ...options.combine import DENSE_METHODS
+from ...parallel.ahead import ahead
+from ...parallel.progress import OnStep
+from ...reading.checkpoint import Checkpoint
+from ...receipts.hashing import InputHashes
+from ...receipts.receipt import Receipt, receipt_of
+from ...report import Report, Stopwatch
+from ...stack.opened import LoraItem, StackedLora, open_stack
+from ...stack.pairs import NO_PAIR, unused
+from ...stack.refusals import OnUnmatched
+from ...writing.layers import Truncation
+from ...writing.lorafile import write_lora
+from ...writing.model import Model
+from ...writing.names import WRITINGS, WrittenDialect
+from ...writing.peft import PEFT_FILE, PeftModule, check_config, peft_file_config, write_config
+from .changes import is_dense
+from .elementwise import Rule, Sign
+from .experimental import Experimental
+from .members import Member, StackedLayer, common_model, layers_of, members_of
+from .metadata import metadata_of, peft_modules
+from .onbase import OnBase
+from .output import Output, Result
+from .refusals import in_use, nothing_left, tell
+from .settings import Limits, Settings, dtype_of, rank_rule, widest_dtype
+from .summed import Sum, converters_of
+
+
+def combine(
+    loras: Iterable[LoraItem],
+    out: str | os.PathLike[str],
+    *,
+    method: str = "sum",
+    rank: int = 0,
+    energy: float = 0.0,
+    max_rank: int = 128,
+    rank_by: str = "auto",
+    threshold: float = 0.0,
+    density: float = 0.5,
+    sign: Sign = "weighted",
+    seed: int = 0,
+    dialect: WrittenDialect = "kohya",
+    dtype: Literal["keep", "fp16", "bf16", "fp32"] = "keep",
+    arch: str = "",
+    base: str | os.PathLike[str] | None = None,
+    on_unmatched: OnUnmatched = "warn",
+    overwrite: bool = False,
+    on_step: OnStep | None = None,
+) -> Report:
+    """Write a stack of LoRAs to `out` as one LoRA, under the names of `dialect`.
+
+    Each of `loras` is a path, (path, strength) or (path, strength_model, strength_clip). Without a `rank` or another
+    rule for ranks, method "sum" is exact: factors are put side by side. A kind that has no factors is fitted, at most
+    at `max_rank`, with the error in the report; one that reads the weight (DoRA, OFT) needs `base` for that, and then
+    counts in stack order. The other methods are experimental (`options.combine`); TIES, DARE and magnitude pruning on
+    dense changes give up to the sum of the ranks, at most `max_rank`, if nothing else is asked for.
+
+    Files are read layer by layer, and the result waits on disk. Raises a LoraError that says what is wrong; then no
+    file is left.
+    """
+    given = {
+        "method": method, "rank": rank, "energy": energy, "max_rank": max_rank, "rank_by": rank_by, "seed": seed,
+        "threshold": threshold, "density": density, "sign": sign, "dialect": dialect, "dtype": dtype,
+        "on_unmatched": on_unmatched,
+    }  # fmt: skip
+    for name, value in given.items():
+        COMBINE.option(name).check(value)
+    elementwise = Rule(method.removeprefix("core_"), density, sign, seed)
+    rule = rank_rule(rank, energy, max_rank, rank_by, threshold, has_base=base is not None)
+    settings = Settings(
+        method, elementwise, Limits(rule, max_rank), WRITINGS[dialect], dtype, arch, on_unmatched, overwrite
+    )
+    report = Report("combine")
+    watch = Stopwatch(report)
+    with ExitStack() as files:
+        checkpoint = files.enter_context(Checkpoint(base)) if base else None
+        items = list(loras)
+        stack = in_use(open_stack(items, "paper", files), method, report)
+        report.warnings += unused(items, NO_PAIR)
+        receipt = receipt_of("combine", {**given, "arch": arch}, base=checkpoint, stack=stack)
+        hashing = files.enter_context(receipt.hashing(on_step))
+        _Combination(settings, stack, checkpoint, Path(out), report, receipt, hashing).write(files)
+    return watch.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Combination:
+    """One run: the open files, and where the result goes."""
+
+    settings: Settings
+    stack: Sequence[StackedLora]
+    base: Checkpoint | None
+    out: Path
+    report: Report
+    receipt: Receipt
+    hashing: InputHashes
+
+    def write(self, files: ExitStack) -> None:
+        settings, writing = self.settings, self.settings.writing
+        loras = [path for item in self.stack for path in item.lora.file.paths]
+        inputs = [*loras, *(self.base.paths if self.base else ())]
+        has_config = writing.id == "peft" and self.out.name == PEFT_FILE
+        check_target(self.out, settings.overwrite, inputs)
+        if has_config:
+            check_config(self.out, settings.overwrite)
+        model = common_model([item.lora for item in self.stack], settings.arch, self.base, writing)
+        members = members_of(self.stack, model, writing)
+        self.report.inputs = [item.lora.file.described() for item in self.stack]
+        tell(members, model, settings.on_unmatched, self.report)
+        output = self._output(files.enter_context(Scratch(self.out)), model)
+        self._make(members, model, output, self.hashing.step)
+        tensors = output.finish()
+        if not self.report.layers:
+            raise nothing_left(members)
+        output.say(settings.named)
+        metadata, modules = self._metadata(model, output, self.report.layers)
+        metadata |= self.receipt.metadata(self.hashing.wait())
+        for item in self.stack:
+            item.lora.file.check_unchanged()
+        if self.base:
+            self.base.check_unchanged()
+        write_lora(self.out, tensors, metadata, inputs, self.report, overwrite=settings.overwrite)
+        if has_config and modules:
+            write_config(self.out, peft_file_config(modules, model.module_names(writing)), self.report)
+
+    def _output(self, scratch: Scratch, model: Model) -> Output:
+        settings = self.settings
+        dtype = (
+            widest_dtype([item.lora for item in self.stack]) if settings.dtype == "keep" else dtype_of(settings.dtype)
+        )
+        truncation = Truncation(settings.limits.deciding, 0, dtype, scratch, self.report)
+        output = Output(truncation, settings.writing, dtype, self.report)
+        truncation.metadata_of = lambda ranked: self._metadata(model, output, output.layers_with(ranked))[0]
+        return output
+
+    def _metadata(
+        self, model: Model, output: Output, layers: Sequence[Mapping[str, Any]]
+    ) -> tuple[dict[str, str], list[PeftModule]]:
+        """Return (metadata, what PEFT's configuration tells of) of a file with these layers of a report."""
+        writing = self.settings.writing
+        modules = [] if writing.has_alpha else peft_modules(layers, writing, output.magnitudes)
+        alphas = output.alphas if writing.has_alpha else None
+        known = metadata_of(self.stack, model, layers, alphas, modules, self.settings.note())
+        return {**known, **self.receipt.metadata()}, modules
+
+    def _make(self, members: Sequence[Member], model: Model, output: Output, on_step: OnStep | None) -> None:
+        settings, layers = self.settings, layers_of(members, model)
+        titles = {layer.slot.component.arch.title for layer in layers}
+        if settings.writing.id == "peft" and len(titles) > 1:
+            raise OptionError(
+                f"dialect: a PEFT file is for one model, but the LoRAs change {' and '.join(sorted(titles))}; "
+                "choose diffusers."
+            )
+        on_base = OnBase(self.base, members)
+        summed = Sum(on_base, converters_of(members, on_base), settings.limits, settings.writing.has_alpha)
+        maker: Sum | Experimental = summed
+        if settings.method != "sum":
+            maker = Experimental(settings.method, settings.elementwise, on_base, summed, settings.limits)
+        needs_norms = settings.limits.rule is not None and settings.limits.rule.by == "relative"
+        with closing(_results(maker, layers, settings.method)) as results:
+            for number, (layer, result) in enumerate(results):
+                if on_step:
+                    on_step(number, len(layers))
+                output.put(layer, result, on_base.norm(layer.slot) if needs_norms else None)
+        if on_step:
+            on_step(len(layers), len(layers))
+
+
+def _results(
+    maker: Sum | Experimental, layers: Sequence[StackedLayer], method: str
+) -> Generator[tuple[StackedLayer, Result], None, None]:
+    """Yield every layer with what becomes of it: first those of factors, a few ahead, then one dense one at a time."""
+    dense = {layer.key for layer in layers if method in DENSE_METHODS or is_dense(layer)}
+    yield from ahead(lambda layer: (layer, maker.result(layer)), [one for one in layers if one.key not in dense])
+    for layer in layers:
+        if layer.key in dense:
+            yield layer, maker.result(layer)

@@ -1,0 +1,148 @@
+"""The LoRAs of a stack on one model: which of their adapters change the same layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...arch.base import Shape
+from ...errors import UnknownArchError
+from ...reading.adapterspec import AdapterSpec
+from ...reading.checkpoint import Checkpoint
+from ...reading.lorafile import LoraFile
+from ...report import LoraReport
+from ...stack.matching import describe_lora
+from ...stack.opened import StackedLora, Strengths
+from ...writing.model import Model, choose_model
+from ...writing.names import Writing
+from ...writing.plan import Job, Piece, Plan, Slot, plan
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A LoRA of the stack, and what of it goes where."""
+
+    index: int
+    item: StackedLora
+    plan: Plan
+    report: LoraReport
+    strengths: Strengths
+
+    @property
+    def lora(self) -> LoraFile:
+        return self.item.lora
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An adapter of a member in a layer, or some rows of it, and its strength there."""
+
+    member: Member
+    job: Job
+    piece: Piece
+    strength: float
+
+    @property
+    def spec(self) -> AdapterSpec:
+        return self.piece.spec
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the adapter and the layer are the same rows."""
+        rows = self.job.slot.shape[0] if self.job.slot.shape else 1
+        return self.piece.runs == ((0, rows, 0),) and self.piece.total == rows
+
+    @property
+    def where(self) -> str:
+        return f"{self.member.lora.name}: {self.spec.module}"
+
+
+@dataclass(frozen=True, slots=True)
+class StackedLayer:
+    """A name to write, and every part that goes there, in the order of the stack."""
+
+    slot: Slot
+    parts: list[Part] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.slot.name, self.slot.param
+
+    @property
+    def shape(self) -> Shape:
+        """The weight's shape, as large as the largest that an adapter makes it."""
+        grown = (part.spec.new_shape for part in self.parts if part.spec.new_shape)
+        shapes = [self.slot.shape, *(shape for shape in grown if len(shape) == len(self.slot.shape))]
+        return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it is a bias or a norm, which has no rank."""
+        return self.slot.param != "weight" or len(self.slot.shape) < 2
+
+
+def common_model(loras: Sequence[LoraFile], arch: str, base: Checkpoint | None, writing: Writing) -> Model:
+    """Return the model that most adapters of the files fit, with its text encoders if any file changes one.
+
+    Raises UnknownArchError if no file tells its model.
+    """
+    models: list[Model] = []
+    unknown: UnknownArchError | None = None
+    for lora in loras:
+        try:
+            models.append(choose_model(lora, arch, base, writing))
+        except UnknownArchError as error:  # another file of the stack may tell
+            unknown = unknown or error
+    if not models:
+        assert unknown is not None
+        raise unknown
+    models.sort(key=lambda model: -len(model.keymap.components))
+    distinct = list({model.title: model for model in reversed(models)}.values())[::-1]
+    if len(distinct) == 1:
+        return distinct[0]
+    return max(distinct, key=lambda model: sum(_fitting(lora, model) for lora in loras))
+
+
+def members_of(stack: Sequence[StackedLora], model: Model, writing: Writing) -> list[Member]:
+    """Return the LoRAs with their plans."""
+    members: list[Member] = []
+    for index, item in enumerate(stack):
+        todo = plan(item.lora, model.keymap, writing, model.diffusers)
+        report = describe_lora(item.lora)
+        strengths = item.strengths_on(model.keymap)
+        report.unmatched, report.mismatched = todo.unmatched, todo.mismatched
+        report.modules_matched = report.modules_total - len(missing(item.lora, todo))
+        for piece in (piece for job in todo.jobs for piece in job.pieces):
+            _strength(strengths, piece.spec, model)
+        strengths.tell(report)
+        members.append(Member(index, item, todo, report, strengths))
+    return members
+
+
+def layers_of(members: Sequence[Member], model: Model) -> list[StackedLayer]:
+    """Return every layer that a member changes at a strength other than 0."""
+    layers: dict[tuple[str, str], StackedLayer] = {}
+    for member in members:
+        for job in member.plan.jobs:
+            for piece in job.pieces:
+                strength = _strength(member.strengths, piece.spec, model)
+                if strength:
+                    layer = layers.setdefault((job.slot.name, job.slot.param), StackedLayer(job.slot))
+                    layer.parts.append(Part(member, job, piece, strength))
+    return list(layers.values())
+
+
+def _fitting(lora: LoraFile, model: Model) -> int:
+    """Return how many adapters have a place of their shape in this model."""
+    places = ((spec, model.keymap.find(spec.module, spec.param)) for spec in lora.adapters)
+    return sum(bool(targets) and spec.fits(targets[0].adapter_shape) for spec, targets in places)
+
+
+def missing(lora: LoraFile, todo: Plan) -> list[str]:
+    """Return the modules that have no place in the model."""
+    names = (*todo.unmatched, *(str(item["name"]) for item in todo.mismatched), *lora.unsupported)
+    return list(dict.fromkeys(names))
+
+
+def _strength(strengths: Strengths, spec: AdapterSpec, model: Model) -> float:
+    return strengths.at(model.keymap.find(spec.module, spec.param)[0])

@@ -1,0 +1,167 @@
+"""Convert a LoRA: the same change under the names of another dialect, as the same kinds or as plain LoRA."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from ...algebra.rounding import round_to
+from ...errors import NothingMatchedError, OptionError, UnmatchedError
+from ...files.dtypes import DTYPE_NAMES, DTYPES
+from ...files.outputs import check_target
+from ...lazytorch import torch
+from ...options import CONVERT
+from ...parallel.progress import OnStep
+from ...reading.checkpoint import Checkpoint
+from ...reading.lorafile import LoraFile, LoraSource
+from ...receipts.receipt import receipt_of
+from ...report import Report, Stopwatch
+from ...stack.matching import describe_lora
+from ...stack.opened import StackedLora
+from ...stack.refusals import OnUnmatched
+from ...text import counted, some_names
+from ...writing.converter import Converter, Made, kept_tensors, leftovers
+from ...writing.lorafile import write_lora
+from ...writing.model import Model, choose_model
+from ...writing.names import WRITINGS, Writing, WrittenDialect
+from ...writing.peft import PEFT_FILE, check_config, peft_file_config, write_config
+from ...writing.plan import Plan, plan
+from .summary import layer_of, metadata_of, peft_modules, warn
+
+
+def convert(
+    file: LoraSource,
+    out: str | os.PathLike[str],
+    *,
+    dialect: WrittenDialect,
+    arch: str = "",
+    base: str | os.PathLike[str] | None = None,
+    kind: Literal["keep", "lora"] = "keep",
+    rank: int = 0,
+    dtype: Literal["keep", "fp16", "bf16", "fp32"] = "keep",
+    on_unmatched: OnUnmatched = "warn",
+    overwrite: bool = False,
+    on_step: OnStep | None = None,
+) -> Report:
+    """Write the LoRA `file` to `out` under the names of `dialect`, with the same delta on every weight.
+
+    The model is `arch` (an id), or that of the checkpoint `base`, or else the one that the file's names and shapes
+    fit. Adapters keep their kind; where a fused weight has to be cut or joined and the kind has no such form, and all
+    of them with `kind="lora"`, they become plain LoRA, exactly or, with a `rank`, with the error in the report. Kinds
+    that read the weight need `base` for that. With dtype "keep", a factor that a new scale would round becomes fp32.
+
+    Raises a LoraError that says what is wrong; then no file is left.
+    """
+    given = {"dialect": dialect, "kind": kind, "rank": rank, "dtype": dtype, "on_unmatched": on_unmatched}
+    for name, value in given.items():
+        CONVERT.option(name).check(value)
+    report, writing, target = Report("convert"), WRITINGS[dialect], Path(out)
+    watch = Stopwatch(report)
+    with ExitStack() as files:
+        lora = files.enter_context(LoraFile(file))
+        checkpoint = files.enter_context(Checkpoint(base)) if base else None
+        inputs = [*lora.file.paths, *(checkpoint.paths if checkpoint else ())]
+        has_config = dialect == "peft" and target.name == PEFT_FILE
+        check_target(target, overwrite, inputs)
+        if has_config:
+            check_config(target, overwrite)
+        receipt = receipt_of("convert", {**given, "arch": arch}, base=checkpoint, stack=[StackedLora(lora)])
+        hashing = files.enter_context(receipt.hashing(on_step))
+        model = choose_model(lora, arch, checkpoint, writing)
+        todo = plan(lora, model.keymap, writing, model.diffusers)
+        _fill(report, lora, model, todo, on_unmatched)
+        _refuse_several_models(lora, todo, writing)
+        made = _made(Converter(lora, checkpoint, kind == "lora", rank), todo, writing, hashing.step)
+        tensors = _tensors(lora, made, todo, writing, dtype, report)
+        described = peft_modules(made, writing)
+        warn(report, made, writing, set(tensors))
+        metadata = metadata_of(lora, model, made, described, writing) | receipt.metadata(hashing.wait())
+        lora.file.check_unchanged()
+        if checkpoint:
+            checkpoint.check_unchanged()
+        write_lora(target, tensors, metadata, inputs, report, overwrite=overwrite)
+        if has_config and described:
+            write_config(target, peft_file_config(described, model.module_names(writing)), report)
+    return watch.stop()
+
+
+def _fill(report: Report, lora: LoraFile, model: Model, todo: Plan, on_unmatched: OnUnmatched) -> None:
+    """Describe the file in the report; raises where nothing, or not all that was asked for, has a place."""
+    described = describe_lora(lora)
+    described.unmatched, described.mismatched = todo.unmatched, todo.mismatched
+    missing = {*todo.unmatched, *(str(item["name"]) for item in todo.mismatched), *lora.unsupported}
+    described.modules_matched = described.modules_total - len(missing)
+    report.inputs, report.loras = [lora.file.described()], [described]
+    report.arch, report.title, report.warnings = model.id, model.title, list(lora.warnings)
+    if not todo.jobs:
+        raise NothingMatchedError(
+            f"{lora.name}: nothing to convert: none of its {described.modules_total} modules has a place in "
+            f"{model.title}, e.g. {lora.modules[0]!r}; name the model with --arch, or give it with --base."
+        )
+    if missing and on_unmatched == "error":
+        raise UnmatchedError(
+            f"{lora.name}: {counted(sorted(missing), 'module')} without a place in {model.title}: "
+            f"{some_names(sorted(missing))}."
+        )
+    if missing and on_unmatched == "warn":
+        report.warnings.append(
+            f"{lora.name}: {counted(sorted(missing), 'module')} without a place in {model.title} keep their names: "
+            f"{some_names(sorted(missing))}."
+        )
+
+
+def _refuse_several_models(lora: LoraFile, todo: Plan, writing: Writing) -> None:
+    titles = {job.slot.component.arch.title for job in todo.jobs}
+    if writing.id == "peft" and len(titles) > 1:
+        raise OptionError(
+            f"{lora.name}: has modules of {' and '.join(sorted(titles))}, but a PEFT file is for one model; "
+            "choose the dialect diffusers."
+        )
+
+
+def _made(converter: Converter, todo: Plan, writing: Writing, on_step: OnStep | None) -> list[Made]:
+    made: list[Made] = []
+    for number, job in enumerate(todo.jobs):
+        if on_step:
+            on_step(number, len(todo.jobs))
+        made.append(converter.made(job))
+    if writing.has_alpha:
+        return made
+    loras = {item.job.slot.name for item in made if item.parts.kind == "lora"}
+    return [
+        # PEFT's name for a bias, which it reads beside a LoRA only
+        replace(item, parts=replace(item.parts, kind="bias"))
+        if item.parts.kind == "full" and item.job.slot.param == "bias" and item.job.slot.name in loras
+        else item
+        for item in made
+    ]
+
+
+def _tensors(
+    lora: LoraFile, made: Sequence[Made], todo: Plan, writing: Writing, dtype: str, report: Report
+) -> dict[str, torch.Tensor]:
+    """Return all tensors to write, and fill in the report's layers."""
+    tensors = dict(kept_tensors(lora, list(leftovers(lora, list(made))), todo.kept))
+    before = {info.dtype for name, info in lora.file.items() if not name.endswith(".alpha")}
+    for item in made:
+        tensors.update(item.tensors(writing))
+        if not item.job.is_rename or item.recast:
+            report.layers.append(layer_of(item))
+    if dtype == "keep":
+        wider = [name for name, t in tensors.items() if t.dtype == torch.float32 and not name.endswith(".alpha")]
+        if wider and "F32" not in before:
+            report.notes.append(f"{counted(wider, 'tensor')} in fp32, as the file's own number format would round them")
+        return tensors
+    wanted = getattr(torch, DTYPES[DTYPE_NAMES[dtype]][1])
+    clamped = 0
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not name.endswith(".alpha"):
+            tensors[name], outside = round_to(tensor.float(), wanted)
+            clamped += outside
+    if clamped:
+        report.warnings.append(f"{clamped} values were beyond the range of the written number format and were clamped.")
+    return tensors

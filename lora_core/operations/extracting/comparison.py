@@ -1,0 +1,123 @@
+"""What an extraction reads: models of any origin, two of them compared, and what changed in one weight."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from ...algebra.krylov import squared_norm
+from ...arch.base import Shape
+from ...files.tensorheader import TensorInfo
+from ...lazytorch import torch
+from ...naming.detection import Found
+from ...naming.keymap import KeyMap
+from ...naming.targets import Target
+
+Factors = tuple["torch.Tensor", "torch.Tensor"]  # up (out, r), down (r, in·kernel)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A model with its weights: an open checkpoint, or one that ComfyUI has loaded."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def arch(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def found(self) -> list[Found]: ...
+    @cached_property
+    def keymap(self) -> KeyMap: ...
+    @property
+    def shapes(self) -> Mapping[str, Shape]: ...
+    @property
+    def paths(self) -> list[Path]:
+        """Every file that is read."""
+        ...
+
+    @cached_property
+    def codings(self) -> Counter[str]:
+        """How many weights are stored as codes, by the format's name."""
+        ...
+
+    @property
+    def warnings(self) -> list[str]: ...
+
+    def info(self, key: str) -> TensorInfo: ...
+
+    def tensor(self, key: str) -> torch.Tensor:
+        """Return a tensor's values, which the caller does not change."""
+        ...
+
+    def check_unchanged(self) -> None: ...
+
+    def described(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """W' - W of one weight: whole in fp32, or as factors that multiply to it."""
+
+    whole: torch.Tensor | None
+    factors: Factors | None = None
+    weight: torch.Tensor | None = None  # W in its own dtype, where it was asked for
+    weight_square: float | None = None  # |W|_F², where it is known; of a part of W about its share
+
+    def taken(self, target: Target) -> Change:
+        """Return the change of the part of the weight that a target is, as the target's adapter sees it."""
+        weight = None if self.weight is None else target.take(self.weight)
+        if self.factors is None:
+            assert self.whole is not None
+            whole = target.take(self.whole)
+            square = None if self.weight_square is None else self.weight_square * whole.numel() / self.whole.numel()
+            return Change(whole, None, weight, square)
+        up, down = self.factors
+        if target.transposed:
+            return Change(None, (down.t(), up.t()), weight)
+        return Change(None, (target.take(up), down), weight)
+
+    def dense(self, shape: Shape) -> Change:
+        """Return the same change, whole, of a weight of this shape."""
+        if self.factors is None:
+            return self
+        return replace(self, whole=(self.factors[0] @ self.factors[1]).reshape(shape), factors=None)
+
+
+class Comparison(Protocol):
+    """A base and what was made of it."""
+
+    @property
+    def before(self) -> Source: ...
+    @property
+    def name(self) -> str:
+        """What was made of the base, as messages call it."""
+        ...
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every file that is read."""
+        ...
+
+    def is_comparable(self, key: str) -> bool:
+        """Tell whether a tensor of the base has values, and a counterpart of the same shape."""
+        ...
+
+    def change(self, key: str, *, with_weight: bool) -> Change | None:
+        """Return what changed in a tensor of the base, None if nothing did; may hold NaN or infinity."""
+        ...
+
+    def check_unchanged(self) -> None: ...
+
+
+def sum_of_squares(tensor: torch.Tensor) -> float:
+    """Return |tensor|_F², summed in fp64; NaN or infinity if an entry is."""
+    if not tensor.numel():
+        return 0.0
+    plain = tensor.float() if tensor.element_size() == 1 else tensor
+    return squared_norm(plain.flatten(1) if plain.dim() > 1 else plain.reshape(-1, 1))

@@ -1,0 +1,82 @@
+"""What of a model folder is not weights that change: files that are copied, and JSON files that tell of the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...files.folderwriter import FolderWriter, other_files
+from ...files.modelfolder import WEIGHT_SUFFIXES, read_index
+from ...options import MergeDtype
+from ...reading.checkpoint import Checkpoint, OpenPart
+from ...receipts.receipt import RECEIPT_FILE
+from ...text import counted, some_names
+from .fileplan import FilePlan
+
+Names = tuple[str, ...]  # of a file, below the folder
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFiles:
+    """The files of a folder, for a plan of its weights."""
+
+    checkpoint: Checkpoint
+    plans: Sequence[tuple[OpenPart, FilePlan]]
+    dtype: MergeDtype
+
+    def copied(self, warnings: list[str]) -> list[tuple[Path, Names]]:
+        """Return the files to copy. Weights that are not read are left out: they lack the change."""
+        read = {*self.checkpoint.paths, *(path for path, _ in self.json_files())}
+        read |= {part.index for part in self.checkpoint.parts if part.index} | {self.checkpoint.path / RECEIPT_FILE}
+        parts = {below(part) for part in self.checkpoint.parts} | {()}
+        found = list(other_files(self.checkpoint.path, read))
+        stale = [(path, names) for path, names in found if names[:-1] in parts and WEIGHT_SUFFIXES & set(path.suffixes)]
+        if stale:
+            names = some_names(["/".join(names) for _, names in stale])
+            warnings.append(f"{counted(stale, 'other weight file')} left out, without the LoRAs in it: {names}.")
+        return [item for item in found if item not in stale] + self._untouched()
+
+    def json_files(self) -> list[tuple[Path, OpenPart]]:
+        """Return the JSON files that tell of the weights and so change with them."""
+        found: list[tuple[Path, OpenPart]] = []
+        for part in self.checkpoint.parts:
+            if part.index and self._changes(part):
+                found.append((part.index, part))
+            config = part.folder / "config.json"
+            if self.dtype != "keep" and part.is_coded and config.is_file():
+                found.append((config, part))
+        return found
+
+    def write_json(self, folder: FolderWriter) -> None:
+        for path, part in self.json_files():
+            content = read_index(path, path.name)
+            if path == part.index:
+                content = self._indexed(content, part)
+            else:  # the weights are plain numbers now
+                content.pop("quantization_config", None)
+            folder.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", *below(part), path.name)
+
+    def _untouched(self) -> list[tuple[Path, Names]]:
+        """Return the weight files in which nothing changes, and the indices of parts that consist of them."""
+        copies = [(part, plan.source.path) for part, plan in self.plans if plan.is_copy and plan.source]
+        indices = [(part, part.index) for part in self.checkpoint.parts if part.index and not self._changes(part)]
+        return [(path, (*below(part), path.name)) for part, path in copies + indices]
+
+    def _changes(self, part: OpenPart) -> bool:
+        return any(owner is part and not plan.is_copy for owner, plan in self.plans)
+
+    def _indexed(self, content: dict[str, Any], part: OpenPart) -> dict[str, Any]:
+        plans = [plan for owner, plan in self.plans if owner is part]
+        files = {planned.name: plan.source.path.name for plan in plans if plan.source for planned in plan.planned}
+        total = sum(plan.nbytes for plan in plans)
+        metadata = content.get("metadata")
+        known = metadata if isinstance(metadata, dict) else {}
+        return {**content, "metadata": {**known, "total_size": total}, "weight_map": dict(sorted(files.items()))}
+
+
+def below(part: OpenPart) -> Names:
+    """Return the names of a part's folder below the model folder."""
+    return (part.name,) if part.name else ()

@@ -1,0 +1,161 @@
+"""Resize a LoRA: the closest one of another rank, computed from its factors and written under its own names."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from ...algebra.ranks import rule_of
+from ...errors import LoraError
+from ...files.dtypes import DTYPE_NAMES, DTYPES
+from ...files.outputs import check_target
+from ...files.scratch import Scratch
+from ...lazytorch import torch
+from ...options import RESIZE
+from ...parallel.ahead import ahead
+from ...parallel.progress import OnStep
+from ...reading.checkpoint import Checkpoint
+from ...reading.lorafile import LoraFile, LoraSource
+from ...receipts.receipt import Receipt, receipt_of
+from ...report import Report, Stopwatch
+from ...stack.matching import describe_lora
+from ...stack.opened import StackedLora
+from ...text import counted, some_names
+from ...writing.converter import kept_tensors
+from ...writing.layers import Ranked
+from ...writing.lorafile import write_lora
+from ...writing.peft import check_config, write_config
+from .layers import Resizing, dtype_of
+from .metadata import config_text, configs_of, metadata_of
+from .sources import Source, sources_of
+from .spectra import Finder
+from .summary import compare, how, tell
+
+PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
+
+
+def resize(
+    file: LoraSource,
+    out: str | os.PathLike[str],
+    *,
+    rank: int = 32,
+    energy: float = 0.0,
+    max_rank: int = 128,
+    conv_rank: int = 0,
+    rank_by: str = "auto",
+    threshold: float = 0.0,
+    dtype: Literal["keep", "fp16", "bf16", "fp32"] = "keep",
+    base: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    on_step: OnStep | None = None,
+) -> Report:
+    """Write the LoRA `file` to `out` at another rank, under the same names.
+
+    Every LoRA, LoCon (a Tucker core is folded in), LoHa and LoKr becomes the plain LoRA that is closest to its change
+    (Eckart & Young), its scale folded into the factors; alpha is the rank. What has no higher rank stays as it is, byte
+    for byte, and so do biases, norms, full differences and kinds without factors. Layers of zeros are left out. DoRA
+    keeps its magnitudes; with the `base` the cut is the one that turns its weights the least. `rank_by` and the numbers
+    are `lora_core.algebra.ranks`' rules; "relative" needs `base`. With dtype "keep" new factors are in the layer's own.
+
+    Raises a LoraError that says what is wrong; then no file is left.
+    """
+    given = {"rank": rank, "energy": energy, "max_rank": max_rank, "conv_rank": conv_rank}
+    for name, value in {**given, "rank_by": rank_by, "threshold": threshold, "dtype": dtype}.items():
+        RESIZE.option(name).check(value)
+    rule = rule_of(rank=rank, energy=energy, max_rank=max_rank, rank_by=rank_by, threshold=threshold)
+    wanted = None if dtype == "keep" else getattr(torch, DTYPES[DTYPE_NAMES[dtype]][1])
+    report, target = Report("resize"), Path(out)
+    watch = Stopwatch(report)
+    with ExitStack() as files:
+        lora = files.enter_context(LoraFile(file))
+        checkpoint = files.enter_context(Checkpoint(base)) if base else None
+        inputs = [*lora.file.paths, *(checkpoint.paths if checkpoint else ())]
+        check_target(target, overwrite, inputs)
+        has_config = lora.dialect == "peft" and target.name == PEFT_FILE
+        if has_config:
+            check_config(target, overwrite)
+        scratch = files.enter_context(Scratch(target))
+        resizing = Resizing(rule, conv_rank, wanted, scratch, report, lora=lora, wanted=wanted)
+        _describe(report, lora, checkpoint)
+        options = {**given, "rank_by": rank_by, "threshold": threshold, "dtype": dtype}
+        receipt = receipt_of("resize", options, base=checkpoint, stack=[StackedLora(lora)])
+        hashing = files.enter_context(receipt.hashing(on_step))
+        resizing.metadata_of = partial(_metadata, resizing, receipt)
+        _take_all(resizing, lora, checkpoint, hashing.step)
+        tensors = resizing.finish()
+        tell(report, resizing, checkpoint is not None)
+        config = configs_of(lora, resizing.written)
+        metadata = metadata_of(lora, resizing.written, how(resizing), config) | receipt.metadata(hashing.wait())
+        lora.file.check_unchanged()
+        if checkpoint:
+            checkpoint.check_unchanged()
+        write_lora(target, tensors, metadata, inputs, report, overwrite=overwrite)
+        if has_config and config:
+            write_config(target, config_text(next(iter(config.values()))), report)
+        elif lora.dialect == "peft":
+            report.notes.append(f"PEFT itself loads it from a folder of its own, where the output is {PEFT_FILE}")
+    if any(item.kind == "lora" and not item.source.is_lora for item in resizing.written):
+        compare(report)
+    return watch.stop()
+
+
+def _describe(report: Report, lora: LoraFile, checkpoint: Checkpoint | None) -> None:
+    report.inputs = [lora.file.described(), *([checkpoint.described()] if checkpoint else [])]
+    report.loras, report.warnings = [describe_lora(lora)], list(lora.warnings)
+
+
+def _take_all(resizing: Resizing, lora: LoraFile, checkpoint: Checkpoint | None, on_step: OnStep | None) -> None:
+    """Take every layer, and first all that stays as it is, which counts in a budget."""
+    sources = list(sources_of(lora, checkpoint))
+    if not sources:
+        raise LoraError(
+            f"{lora.name}: nothing to resize: its kinds ({', '.join(lora.kinds)}) have no factors; "
+            "LoRA, LoCon, LoHa, LoKr and DoRA have."
+        )
+    _keep_others(resizing, lora, sources)
+    if resizing.rule.is_budget:  # which counts bytes before it is known which layers get any
+        resizing.dtype = resizing.wanted or max(map(dtype_of, sources), key=lambda dtype: dtype.itemsize)
+    finder = Finder(lora, checkpoint, resizing.rule.by == "relative", resizing.limit)
+    homeless: list[str] = []
+    with closing(ahead(finder.found, sources)) as layers:
+        for number, found in enumerate(layers):
+            if on_step:
+                on_step(number, len(sources))
+            resizing.take(found)
+            homeless += [found.source.module] if found.is_homeless else []
+    if on_step:
+        on_step(len(sources), len(sources))
+    if homeless:
+        resizing.report.warnings.append(
+            f"{counted(homeless, 'DoRA module')} without a place in the base, cut without it: {some_names(homeless)}."
+        )
+
+
+def _keep_others(resizing: Resizing, lora: LoraFile, sources: Sequence[Source]) -> None:
+    """Take the tensors of all other adapters, and of none; a scale that only the header told is folded in."""
+    own = {name for source in sources for name in source.own_names(lora)}
+    scaled: dict[str, torch.Tensor] = {}
+    kept: Counter[str] = Counter()
+    for spec in lora.adapters:
+        if own.isdisjoint(spec.tensor_names()):
+            scaled.update(kept_tensors(lora, [], [spec]))
+            kept.update(spec.kinds)
+    kept.update(lora.unsupported.values())
+    for name in lora.file:
+        if name not in own:
+            resizing.stored(name, scaled.get(name, lora.file.tensor(name)))
+    if kept:
+        what = ", ".join(f"{number} × {kind}" for kind, number in sorted(kept.items()))
+        resizing.report.notes.append(f"kept as they are, without a rank to change: {what}")
+
+
+def _metadata(resizing: Resizing, receipt: Receipt, ranked: Sequence[Ranked]) -> dict[str, str]:
+    """Return the metadata if a budget gives layers these ranks, as large as it will be."""
+    written = resizing.would_write(ranked)
+    known = metadata_of(resizing.lora, written, how(resizing), configs_of(resizing.lora, written))
+    return {**known, **receipt.metadata()}

@@ -1,0 +1,99 @@
+"""The singular values of one layer of a file: what a rank is chosen from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ...adapters import DoRA, Reshape
+from ...adapters.base import Adapter
+from ...adapters.lowrank import Factors, factors_of, svd_of
+from ...algebra.svd import Svd, svd_of_product
+from ...errors import UnmatchedError
+from ...lazytorch import torch
+from ...reading.checkpoint import Checkpoint
+from ...reading.lorafile import LoraFile
+from ...writing.layers import Layer
+from .sources import Source, block, weight_of
+
+_LEAST = 1e-6  # of the largest weight: a row that a magnitude of zero removes must still be a row
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A layer with its singular values, and with the vectors that may be kept."""
+
+    source: Source
+    layer: Layer
+    svd: Svd
+    is_homeless: bool  # a base is given and has no place for it
+
+
+@dataclass(frozen=True, slots=True)
+class Finder:
+    """Finds the singular values of one layer after the other; may be used on several threads."""
+
+    lora: LoraFile
+    base: Checkpoint | None
+    is_relative: bool  # the rule compares with the weight
+    limit: Callable[[Layer], int]  # the highest rank that a layer may get
+
+    def found(self, source: Source) -> Found:
+        """Raises AdapterError for NaN and infinity, UnmatchedError where a weight to compare with is missing."""
+        spec = source.spec
+        adapter = self.lora.sound_adapter(spec)
+        wants_weight = self.base is not None and (self.is_relative or spec.magnitude is not None)
+        weight = weight_of(spec, self.base) if self.base is not None and wants_weight else None
+        if self.base is not None and self.is_relative and weight is None:
+            raise UnmatchedError(
+                f"{self.lora.name}: {spec.module}: has no place of its shape in {self.base.title}, so there is no "
+                "weight to compare it with; give the model that the LoRA is for, or another rank_by."
+            )
+        norm = None if weight is None else float(torch.linalg.vector_norm(weight, dtype=torch.float64))
+        layer = Layer(
+            spec.module, spec.module, block(spec.module), source.shape, source.suffixes, source.has_alpha,
+            weight_norm=norm, was=" ".join(spec.kinds),
+        )  # fmt: skip
+        return Found(source, layer, self._svd(adapter, layer, weight), wants_weight and weight is None)
+
+    def _svd(self, adapter: Adapter, layer: Layer, weight: torch.Tensor | None) -> Svd:
+        adapter = adapter.inner if isinstance(adapter, Reshape) else adapter
+        inner = adapter.inner if isinstance(adapter, DoRA) else adapter
+        factors = factors_of(inner) if isinstance(adapter, DoRA) and weight is not None else None
+        if isinstance(adapter, DoRA) and weight is not None and factors is not None:
+            return svd_of_direction(adapter, factors, weight.flatten(1), self.limit(layer))
+        svd = svd_of(inner, layer.shape, self.limit(layer))
+        assert svd is not None  # sources_of yields only kinds that have factors
+        return svd
+
+
+def svd_of_direction(dora: DoRA, factors: Factors, weight: torch.Tensor, rank: int) -> Svd:
+    """Return singular values of the change that `factors` make in W', to first order, with `weight` (out, in·kernel).
+
+    Where V = W + up·down is off by E, W' is off by magnitude / |V| times E (less what of E lies along V). So the change
+    is weighted by that before it is cut, and freed of it afterwards: `left` or `right` is then not orthonormal.
+    Nothing dense but the weight is needed: the norms of V follow from W·down.T and the factors. My derivation.
+    """
+    up, down = factors
+    if not dora.of_input:
+        weights = _weights(dora.magnitude, _norms(weight, up, down))[:, None].float()
+        found = svd_of_product(up * weights, down, rank)
+        return replace(found, left=found.left / weights)
+    kernel = weight.shape[1] // dora.magnitude.numel()
+    squares = _norms(weight.t(), down.t(), up.t()).square().reshape(-1, kernel).sum(1)
+    weights = _weights(dora.magnitude, squares.sqrt()).repeat_interleave(kernel).float()
+    found = svd_of_product(up, down * weights, rank)
+    return replace(found, right=found.right / weights)
+
+
+def _norms(weight: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+    """Return the norm of each row of weight + up·down in fp64."""
+    squares = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float64).square()
+    crossed = ((weight @ down.t()).double() * up.double()).sum(1)
+    own = ((up.double() @ (down.double() @ down.double().t())) * up.double()).sum(1)
+    return (squares + 2 * crossed + own).clamp_min(0.0).sqrt()
+
+
+def _weights(magnitude: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
+    weights = magnitude.double().flatten().abs() / norms.clamp_min(torch.finfo(torch.float32).tiny)
+    return weights.clamp_min(float(weights.max()) * _LEAST or 1.0)

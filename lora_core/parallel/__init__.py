@@ -1,0 +1,1 @@
+"""Threads, reading ahead, the pipeline of a merge, and progress."""

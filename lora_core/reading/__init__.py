@@ -1,0 +1,1 @@
+"""LoRA files and checkpoints, opened lazily: what they are is known without tensor data."""

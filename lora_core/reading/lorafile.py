@@ -1,0 +1,197 @@
+"""LoRA files: opened lazily, they know their adapters, dialect, ranks, scales and metadata without tensor data."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from ..adapters import KINDS, Adapter, check_numbers, tensors_of
+from ..adapters.suffixes import SplitName, split_names
+from ..arch.base import Arch
+from ..errors import FileFormatError, WrongFileKindError
+from ..files.memory import IN_MEMORY, MemoryTensors
+from ..files.opening import open_tensors
+from ..files.tensorheader import TensorInfo
+from ..files.tensors import Tensors
+from ..lazytorch import torch
+from ..naming.detection import detect, guess_arches
+from ..naming.dialects import DIFFUSION, split_dialect
+from ..options import Semantics
+from ..text import counted, some_names
+from .adapterspec import AdapterSpec
+from .loraconfig import LoraConfigs
+from .specreader import SpecReader
+
+LoraSource = str | os.PathLike[str] | Mapping[str, "torch.Tensor"]
+
+# Tensors of no adapter that are known, by name
+_NOT_ADAPTERS = (
+    (re.compile(r"bundle_emb\..+|(emb_params|clip_[lg]|t5xxl)"), "embedding (textual inversion)"),
+    (re.compile(r".+\.alpha"), "alpha of no adapter"),
+    (re.compile(r".+\.modules_to_save\..+"), "module that was trained whole"),
+)
+
+# What a folder's LoRA is called: PEFT's, diffusers'
+_IN_FOLDER = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
+
+
+class LoraFile:
+    """An open LoRA file.
+
+    Raises FileFormatError for a broken file, WrongFileKindError for a checkpoint, AdapterError for incomplete or
+    contradictory adapters. `semantics="comfyui"` reads alpha from tensors only, as ComfyUI's own loader does.
+    It may be a folder that PEFT or diffusers saved, or tensors by their names, of a LoRA that no file holds.
+    """
+
+    def __init__(self, source: LoraSource, semantics: Semantics = "paper") -> None:
+        self.file, self.name = _opened(source)
+        self.path = self.file.path  # of a LoRA in memory it is a name only
+        self.not_adapters: dict[str, str] = {}  # tensor -> what it is
+        self.unsupported: dict[str, str] = {}  # module -> its kind
+        self.warnings: list[str] = []
+        self._tensors: dict[str, torch.Tensor] | None = None
+        try:
+            modules = self._split_names()
+            self._refuse_checkpoint(modules)
+            configs = self.configs()
+            reader = SpecReader(self.name, self.file, configs, semantics)
+            self.adapters = [spec for module in modules for spec in self._specs(reader, module, modules[module])]
+            if not self.modules:
+                raise WrongFileKindError(f"{self.name}: is not a LoRA: it holds alphas and nothing that they scale.")
+            self._warn(reader, configs)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def __enter__(self) -> LoraFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def configs(self) -> LoraConfigs:
+        """Read what the header and a configuration beside the file say; raises AdapterError for what can't be."""
+        return LoraConfigs.of(self.path, self.file.metadata, has_folder=bool(self.file.paths))
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self.file.metadata
+
+    @property
+    def modules(self) -> list[str]:
+        """The names of all modules, applicable or not, in file order."""
+        return list(dict.fromkeys([*(spec.module for spec in self.adapters), *self.unsupported]))
+
+    @property
+    def dialect(self) -> str:
+        counts = Counter(split_dialect(module)[0].id for module in self.modules)
+        return counts.most_common(1)[0][0]
+
+    @property
+    def kinds(self) -> list[str]:
+        return sorted({kind for spec in self.adapters for kind in spec.kinds} | set(self.unsupported.values()))
+
+    @cached_property
+    def arches(self) -> list[Arch]:
+        """The diffusion architectures that the modules' names and shapes fit; empty if none stands out."""
+        shapes = {spec.module: spec.delta_shape() for spec in self.adapters if spec.param == "weight"}
+        known = {module: shape for module, shape in shapes.items() if len(shape) > 1 and 0 not in shape}
+        names = ((split_dialect(module), known.get(module)) for module in self.modules)
+        return guess_arches(
+            (rest.replace(".", "_"), shape) for (dialect, rest), shape in names if DIFFUSION in dialect.roles
+        )
+
+    def adapter(self, spec: AdapterSpec) -> Adapter:
+        """Read the tensors of one adapter."""
+        return spec.read(self.file.tensor if self._tensors is None else self._tensors.__getitem__)
+
+    def sound_adapter(self, spec: AdapterSpec) -> Adapter:
+        """Read the tensors of one adapter; raises AdapterError for numbers that no training gives, NaN among them."""
+        adapter = self.adapter(spec)
+        self.check_numbers(spec, tensors_of(adapter))
+        return adapter
+
+    def check_numbers(self, spec: AdapterSpec, tensors: Iterable[torch.Tensor]) -> None:
+        """Raise AdapterError as `sound_adapter` does."""
+        check_numbers(tensors, f"{self.name}: {spec.module}")
+
+    def load(self) -> None:
+        """Read every adapter's tensors now, so that the file may be closed and adapters still be had."""
+        names = {name for spec in self.adapters for name in spec.tensor_names()}
+        self._tensors = {name: self.file.tensor(name) for name in names}
+
+    def _split_names(self) -> dict[str, list[tuple[SplitName, TensorInfo]]]:
+        modules: dict[str, list[tuple[SplitName, TensorInfo]]] = defaultdict(list)
+        splits = split_names(self.file)
+        for name, info in self.file.items():
+            if name in splits:
+                modules[splits[name].module].append((splits[name], info))
+            else:
+                self.not_adapters[name] = _what(name)
+        return modules
+
+    def _refuse_checkpoint(self, modules: Mapping[str, object]) -> None:
+        shapes = {name: info.shape for name, info in self.file.items()}
+        found = detect(shapes) if len(self.not_adapters) * 2 > len(shapes) else []
+        if found:
+            raise WrongFileKindError(
+                f"{self.name}: is a {found[0].title} checkpoint, not a LoRA; "
+                "give it as the base, or choose a LoRA file."
+            )
+        if not modules:
+            some = ", ".join(repr(name) for name in list(shapes)[:3]) or "nothing"
+            raise WrongFileKindError(
+                f"{self.name}: is not a LoRA: none of its {len(shapes)} tensors is an adapter's; it holds {some}."
+            )
+
+    def _specs(self, reader: SpecReader, module: str, splits: list[tuple[SplitName, TensorInfo]]) -> list[AdapterSpec]:
+        parts = [(split.part, info) for split, info in splits]
+        kinds = {part.kind for part, _ in parts if part.kind}
+        unknown = sorted(kinds - {*KINDS, "oft"})
+        if unknown:
+            self.unsupported[module] = unknown[0]
+        elif kinds:
+            return reader.specs(module, parts)
+        else:
+            self.not_adapters.update({info.name: _what(info.name) for _, info in parts})
+        return []
+
+    def _warn(self, reader: SpecReader, configs: LoraConfigs) -> None:
+        """Keep what a user should know: one line for each sort of thing."""
+        if reader.without_effect:
+            modules = f"{counted(reader.without_effect, 'module')}: {some_names(reader.without_effect)}"
+            self.warnings.append(f"{self.name}: alpha is 0, which changes nothing, in {modules}.")
+        if reader.ignored_alpha:
+            modules = f"{counted(reader.ignored_alpha, 'LoKr module')} without a rank"
+            self.warnings.append(f"{self.name}: alpha is ignored in {modules}, as LyCORIS does.")
+        unscaled = [spec for spec in self.adapters if spec.rank and spec.scale.source == "none"]
+        if unscaled and self.dialect == "peft":
+            self.warnings.append(f"{self.name}: has no alpha, in the file or beside it; scale 1 is assumed.")
+        self.warnings.extend(f"{self.name}: {warning}" for warning in configs.warnings)
+
+
+def _opened(source: LoraSource) -> tuple[Tensors, str]:
+    """Return the tensors and what reports call them."""
+    if isinstance(source, Mapping):
+        return MemoryTensors(source), IN_MEMORY
+    given, path = Path(source), lora_file_of(Path(source))
+    return open_tensors(path), path.name if path == given else f"{given.name}/{path.name}"
+
+
+def _what(name: str) -> str:
+    return next((what for pattern, what in _NOT_ADAPTERS if pattern.fullmatch(name)), "unknown")
+
+
+def lora_file_of(path: Path) -> Path:
+    """Return the LoRA file of a folder, or the path itself; raises FileFormatError if the folder has none."""
+    if not path.is_dir():
+        return path
+    found = [path / name for name in _IN_FOLDER if (path / name).is_file()] or sorted(path.glob("*.safetensors"))
+    if len(found) != 1 and (not found or found[0].name not in _IN_FOLDER):
+        has = some_names([file.name for file in found]) or "none"
+        raise FileFormatError(f"{path.name}: is a folder; expected {' or '.join(_IN_FOLDER)} in it, found {has}.")
+    return found[0]

@@ -1,0 +1,1 @@
+"""What a written file says about its inputs, and how these are found again."""

@@ -1,0 +1,163 @@
+"""The files that a receipt names, found among those that are given and in folders: by content, whatever their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileChangedError, FileFormatError, ReceiptError
+from ..files.hashes import Hashes
+from ..reading.lorafile import LoraFile, lora_file_of
+from ..stack.blockterms import parse_blocks
+from .readback import Entry, ReadReceipt
+from .receipt import config_hash
+
+LoraGiven = str | os.PathLike[str] | Sequence[Any]  # a path, or a path with strengths, as `merge` takes them
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    base: Path
+    loras: list[tuple[Path, float, float, str]]  # as `merge` takes them, in the order of the stack
+
+
+@dataclass(slots=True)
+class Finder:
+    """Finds what a receipt names. Raises one ReceiptError that says all that is missing or wrong."""
+
+    where: str
+    receipt: ReadReceipt
+    folders: Sequence[Path]
+    hashes: Hashes
+    problems: list[str] = field(default_factory=list)
+
+    def inputs(self, base: Path | None, loras: Sequence[LoraGiven]) -> Inputs:
+        (entry,) = self.receipt.inputs["base"] or (None,)
+        if entry is None or not self.receipt.inputs["loras"]:
+            raise ReceiptError(f"{self.where}: its receipt is broken: it names no base, or no LoRA.")
+        found_base = self._base(entry, base)
+        found = self._loras(loras)
+        if self.problems or found_base is None:
+            raise ReceiptError(f"{self.where}: can't be verified:", *self.problems)
+        stack = self.receipt.inputs["loras"]
+        return Inputs(found_base, [_item(one, found[number]) for number, one in enumerate(stack)])
+
+    def _base(self, entry: Entry, given: Path | None) -> Path | None:
+        if given is None:
+            found = None if "files" in entry else self._searched(entry)
+            self.problems += [] if found else [f"  the base is missing: {_named(entry)}; give it with --base"]
+            return found
+        if given.is_dir() != ("files" in entry):
+            kinds = ("a file", "a folder")
+            self.problems.append(f"  {given.name}: is {kinds[given.is_dir()]}, but the base was {_named(entry)}")
+            return None
+        files = [(given / one["name"], one) for one in entry["files"]] if "files" in entry else [(given, entry)]
+        self.problems += [
+            f"  {path.name}: is not the base that was merged into, which is {_named(one)}; its content is "
+            f"{self._hash(path)[:12] or 'not readable'}"
+            for path, one in files
+            if self._hash(path) != one["sha256"]
+        ]
+        return given
+
+    def _loras(self, given: Sequence[LoraGiven]) -> dict[int, Path]:
+        """Return the file of each LoRA of the stack, by its place."""
+        found: dict[int, Path] = {}
+        for item in given:
+            self._place(item, found)
+        for number, entry in enumerate(self.receipt.inputs["loras"]):
+            twin = next((path for other, path in found.items() if self._is_same(other, number)), None)
+            path = found.get(number) or twin or self._searched(entry)
+            if path is None:
+                self.problems.append(f"  a LoRA is missing: {_named(entry)}{_at(entry)}; give it with --lora")
+            else:
+                found[number] = path
+                self._check_config(path, entry)
+        return found
+
+    def _place(self, item: LoraGiven, found: dict[int, Path]) -> None:
+        """Find the place in the stack of a LoRA that is given, by its content, and by its strengths if they are too."""
+        name, *strengths = [item] if isinstance(item, (str, os.PathLike)) else item
+        path = lora_file_of(Path(name))
+        digest, stack = self._hash(path), self.receipt.inputs["loras"]
+        places = [number for number, entry in enumerate(stack) if entry["sha256"] == digest]
+        if not places:
+            names = ", ".join(_named(entry) for entry in stack)
+            self.problems.append(
+                f"  {path.name}: is not in the receipt, which names {names}; its content is "
+                f"{digest[:12] or 'not readable'}"
+            )
+            return
+        fitting = [number for number in places if _fits(stack[number], strengths) and number not in found]
+        if fitting:
+            found[fitting[0]] = path
+            return
+        found.setdefault(places[0], path)
+        at = " and ".join(_at(stack[number]).strip() for number in places)
+        self.problems.append(f"  {path.name}: is given{_given(strengths)}, but the receipt says {at}")
+
+    def _is_same(self, first: int, second: int) -> bool:
+        stack = self.receipt.inputs["loras"]
+        return stack[first]["sha256"] == stack[second]["sha256"]
+
+    def _check_config(self, path: Path, entry: Entry) -> None:
+        with LoraFile(path) as lora:
+            if config_hash(lora) != entry.get("config", ""):
+                self.problems.append(
+                    f"  {path.name}: its adapter_config.json is not the one that {entry['name']} was merged with"
+                )
+
+    def _searched(self, entry: Entry) -> Path | None:
+        sized = (path for folder in self.folders for path in _files(folder, entry["bytes"]))
+        return next((path for path in sized if self._hash(path) == entry["sha256"]), None)
+
+    def _hash(self, path: Path) -> str:
+        try:
+            return self.hashes.of(path)
+        except (FileFormatError, FileChangedError):
+            return ""
+
+
+def _files(folder: Path, size: int) -> Iterator[Path]:
+    """Yield the files of this size below a folder; links to folders are not followed."""
+    for parent, _, names in os.walk(folder):
+        for name in sorted(names):
+            path = Path(parent, name)
+            try:
+                if path.stat().st_size == size:
+                    yield path
+            except OSError:  # gone meanwhile, or a link to nowhere
+                continue
+
+
+def _item(entry: Entry, path: Path) -> tuple[Path, float, float, str]:
+    return path, entry.get("strength_model", 1.0), entry.get("strength_clip", 1.0), entry.get("blocks", "")
+
+
+def _fits(entry: Entry, strengths: Sequence[Any]) -> bool:
+    if not strengths:
+        return True
+    _, model, clip, blocks = _item(entry, Path())
+    given = [float(strengths[0]), float(strengths[1] if len(strengths) > 1 else strengths[0])]
+    wanted = str(strengths[2]) if len(strengths) > 2 else ""
+    return given == [model, clip] and (not wanted or str(parse_blocks(wanted, "blocks")) == blocks)
+
+
+def _named(entry: Entry) -> str:
+    return entry["name"] + ("" if "files" in entry else f" (sha256 {entry['sha256'][:12]}, {entry['bytes']} bytes)")
+
+
+def _at(entry: Entry) -> str:
+    _, model, clip, blocks = _item(entry, Path())
+    more = f" blocks={blocks}" if blocks else ""
+    return f" at strength {model:g}" + ("" if clip == model else f", clip {clip:g}") + more
+
+
+def _given(strengths: Sequence[Any]) -> str:
+    if not strengths:
+        return " more often than it was merged"
+    model, clip, blocks = [*strengths, *(strengths[0], "")[len(strengths) - 1 :]][:3]
+    return _at({"strength_model": float(model), "strength_clip": float(clip), "blocks": blocks})

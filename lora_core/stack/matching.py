@@ -1,0 +1,172 @@
+"""Which adapter of which LoRA goes to which target of a checkpoint, and what has no place and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..adapters import check_numbers, rows_of, tensors_of
+from ..errors import AdapterError
+from ..naming.detection import Found, describe
+from ..naming.keymap import KeyMap
+from ..naming.targets import Target
+from ..reading.adapterspec import AdapterSpec
+from ..reading.lorafile import LoraFile
+from ..report import LoraReport
+from .apply import Placed
+from .opened import StackedLora, Strengths, about_blocks
+from .refusals import OnUnmatched, judge, refuse_foreign
+from .sizes import counted_blocks
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedSpec:
+    """An adapter that has a target, its tensors still in the file."""
+
+    lora: LoraFile
+    spec: AdapterSpec
+    target: Target
+    strength: float
+    report: LoraReport
+    changing: set[str]  # modules of the file of which an adapter read so far changes something
+
+    def read(self) -> Placed:
+        """Read the tensors, and tell the report if they change nothing; raises AdapterError for NaN or infinity."""
+        placed = self.placed()
+        self.tell(changes=not placed.adapter.is_zero())
+        return placed
+
+    def placed(self) -> Placed:
+        """Read the tensors and tell nobody; raises AdapterError for NaN or infinity."""
+        name, adapter = f"{self.lora.name}: {self.spec.module}", self.lora.adapter(self.spec)
+        if self.target.rows:
+            first, rows = self.target.rows
+            try:
+                adapter = rows_of(adapter, first, self.target.shape[0], rows)
+            except AdapterError as error:
+                raise AdapterError(f"{name}: {error}.") from error
+        placed = Placed(adapter, self.target, self.strength, name)
+        check_numbers(tensors_of(placed.adapter), name)
+        return placed
+
+    def tell(self, *, changes: bool) -> None:
+        """Keep the report's list: a module is without effect if none of its adapters has one, a bias included."""
+        module, without = self.spec.module, self.report.without_effect
+        if changes:
+            self.changing.add(module)
+            if module in without:
+                without.remove(module)
+        elif module not in self.changing and module not in without:
+            without.append(module)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A stack on a checkpoint: what each key gets, in stack order."""
+
+    by_key: dict[str, list[PlacedSpec]]
+    reports: list[LoraReport]
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LoraMatch:
+    """A LoRA file on a checkpoint, whatever its strengths: what goes where, and its report without them."""
+
+    lora: LoraFile
+    places: list[tuple[AdapterSpec, Target]]
+    report: LoraReport
+
+    def at(self, strengths: Strengths) -> tuple[list[PlacedSpec], LoraReport]:
+        """Return what is placed, with these strengths, and a report of its own."""
+        report = replace(self.report, without_effect=[])
+        changing: set[str] = set()
+        placed = [
+            PlacedSpec(self.lora, spec, target, strengths.at(target), report, changing) for spec, target in self.places
+        ]
+        strengths.tell(report)
+        return placed, report
+
+
+def match_stack(
+    stack: Sequence[StackedLora],
+    keymap: KeyMap,
+    found: list[Found],
+    on_unmatched: OnUnmatched = "warn",
+    matched: Callable[[LoraFile, KeyMap], LoraMatch] | None = None,
+) -> Match:
+    """Place every adapter of the stack. `matched` is asked instead of `match_lora`: it may remember the answer.
+
+    Raises NothingMatchedError for a LoRA that has no place here, unless `on_unmatched` is "ignore", and
+    UnmatchedError for a single module without a place if it is "error".
+    """
+    match = Match({}, [], [])
+    for item in stack:
+        one = (matched or match_lora)(item.lora, keymap)
+        match.warnings.extend(item.lora.warnings)
+        if on_unmatched != "ignore":
+            refuse_foreign(item.lora, one.report, found)
+            match.warnings.extend(judge(one.report, on_unmatched, describe(found)[1]))
+        placed, report = one.at(item.strengths_on(keymap))
+        match.reports.append(report)
+        match.warnings.extend(about_blocks(report))
+        for adapter in placed:
+            match.by_key.setdefault(adapter.target.key, []).append(adapter)
+    return match
+
+
+def match_lora(lora: LoraFile, keymap: KeyMap) -> LoraMatch:
+    """Find the targets of every adapter of a file."""
+    match = LoraMatch(lora, [], describe_lora(lora))
+    report = match.report
+    failed: dict[str, None] = dict.fromkeys(lora.unsupported)  # modules that are not applied, in order
+    for spec in lora.adapters:
+        targets = keymap.find(spec.module, spec.param)
+        if not targets:
+            targets = keymap.find_more(spec.module, spec.param)
+            report.host_names += [spec.module] if targets else []
+        if not targets and spec.optional:
+            continue
+        if not targets:
+            failed[spec.module] = None
+            names = report.elsewhere if keymap.is_elsewhere(spec.module) else report.unmatched
+            if spec.module not in names[-1:]:
+                names.append(spec.module)
+        elif not spec.fits(targets[0].adapter_shape):
+            failed[spec.module] = None
+            report.mismatched.append(
+                {"name": spec.module, "expected": list(targets[0].adapter_shape), "found": list(spec.delta_shape())}
+            )
+        else:
+            match.places.extend((spec, target) for target in targets)
+    report.modules_matched = report.modules_total - len(failed)
+    report.blocks = counted_blocks(report, ((spec.module, target) for spec, target in match.places), keymap)
+    return match
+
+
+def describe_lora(lora: LoraFile) -> LoraReport:
+    """Return what the file tells of itself."""
+    ranks = [spec.rank for spec in lora.adapters if spec.rank]
+    scales = [spec.scale for spec in lora.adapters if spec.rank]
+    values = [scale.value for scale in scales] or [1.0]
+    alphas = {scale.alpha for scale in scales}
+    sources = {scale.source for scale in scales} or {"none"}
+    unsupported: dict[str, list[str]] = {}
+    for module, kind in lora.unsupported.items():
+        unsupported.setdefault(kind, []).append(module)
+    return LoraReport(
+        name=lora.name,
+        dialect=lora.dialect,
+        kinds=lora.kinds,
+        rank=(min(ranks), max(ranks)) if ranks else None,
+        scale={
+            "min": min(values),
+            "max": max(values),
+            "source": " and ".join(sorted(sources - {"none"}, reverse=True)) or "none",
+            "alpha": alphas.pop() if len(alphas) == 1 else None,
+        },
+        modules_total=len(lora.modules),
+        arches=[arch.title for arch in lora.arches],
+        not_adapters=dict(lora.not_adapters),
+        unsupported=unsupported,
+    )

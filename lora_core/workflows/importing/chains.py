@@ -1,0 +1,97 @@
+"""Straight chains of ComfyUI's own loaders: each gets the model from the one before, and nothing else hangs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ...errors import LoraError
+from .model import BYPASSED, FoundNode, Graph, RowValue, Source, row
+from .shapes import BUILTIN, MODEL_ONLY
+
+_WIDGETS = {BUILTIN: ("lora_name", "strength_model", "strength_clip"), MODEL_ONLY: ("lora_name", "strength_model")}
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Loaders in the order in which they change the model."""
+
+    nodes: tuple[FoundNode, ...]
+
+    @property
+    def encoders(self) -> list[FoundNode]:
+        """Those that change the text encoder too."""
+        return [node for node in self.nodes if node.type == BUILTIN]
+
+    @property
+    def mode(self) -> int:
+        """The mode of all, or 0 for a chain with some loaders bypassed: these are rows switched off."""
+        modes = {node.mode for node in self.nodes}
+        return modes.pop() if len(modes) == 1 else 0
+
+    def sources(self) -> dict[str, Source]:
+        found = {"model": self.nodes[0].wired.get("model")}
+        found["clip"] = self.encoders[0].wired.get("clip") if self.encoders else None
+        return {name: source for name, source in found.items() if source}
+
+    def rows(self) -> list[RowValue]:
+        """Raises LoraError, naming the node, for a strength that is no number."""
+        return [_row(node, on=node.mode == self.mode) for node in self.nodes]
+
+
+def find_chains(graph: Graph, chosen: Iterable[FoundNode]) -> list[Chain]:
+    """Return the longest straight chains that are made of `chosen` nodes, one of a single loader included."""
+    loaders = {str(node.id): node for node in chosen if node.type in _WIDGETS and _is_plain(node)}
+    followers = {key: _follower(graph, node, loaders) for key, node in loaders.items()}
+    heads = loaders.keys() - {str(node.id) for node in followers.values() if node}
+    return [_chain(graph, node, followers) for key, node in loaders.items() if key in heads]
+
+
+def _chain(graph: Graph, head: FoundNode, followers: dict[str, FoundNode | None]) -> Chain:
+    nodes = [head]
+    while following := followers[str(nodes[-1].id)]:
+        nodes.append(following)
+    return Chain(tuple(nodes))
+
+
+def _is_plain(node: FoundNode) -> bool:
+    return not set(node.wired) - {"model", "clip"}
+
+
+def _follower(graph: Graph, node: FoundNode, loaders: dict[str, FoundNode]) -> FoundNode | None:
+    """Return the loader after `node`, if it alone gets the model, and its text encoder has come the same way."""
+    takers = graph.consumers(node.id, 0)
+    if len(takers) != 1 or takers[0][1] != "model":
+        return None
+    following = loaders.get(str(takers[0][0]))
+    if following is None or not _switchable(node.mode, following.mode):
+        return None
+    return following if _same_way(graph, node, following, loaders) else None
+
+
+def _switchable(one: int, other: int) -> bool:
+    """Return whether two loaders can be rows of one stack: a bypassed one is switched off."""
+    return one == other or {one, other} == {0, BYPASSED}
+
+
+def _same_way(graph: Graph, node: FoundNode, following: FoundNode, loaders: dict[str, FoundNode]) -> bool:
+    """Return whether `following` alone takes the text encoder of the last loader before it that has one."""
+    if following.type == MODEL_ONLY:
+        return True
+    last: FoundNode | None = node
+    while last is not None and last.type == MODEL_ONLY:
+        source = last.wired.get("model")
+        last = loaders.get(str(source.node)) if source and len(graph.consumers(source.node, 0)) == 1 else None
+    if last is None:  # model-only loaders before it: its text encoder is the first of the chain
+        return True
+    source = following.wired.get("clip")
+    return source is not None and source.same(last.id, 1) and len(graph.consumers(last.id, 1)) == 1
+
+
+def _row(node: FoundNode, *, on: bool) -> RowValue:
+    named = node.values.named(_WIDGETS[node.type])
+    clip = named.get("strength_clip", 1.0) if node.type == BUILTIN else 0.0
+    try:
+        return row(named.get("lora_name", ""), named.get("strength_model", 1.0), clip, on=on, where="lora_name")
+    except LoraError as error:
+        raise type(error)(f"{node}: {error}") from error

@@ -1,0 +1,52 @@
+"""A workflow file converted into another, never over one that is there unless that is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ...errors import LoraError
+from ...files.outputs import check_target
+from ...files.placing import write_text
+from ...options import ImportTarget
+from ...report import Report, Stopwatch, described_file
+from ..graph import read_json
+from .workflows import convert_workflow
+
+
+def import_workflow(
+    file: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    to: ImportTarget = "loracore",
+    models: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> Report:
+    """Write `file`, a workflow in either format, with other packs' LoRA nodes as ours, or ours as built-in loaders.
+
+    `models` is ComfyUI's models folder: with it, names without an ending are completed. Raises LoraError, and then
+    writes nothing, for a workflow or node that is damaged, and for an `out` that exists without `overwrite`.
+    """
+    source, target = Path(file), Path(out)
+    report = Report("import", inputs=[{"name": source.name}])
+    watch = Stopwatch(report)
+    check_target(target, overwrite, [source], ending=".json")
+    try:
+        result = convert_workflow(read_json(source), to=to, names=lora_names(models))
+    except LoraError as error:
+        raise type(error)(f"{source.name}: {error}") from error
+    write_text(target, json.dumps(result.workflow, ensure_ascii=False, indent=2) + "\n", overwrite=overwrite)
+    report.notes = [counted_nodes(result.converted), *result.notes]
+    report.outputs = [described_file(target)]
+    return watch.stop()
+
+
+def lora_names(models: str | os.PathLike[str] | None) -> list[str] | None:
+    """Return the LoRA files in a models folder as ComfyUI lists them, or None without a folder."""
+    root = None if models is None else Path(models) / "loras"
+    return None if root is None else [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+
+
+def counted_nodes(count: int) -> str:
+    return f"converted {count} node" + ("" if count == 1 else "s")

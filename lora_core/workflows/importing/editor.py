@@ -1,0 +1,192 @@
+"""One level of the editor's format as a graph: the top of a workflow, or a subgraph's definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...options import STACK
+from .layout import beside, fit_groups
+from .model import FoundNode, NodeId, Source, Values
+from .shapes import SHAPES
+from .wires import Wires, get, link_ids
+
+_KEPT = ("id", "pos", "flags", "order", "mode", "color", "bgcolor", "showAdvanced", "locked")
+
+
+@dataclass(slots=True)
+class Numbers:
+    """The highest numbers in use: nodes and links of all levels share them."""
+
+    node: int = 0
+    link: int = 0
+
+    def see(self, level: Mapping[str, Any]) -> None:
+        state: Mapping[str, Any] = level.get("state") or {}
+        nodes = [node["id"] for node in level["nodes"]]
+        nodes += [level.get("last_node_id"), state.get("lastNodeId")]
+        links = [*link_ids(level), level.get("last_link_id"), state.get("lastLinkId")]
+        self.node = max([self.node, *(number for number in nodes if isinstance(number, int))])
+        self.link = max([self.link, *(number for number in links if isinstance(number, int))])
+
+    def tell(self, level: dict[str, Any]) -> None:
+        """Write them where the level keeps them."""
+        for holder, node, link in (
+            (level, "last_node_id", "last_link_id"),
+            (level.get("state"), "lastNodeId", "lastLinkId"),
+        ):
+            if isinstance(holder, dict) and node in holder:
+                holder[node], holder[link] = self.node, self.link
+
+
+class EditorGraph:
+    """Changes the level that it is given."""
+
+    has_modes = True
+
+    def __init__(self, level: dict[str, Any], numbers: Numbers) -> None:
+        self._level, self._numbers = level, numbers
+        self._nodes: dict[str, dict[str, Any]] = {str(node["id"]): node for node in level["nodes"]}
+        self._wires = Wires(level, self._nodes)
+
+    def nodes(self) -> list[FoundNode]:
+        return [self._found(node) for node in self._nodes.values()]
+
+    def node(self, node: NodeId) -> FoundNode:
+        return self._found(self._nodes[str(node)])
+
+    def finish(self) -> None:
+        self._level["nodes"] = list(self._nodes.values())
+        self._wires.finish()
+
+    def _found(self, node: Mapping[str, Any]) -> FoundNode:
+        wired = {item["name"]: self._wires.source(item.get("link")) for item in node.get("inputs") or []}
+        held = node.get("widgets_values")
+        listed = held if isinstance(held, list) else ()
+        values = Values(listed, held if isinstance(held, dict) else {})  # pyright: ignore[reportUnknownArgumentType]
+        real = {name: source for name, source in wired.items() if source}
+        return FoundNode(node["id"], node["type"], values, real, node.get("mode") or 0)
+
+    def consumers(self, node: NodeId, slot: int) -> list[tuple[NodeId, str]]:
+        leaving = [link for link, origin in self._wires.leaving(node) if origin == slot]
+        return [(get(link, "target_id"), self._input_name(link)) for link in leaving]
+
+    def _input_name(self, link: Any) -> str:
+        node = self._nodes.get(str(get(link, "target_id")), {})
+        return next((item["name"] for item in node.get("inputs") or [] if item.get("link") == get(link, "id")), "")
+
+    def add(
+        self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, Source], near: NodeId, *, take: bool
+    ) -> NodeId:
+        like = self._nodes[str(near)]
+        self._numbers.node += 1
+        node = self._made(node_type, values, {**like, "id": self._numbers.node})
+        if not node_type.startswith("LoraCore"):
+            node.pop("title", None)  # one of a chain; the last keeps it
+        if not take:
+            node["pos"] = beside(like, node["size"], self._nodes.values())
+            fit_groups(self._level, like, node)
+        self._nodes[str(node["id"])] = node
+        self._attach(node, sources)
+        return node["id"]
+
+    def become(
+        self,
+        node: NodeId,
+        node_type: str,
+        values: Mapping[str, Any],
+        sources: Mapping[str, Source],
+        outputs: Mapping[int, Source | None],
+    ) -> None:
+        old, leaving, entering = self._nodes[str(node)], self._wires.leaving(node), self._wires.entering(node)
+        self._nodes[str(node)] = self._made(node_type, values, old)
+        self._attach(self._nodes[str(node)], sources)
+        attached = [item["link"] for item in self._nodes[str(node)]["inputs"]]
+        for link in entering:
+            if str(get(link, "target_id")) == str(node) and get(link, "id") not in attached:
+                self._wires.drop(link)
+        for link, slot in leaving:
+            self._wire(link, outputs.get(slot))
+
+    def _made(self, node_type: str, values: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a node of a type that stands where `like` stands, and looks like it."""
+        shape = SHAPES[node_type]
+        widgets = {**shape.widgets, **values}
+        inputs = [
+            {"name": name, "type": kind, "link": None, **({"shape": 7} if optional else {})}
+            for name, kind, optional in shape.sockets
+        ]
+        title = like.get("title")
+        return {
+            **{key: like[key] for key in _KEPT if key in like},
+            **({"title": title} if title and title != like["type"] else {}),
+            "type": node_type,
+            "size": _size(node_type, widgets, like),
+            "inputs": inputs,
+            "outputs": [{"name": name, "type": kind, "links": []} for name, kind in shape.outputs],
+            "properties": {"Node name for S&R": node_type, **_origin(node_type, like)},
+            "widgets_values": list(widgets.values()),
+        }
+
+    def _attach(self, node: dict[str, Any], sources: Mapping[str, Source]) -> None:
+        shape = SHAPES[node["type"]]
+        for name, source in sources.items():
+            slot = shape.socket(name)
+            new = self._wires.attach(source, node["id"], slot, shape.sockets[slot][1], self._numbers.link + 1)
+            self._numbers.link += new is not None
+
+    def move(self, old: tuple[NodeId, int], new: Source | None) -> None:
+        for link, slot in self._wires.leaving(old[0]):
+            if slot == old[1]:
+                self._wire(link, new)
+
+    def _wire(self, link: Any, source: Source | None) -> None:
+        if source is None:
+            self._wires.drop(link)
+        else:
+            self._wires.set_origin(link, source)
+
+    def remove(self, node: NodeId) -> None:
+        for link in [*self._wires.entering(node), *(link for link, _ in self._wires.leaving(node))]:
+            self._wires.drop(link)
+        del self._nodes[str(node)]
+
+    def set_mode(self, node: NodeId, mode: int) -> None:
+        self._nodes[str(node)]["mode"] = mode
+
+
+def _size(node_type: str, widgets: Mapping[str, Any], like: Mapping[str, Any]) -> list[float]:
+    """Return width and height in the editor's units; the page makes room for more if a node needs it."""
+    if node_type == STACK.id:
+        return [460, 120 + 40 * len(widgets["rows"]["rows"])]
+    return [340, 280] if "on_unmatched" in widgets else [315, 126]
+
+
+def _origin(node_type: str, like: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the node was before, with all that ours has no place for."""
+    if node_type not in SHAPES or not node_type.startswith("LoraCore"):
+        return {}
+    kept = {key: like[key] for key in ("type", "properties", "widgets_values") if like.get(key)}
+    return {"imported_from": kept}
+
+
+def drop_promoted(
+    subgraph: str,
+    before: Mapping[str, str],
+    level: Mapping[str, Any],
+    levels: Iterable[Mapping[str, Any]],
+    notes: list[str],
+) -> None:
+    """Take what showed a widget of a converted node of `subgraph` from all its instances, and say so."""
+    now = {str(node["id"]): node["type"] for node in level["nodes"]}
+    gone = {node for node, kind in before.items() if now.get(node) != kind}
+    instances = [node for other in levels for node in other["nodes"] if node["type"] == subgraph]
+    for node in instances:
+        shown = (node.get("properties") or {}).get("proxyWidgets")
+        if not isinstance(shown, list):
+            continue
+        kept = [item for item in shown if not (isinstance(item, list) and item and str(item[0]) in gone)]  # pyright: ignore
+        if len(kept) < len(shown):  # pyright: ignore[reportUnknownArgumentType]
+            node["properties"]["proxyWidgets"] = kept
+            notes.append(f"node {node['id']}: widgets of converted nodes no longer show on this subgraph; open it.")

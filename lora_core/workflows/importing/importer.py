@@ -1,0 +1,142 @@
+"""Other packs' nodes, and chains of built-in loaders, as Stack LoRAs and Load LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ...errors import LoraError
+from ...options import LOAD, STACK
+from .chains import Chain, find_chains
+from .model import Converted, FoundNode, Graph, Peer, RowValue, Source, WiredValueError
+from .names import Names
+from .peers import PEERS
+from .shapes import BUILTIN, MODEL_ONLY, SHAPES
+
+# Peers apply LoRAs with ComfyUI's own formulas: with these the image stays what it was
+_LOAD = {"lora_name": "None", "semantics": "comfyui"}
+SEMANTICS_NOTE = (
+    'every Load LoRA that was made has semantics "comfyui", so that images stay the same; "paper" is better for DoRA, '
+    "OFT, and files that keep alpha in their header."
+)
+ORDER_NOTE = (
+    "its own LoRAs were applied before the wired stack, and now come after it: the same for all but DoRA and OFT."
+)
+
+
+class Importer:
+    """Converts the chosen nodes of one level and writes what the user should know into `result`."""
+
+    def __init__(self, graph: Graph, names: Names, result: Converted) -> None:
+        self._graph, self._names, self._result = graph, names, result
+
+    def convert(self, wanted: Callable[[FoundNode], bool]) -> None:
+        nodes = [node for node in self._graph.nodes() if wanted(node)]
+        for node in nodes:
+            if peer := PEERS.get(node.type):
+                self._peer(peer, self._graph.node(node.id))  # its wires may have moved since
+        for chain in find_chains(self._graph, nodes):
+            self._chain(Chain(tuple(self._graph.node(node.id) for node in chain.nodes)))
+        for node in nodes:
+            if node.type in (BUILTIN, MODEL_ONLY) and (wired := set(node.wired) - {"model", "clip"}):
+                self._note(node, f"left as it is: {', '.join(sorted(wired))} is wired, and a row holds no wires.")
+        self._graph.finish()
+
+    def _peer(self, peer: Peer, node: FoundNode) -> None:
+        try:
+            sources, rows = peer.sources(node), peer.rows(node.values)
+        except WiredValueError as error:
+            self._note(node, f"left as it is: {error}.")
+            return
+        except LoraError as error:
+            raise type(error)(f"{node}: {error}") from error
+        if peer.own_rows_first and rows and "lora_stack" in sources:
+            self._note(node, ORDER_NOTE)
+        self._tell_lost(peer, node)
+        self._complete(node, rows)
+        make = {"loader": self._loader, "applier": self._applier, "stacker": self._stacker}[peer.role]
+        make(peer, node, rows, sources)
+        self._result.converted += 1
+        if peer.role != "stacker":
+            self._result.notes.append(SEMANTICS_NOTE)
+
+    def _loader(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, Source]) -> None:
+        upstream = {"lora_stack": sources.pop("lora_stack")} if "lora_stack" in sources else {}
+        stack = self._graph.add(STACK.id, _value(rows), upstream, node.id, take=False)
+        self._graph.become(
+            node.id, LOAD.id, _LOAD, {**sources, "lora_stack": Source(stack, 0)}, _outputs(peer, node.id, stack)
+        )
+
+    def _applier(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, Source]) -> None:
+        self._graph.become(node.id, LOAD.id, _LOAD, sources, _outputs(peer, node.id, node.id))
+
+    def _stacker(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, Source]) -> None:
+        wanted = {name: source for name, source in sources.items() if name == "lora_stack"}
+        self._graph.become(node.id, STACK.id, _value(rows), wanted, _outputs(peer, node.id, node.id))
+
+    def _chain(self, chain: Chain) -> None:
+        head, last, encoders = chain.nodes[0], chain.nodes[-1], chain.encoders
+        rows, sources = chain.rows(), chain.sources()
+        for item in rows:
+            item["name"] = self._completed(head, item["name"])
+        if encoders and encoders[-1] is not last:
+            self._graph.move((encoders[-1].id, 1), Source(last.id, 1))
+        outputs: dict[int, Source | None] = {slot: Source(last.id, slot) for slot in (0, 1)}
+        if len(rows) == 1:
+            strengths = {"strength_model": rows[0]["strength"], "strength_clip": _clip(rows[0])}
+            own = {**_LOAD, "lora_name": rows[0]["name"] or "None", **strengths}
+            self._graph.become(last.id, LOAD.id, own, sources, outputs)
+        else:
+            stack = self._graph.add(STACK.id, _value(rows), {}, head.id, take=True)
+            self._graph.become(last.id, LOAD.id, _LOAD, {**sources, "lora_stack": Source(stack, 0)}, outputs)
+            for node in chain.nodes[:-1]:
+                self._graph.remove(node.id)
+            if self._graph.has_modes:
+                self._graph.set_mode(last.id, chain.mode)
+                self._graph.set_mode(stack, chain.mode)
+        self._result.converted += len(rows)
+        self._result.notes.append(SEMANTICS_NOTE)
+
+    def _tell_lost(self, peer: Peer, node: FoundNode) -> None:
+        for slot, name in enumerate(peer.outputs):
+            takers = self._graph.consumers(node.id, slot) if name in (None, "trigger_words") else []
+            if takers and name is None:
+                who = ", ".join(str(taker) for taker, _ in takers)
+                self._note(node, f"its output {slot} (help text) has no equal; the wire to node {who} is gone.")
+            elif takers:
+                self._note(node, 'trigger words are now joined by ", ", not by ",, ", and come from the files.')
+
+    def _complete(self, node: FoundNode, rows: Iterable[RowValue]) -> None:
+        for item in rows:
+            item["name"] = self._completed(node, item["name"])
+
+    def _completed(self, node: FoundNode, name: str) -> str:
+        found, note = self._names.completed(name)
+        if note:
+            self._note(node, note)
+        return found
+
+    def _note(self, node: FoundNode, text: str) -> None:
+        self._result.notes.append(f"{node}: {text}")
+
+
+def _value(rows: list[RowValue]) -> dict[str, Any]:
+    return {"rows": {"v": 1, "rows": rows}}
+
+
+def _clip(item: RowValue) -> float:
+    return item["strength"] if item["strength_clip"] is None else item["strength_clip"]
+
+
+def _outputs(peer: Peer, node: Any, stack: Any) -> dict[int, Source | None]:
+    """Return where each of the peer's outputs now comes from."""
+    load, rows = SHAPES[LOAD.id], SHAPES[STACK.id]
+    found: dict[int, Source | None] = {}
+    for slot, name in enumerate(peer.outputs):
+        if name is None:
+            found[slot] = None
+        elif name in ("LORA_STACK", "lora_text") or peer.role == "stacker":
+            found[slot] = Source(stack, rows.output(name))
+        else:
+            found[slot] = Source(node, load.output(name))
+    return found

@@ -1,0 +1,212 @@
+"""Run a workflow file's LoRA Core nodes without ComfyUI: all but Load LoRA, which needs a loaded model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import LoraError, WorkflowError
+from ..library.words import trigger_words
+from ..operations.combining.combine import combine
+from ..operations.converting.convert import convert
+from ..operations.extracting.extract import check_choice, extract
+from ..operations.inspecting.inspect import inspect, to_inspect
+from ..operations.merging.merge import merge
+from ..operations.resizing.resize import resize
+from ..options import COMBINE, CONVERT, EXTRACT, INSPECT, LOAD, MERGE, NODES, RESIZE, STACK, Node
+from ..parallel.progress import OnStep
+from ..report import Report
+from ..stack.entry import StackEntry
+from ..stack.rows import each_file, join_stacks, lora_text, parse_rows, stack_of
+from .files import LORAS, WorkflowFiles
+from .graph import GraphNode, Link, graph_of, read_json
+from .importing import convert_workflow, counted_nodes, has_peers, lora_names
+
+
+def run(
+    workflow: str | os.PathLike[str],
+    *,
+    models: str | os.PathLike[str] = "models",
+    output: str | os.PathLike[str] | None = None,
+    on_step: OnStep | None = None,
+) -> list[Report]:
+    """Run the LoRA Core output nodes of a workflow file, in either format, and return their reports in order.
+
+    `models` is a folder like ComfyUI's: checkpoints, diffusion_models, text_encoders, loras. Results go to `output`,
+    or where the nodes would put them inside `models`. Raises WorkflowError naming a node that needs ComfyUI.
+    """
+    graph, notes = _read(Path(workflow), models)
+    outputs = [node for node in graph.values() if _is_output(node) and not node.bypassed]
+    live = [_named(node) for node in graph.values() if node.type == LOAD.id]
+    if not outputs:
+        needs = f"; {live[0]} needs a model loaded in ComfyUI, so run it there" if live else ""
+        raise WorkflowError(
+            f"{Path(workflow).name}: no Merge to Checkpoint or Extract LoRA node that can run without ComfyUI{needs}."
+        )
+    runner = _Runner(graph, WorkflowFiles(Path(models), None if output is None else Path(output)), on_step)
+    runner.finish(outputs)
+    for name in live:
+        runner.reports[-1].warnings.append(f"{name} was not run: it needs a model loaded in ComfyUI.")
+    runner.reports[0].notes[:0] = notes
+    return runner.reports
+
+
+def _read(workflow: Path, models: str | os.PathLike[str]) -> tuple[dict[str, GraphNode], list[str]]:
+    """Return the nodes by id, those of other packs as ours, and what was converted."""
+    data, notes = read_json(workflow), list[str]()
+    if has_peers(data):
+        result = convert_workflow(data, names=lora_names(models))
+        notes = [f"{workflow.name}: {counted_nodes(result.converted)} of other packs, to read as ours", *result.notes]
+        data = result.workflow
+    return graph_of(data, workflow.name), notes
+
+
+class _Runner:
+    """Evaluates nodes on demand, each once."""
+
+    def __init__(self, graph: dict[str, GraphNode], files: WorkflowFiles, on_step: OnStep | None) -> None:
+        self._graph, self._files, self._on_step = graph, files, on_step
+        self._results: dict[str, tuple[Any, ...]] = {}
+        self._running: set[str] = set()
+        self.reports: list[Report] = []
+
+    def finish(self, nodes: Iterable[GraphNode]) -> None:
+        """Evaluate all that can be, whatever fails of it; then raise the first error, with what was written."""
+        errors: list[LoraError] = []
+        for node in nodes:
+            try:
+                self.results(node.id)
+            except LoraError as error:
+                errors.append(error)
+        if errors:
+            others = [f"; {text}" for text in dict.fromkeys(map(str, errors[1:])) if text != str(errors[0])]
+            done = [str(output["name"]) for report in self.reports for output in report.outputs]
+            written = f" Written all the same: {', '.join(done)}." if done else ""
+            raise type(errors[0])(f"{errors[0]}{''.join(others)}{written}") from errors[0]
+
+    def results(self, node_id: str) -> tuple[Any, ...]:
+        """Return what the node puts out, one item for each slot."""
+        if node_id not in self._results:
+            node = self._graph.get(node_id)
+            if node is None:
+                raise WorkflowError(f"node {node_id}: is wired to another, but missing or muted.")
+            kinds: dict[str, Callable[[GraphNode], tuple[Any, ...]]] = {
+                STACK.id: self._stack,
+                MERGE.id: self._merge,
+                EXTRACT.id: self._extract,
+                CONVERT.id: self._convert,
+                COMBINE.id: self._combine,
+                INSPECT.id: self._inspect,
+                RESIZE.id: self._resize,
+            }
+            if node.type not in kinds:
+                raise WorkflowError(f"{_named(node)} needs ComfyUI: only LoRA Core's own nodes run without it.")
+            if node_id in self._running:
+                raise WorkflowError(f"{_named(node)}: is wired to itself.")
+            self._running.add(node_id)
+            try:
+                self._results[node_id] = kinds[node.type](node)
+            except LoraError as error:
+                if not isinstance(error, WorkflowError):
+                    first, *more = str(error).split("\n")
+                    raise type(error)(f"{_named(node)}: {first}", *more) from error
+                raise
+            finally:
+                self._running.discard(node_id)
+        return self._results[node_id]
+
+    def _stack(self, node: GraphNode) -> tuple[Any, ...]:
+        inputs = self._inputs(node, STACK)
+        own = [] if node.bypassed else stack_of(parse_rows(inputs["rows"]))
+        entries = self._files.located(join_stacks(inputs["lora_stack"], own))
+        return entries, lora_text(entries), _trigger_words(entries)
+
+    def _merge(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, MERGE)
+        base, folder = self._files.model(options.pop("checkpoint"))
+        loras = self._files.stack_files(join_stacks(options.pop("lora_stack"), []))
+        out = self._files.new_path(folder, options.pop("filename_prefix"))
+        options.pop("lora")  # a wired one has raised before
+        report = merge(base, loras, out, **options, on_step=self._on_step)
+        return self._finished(report, out)
+
+    def _extract(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, EXTRACT)
+        names, stack = (options.pop("base"), options.pop("tuned")), options.pop("lora_stack")
+        check_choice(*names, options.pop("model_base"), options.pop("model_tuned"), stack)
+        base, tuned = map(self._files.base, names)
+        loras = self._files.stack_files(join_stacks(stack, []))
+        prefix = options.pop("filename_prefix")
+        out = None if options["estimate_only"] else self._files.new_path(LORAS, prefix)
+        assert base is not None  # a wired model has raised before
+        report = extract(base, tuned, out, loras=loras, **options, on_step=self._on_step)
+        return self._finished(report, out)
+
+    def _convert(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, CONVERT)
+        name, base = options.pop("lora_name"), options.pop("base")
+        out = self._files.new_path(LORAS, options.pop("filename_prefix"))
+        report = convert(self._files.lora(name), out, base=self._files.base(base), **options, on_step=self._on_step)
+        return self._finished(report, out)
+
+    def _inspect(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, INSPECT)
+        entries = to_inspect(options["lora_name"], options["lora_stack"])
+        first, *more = self._files.stack_files(entries)
+        against = self._files.base(options["against"])
+        report = inspect(first, [against] if against else [], stack=more, spectra=True, on_step=self._on_step)
+        return self._finished(report, None)[1], _trigger_words(self._files.located(entries))
+
+    def _combine(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, COMBINE)
+        base = options.pop("base")
+        loras = self._files.stack_files(join_stacks(options.pop("lora_stack"), []))
+        out = self._files.new_path(LORAS, options.pop("filename_prefix"))
+        report = combine(loras, out, base=self._files.base(base), **options, on_step=self._on_step)
+        return self._finished(report, out)
+
+    def _resize(self, node: GraphNode) -> tuple[Any, ...]:
+        options = self._inputs(node, RESIZE)
+        name, base = options.pop("lora_name"), options.pop("base")
+        out = self._files.new_path(LORAS, options.pop("filename_prefix"))
+        options.pop("lora")  # a wired one has raised before
+        report = resize(self._files.lora(name), out, base=self._files.base(base), **options, on_step=self._on_step)
+        return self._finished(report, out)
+
+    def _finished(self, report: Report, out: Path | None) -> tuple[Any, ...]:
+        report.warnings[:0] = self._files.taken_notes()
+        self.reports.append(report)
+        if out is None:
+            return "", report.text()
+        self._files.note_written(out)
+        return out.name, report.text()
+
+    def _inputs(self, node: GraphNode, declared: Node) -> dict[str, Any]:
+        """Return every declared input by name: what is wired, else what is set, else the default."""
+        values: dict[str, Any] = {}
+        for item in declared.inputs:
+            value = node.inputs.get(item.name, getattr(item, "default", None))
+            values[item.name] = self._wired(node, item.name, value) if isinstance(value, Link) else value
+        return values
+
+    def _wired(self, node: GraphNode, name: str, link: Link) -> Any:
+        outputs = self.results(link.node)
+        if not 0 <= link.slot < len(outputs):
+            where = f"{_named(node)}: {name} is wired to output {link.slot} of node {link.node}"
+            raise WorkflowError(f"{where}, which has {len(outputs)}; a damaged workflow file.")
+        return outputs[link.slot]
+
+
+def _is_output(node: GraphNode) -> bool:
+    return node.type in NODES and NODES[node.type].is_output
+
+
+def _named(node: GraphNode) -> str:
+    declared = NODES.get(node.type)
+    return f"node {node.id} ({declared.display_name if declared else node.type})"
+
+
+def _trigger_words(entries: Iterable[StackEntry]) -> str:
+    return ", ".join(dict.fromkeys(word for entry in each_file(entries) for word in trigger_words(entry.path)))

@@ -1,0 +1,1 @@
+"""Load LoRA: what it gives ComfyUI, and what it keeps between runs."""

@@ -1,0 +1,84 @@
+"""A model that ComfyUI has loaded, with all its patches, as a source for extraction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..lora_core.arch.base import Arch
+from ..lora_core.files.dtypes import dtype_name
+from ..lora_core.files.tensorheader import TensorInfo
+from ..lora_core.naming.detection import Found, describe, detect
+from ..lora_core.naming.keymap import KeyMap
+from . import host
+
+_PREFIX = "diffusion_model."  # of the weights; the rest is the host's own, such as the noise levels of sampling
+
+
+class LoadedModel:
+    """A MODEL of the graph: its weights are those that the host would sample with, before it rounds them.
+
+    They are computed key by key from the loaded weight and the patches, as the host does, so that no second copy of the
+    model is made. `name` is the input that it is wired to.
+    """
+
+    def __init__(self, model: Any, name: str) -> None:
+        self.name = name
+        weights = host.loaded_weights(model)
+        self._model = model
+        self._weights = {key: weight for key, weight in weights.items() if key.startswith(_PREFIX)}
+        self.shapes = {key: host.patched_shape(model, key, weight) for key, weight in self._weights.items()}
+        self.found = detect(self.shapes) or [_unknown(type(model.model).__name__)]
+
+    @cached_property
+    def keymap(self) -> KeyMap:
+        return KeyMap((self.shapes, self.found))
+
+    @property
+    def arch(self) -> str:
+        return describe(self.found)[0]
+
+    @property
+    def title(self) -> str:
+        return describe(self.found)[1]
+
+    @property
+    def paths(self) -> list[Path]:
+        return []
+
+    @property
+    def warnings(self) -> list[str]:
+        return []
+
+    @cached_property
+    def codings(self) -> Counter[str]:
+        """How many weights are stored as codes; the host's quantised tensors name their layout."""
+        names = (_coding(weight) for weight in self._weights.values())
+        return Counter(name for name in names if name)
+
+    def info(self, key: str) -> TensorInfo:
+        weight = self._weights[key]
+        return TensorInfo(key, dtype_name(weight.dtype), self.shapes[key], 0, weight.nbytes)
+
+    def tensor(self, key: str) -> Any:
+        return host.patched_weight(self._model, key, self._weights[key])
+
+    def check_unchanged(self) -> None:
+        """What is wired is a value: nodes add patches to clones."""
+
+    def described(self) -> dict[str, Any]:
+        return {"name": self.name, "bytes": sum(weight.nbytes for weight in self._weights.values())}
+
+
+def _coding(weight: Any) -> str | None:
+    layout = getattr(weight, "_layout_cls", None)
+    if layout is not None:
+        return str(getattr(layout, "__name__", layout))
+    return "fp8 without scales" if dtype_name(weight.dtype).startswith("F8_") else None
+
+
+def _unknown(title: str) -> Found:
+    """Return an architecture without another name for anything: what the host loads and LoRA Core does not know."""
+    return Found(Arch(title, title, signatures=(), prefixes=(_PREFIX,)), None, _PREFIX)
