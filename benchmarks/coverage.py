@@ -20,8 +20,8 @@ from typing import Any
 from lora_core.naming.detection import detect
 from lora_core.reading.lorafile import LoraFile
 from tests import manifests, tiers
-from tests.core.alias_reasons import MODEL_OF
-from tests.core.test_trainers import matched, model_of, write_lora
+from tests.core.naming.alias_reasons import MODEL_OF
+from tests.core.naming.test_trainers import matched, model_of, write_lora
 from tests.peers import kind_cases
 
 REPO = Path(__file__).resolve().parents[1]

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lora_core.stack.rows.matching import LoraMatch
 from safetensors import SafetensorError
 
 from lora_core import errors
 from lora_core.adapters import GLoRA
 from lora_core.files import names, tensorheader
+from lora_core.stack.matching import LoraMatch
 from tests.fuzz import CORPUS, TARGETS
 from tests.fuzz.choices import Choices
 from tests.fuzz.figures import read_figures

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_core.cli.entry.entry import main
+from lora_core.cli.entry import main
 
 CALLS = ("open", "posix_fallocate", "pwrite", "copy_file_range", "fdatasync", "fsync", "chmod", "link", "unlink",
          "replace", "rename", "close")  # fmt: skip

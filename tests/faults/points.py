@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_core.cli.entry.leftovers import leftovers
-
+from lora_core.cli.leftovers import leftovers
 from tests.faults.children import Ended, run
 from tests.faults.operations import Case, arguments, contents
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 
 import torch
-from lora_core.stack.rows.apply import Placed, apply_stack
 
 from lora_core.adapters import check_numbers, tensors_of
 from lora_core.adapters.suffixes import PARTS
 from lora_core.errors import LoraError
 from lora_core.naming.targets import Target
 from lora_core.reading.lorafile import LoraFile
+from lora_core.stack.apply import Placed, apply_stack
 from tests.fuzz.choices import Choices
 
 _KINDS = sorted({part.kind for part in PARTS if part.kind and not part.beside})

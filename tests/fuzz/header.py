@@ -81,7 +81,7 @@ def _entry(choices: Choices, start: int) -> tuple[str, dict[str, Any], int]:
 
 def seeds() -> dict[str, bytes]:
     """Return the hand-made files that `test_tensorfile` holds, and whole files."""
-    from tests.core.test_tensorfile import BROKEN
+    from tests.core.files.test_tensorfile import BROKEN
 
     files = {case.replace(" ", "-").replace("^", ""): b"\0" + content for case, (content, _) in BROKEN.items()}
     entry = b'{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'

@@ -6,8 +6,6 @@ import itertools
 from functools import cache
 
 import torch
-from lora_core.stack.rows.matching import LoraMatch, match_lora
-from lora_core.stack.rows.refusals import judge, refuse_foreign
 
 from lora_core.adapters.suffixes import PARTS, split_names
 from lora_core.errors import LoraError
@@ -16,6 +14,8 @@ from lora_core.naming.dialects import DIALECTS
 from lora_core.naming.keymap import KeyMap
 from lora_core.reading.lorafile import LoraFile
 from lora_core.report import Report
+from lora_core.stack.matching import LoraMatch, match_lora
+from lora_core.stack.refusals import judge, refuse_foreign
 from tests import manifests
 from tests.fuzz.choices import Choices
 from tests.fuzz.seen import check_shown

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lora_core.stack.rows.rows import check_strength
 
 from lora_core.algebra.ranks import Spectrum, rule_of, spread
 from lora_core.errors import OptionError
 from lora_core.options import NODES
 from lora_core.options.ranks import BUDGETS, KOHYA_RULES, RULES
+from lora_core.stack.rows import check_strength
 from tests.fuzz.choices import Choices
 from tests.fuzz.seen import check_shown
 

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lora_core.stack.rows.rows import each_file, join_stacks, lora_text, parse_rows, stack_of
-
 from lora_core.errors import LoraError
 from lora_core.library.listing import Listing
 from lora_core.library.stackfiles import missing_files, rows_in_use
 from lora_core.options import STRENGTH_LIMIT, TEXT_DIALECT
+from lora_core.stack.rows import each_file, join_stacks, lora_text, parse_rows, stack_of
 from lora_core.workflows.importing import rows_of_text
 from tests.fuzz.choices import Choices
 from tests.fuzz.seen import check_shown

@@ -30,10 +30,10 @@ torch.set_num_threads(1)
 spec = importlib.util.spec_from_file_location("pack", REPO / "__init__.py", submodule_search_locations=[str(REPO)])
 assert spec is not None
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
-live, cache = import_module("pack.nodes.live"), import_module("pack.nodes.livecache")
+live, cache = import_module("pack.nodes.live.patches"), import_module("pack.nodes.live.loras")
 apply, keymap = import_module("pack.lora_core.stack.apply"), import_module("pack.lora_core.naming.keymap")
 openfile, numbers = import_module("pack.lora_core.files.openfile"), import_module("pack.lora_core.adapters.numbers")
-StackEntry = import_module("pack.lora_core.stack.rows").StackEntry
+StackEntry = import_module("pack.lora_core.stack.entry").StackEntry
 
 counts: Counter[str] = Counter()
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import lora_core
 from tests import manifests
-from tests.core.test_convert import CASES, Tensors, deltas, deviation, lora
+from tests.core.operations.test_convert import CASES, Tensors, deltas, deviation, lora
 from tests.host_server import REPO
 from tests.tiers import find_host
 

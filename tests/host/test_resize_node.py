@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import lora_core
 from tests import tiny
-from tests.core.test_resize import KINDS, M
+from tests.core.operations.test_resize import KINDS, M
 from tests.host.own_loader import STRENGTHS
 from tests.host_server import REPO, PromptRejectedError, Run, Server
 from tests.tiers import find_host

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lora_core.stack.rows.apply import Placed, apply_stack
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lora_core.naming.targets import Target
 from lora_core.reading.lorafile import LoraFile
+from lora_core.stack.apply import Placed, apply_stack
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: nn.Linear(12, 20, bias=False),

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from lora_core.stack.rows.apply import Placed, apply_stack
 from safetensors.torch import save_file
 from torch import nn
 
 from lora_core.naming.targets import Target
 from lora_core.reading.lorafile import LoraFile
+from lora_core.stack.apply import Placed, apply_stack
 from tests.peers.models import deviation, randomised
 from tests.tiny import random_normal
 

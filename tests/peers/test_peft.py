@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from lora_core.stack.rows.apply import Placed, apply_stack
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
@@ -22,6 +21,7 @@ from lora_core.adapters.suffixes import split_name
 from lora_core.naming.dialects import split_dialect
 from lora_core.naming.targets import Target
 from lora_core.reading.lorafile import LoraFile
+from lora_core.stack.apply import Placed, apply_stack
 from tests.peers.models import (
     FAMILIES,
     assert_same,
