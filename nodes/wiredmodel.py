@@ -10,7 +10,7 @@ from typing import Any
 from ..lora_core.arch.base import Arch
 from ..lora_core.files.dtypes import dtype_name
 from ..lora_core.files.tensorheader import TensorInfo
-from ..lora_core.naming.detection import Found, describe, detect
+from ..lora_core.naming.detection import FoundArch, describe, detect
 from ..lora_core.naming.keymap import KeyMap
 from . import host
 
@@ -79,6 +79,6 @@ def _coding(weight: Any) -> str | None:
     return "fp8 without scales" if dtype_name(weight.dtype).startswith("F8_") else None
 
 
-def _unknown(title: str) -> Found:
+def _unknown(title: str) -> FoundArch:
     """Return an architecture without another name for anything: what the host loads and LoRA Core does not know."""
-    return Found(Arch(title, title, signatures=(), prefixes=(_PREFIX,)), None, _PREFIX)
+    return FoundArch(Arch(title, title, signatures=(), prefixes=(_PREFIX,)), None, _PREFIX)

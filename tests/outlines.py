@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lora_core.arch.base import Shape, Shapes
-from lora_core.naming.detection import Found, detect, own_shapes
+from lora_core.naming.detection import FoundArch, detect, own_shapes
 from lora_core.naming.keymap import KeyMap
 from lora_core.naming.outlines import FOLDER, Outline, compact
 from tests import manifests
 
 
-def sources() -> Iterator[tuple[Found, Outline]]:
+def sources() -> Iterator[tuple[FoundArch, Outline]]:
     """Yield every model of tests/data that is known, without the text encoders that may be beside it."""
     for name in manifests.archs():
         checkpoint = manifests.checkpoint(name)
@@ -22,7 +22,7 @@ def sources() -> Iterator[tuple[Found, Outline]]:
             yield found, Outline(shapes, diffusers_names(found, shapes, checkpoint.diffusers_keys))
 
 
-def own_layout(found: Found, keys: dict[str, Shape]) -> dict[str, Shape]:
+def own_layout(found: FoundArch, keys: dict[str, Shape]) -> dict[str, Shape]:
     if found.renamed:
         return own_shapes(found.arch, keys, found.prefix)
     others = [item.prefix for item in detect(keys) if item != found and item.prefix]
@@ -30,7 +30,7 @@ def own_layout(found: Found, keys: dict[str, Shape]) -> dict[str, Shape]:
     return {key[len(found.prefix) :]: shape for key, shape in mine.items() if key.startswith(found.prefix)}
 
 
-def diffusers_names(found: Found, shapes: Shapes, there: Shapes) -> frozenset[str]:
+def diffusers_names(found: FoundArch, shapes: Shapes, there: Shapes) -> frozenset[str]:
     """Return which names diffusers has, if the rename rows give names that it does not have."""
     if not there:
         return frozenset()

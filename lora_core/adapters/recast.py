@@ -20,7 +20,7 @@ NEGLIGIBLE = 1e-12  # share of |delta|² that an exact rank may leave out: fp32 
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedRows:
     """Runs of an adapter's rows in a fused module, one after the other in both."""
 
     adapter: Adapter
@@ -41,7 +41,7 @@ def take_rows(adapter: Adapter, runs: Rows, total: int) -> Adapter:
     return cuts[0] if len(cuts) == 1 else _stacked(cuts)
 
 
-def join(pieces: Sequence[Placed], total: int) -> Adapter:
+def join(pieces: Sequence[PlacedRows], total: int) -> Adapter:
     """Return one adapter of a module of `total` rows: the sum of the pieces, each at its rows.
 
     Raises AdapterError if the pieces' kinds have no sum of the same kind.
@@ -121,19 +121,19 @@ def _stacked(cuts: Sequence[Adapter]) -> Adapter:
     raise AdapterError(f"{first.kind}: its rows can't change places")
 
 
-def _fill(pieces: Sequence[Placed], total: int) -> bool:
+def _fill(pieces: Sequence[PlacedRows], total: int) -> bool:
     """Tell whether the pieces cover all rows, each once."""
     rows = sorted(row for piece in pieces for row in _positions(piece).tolist())
     return rows == list(range(total))
 
 
-def _positions(piece: Placed) -> torch.Tensor:
+def _positions(piece: PlacedRows) -> torch.Tensor:
     """Return the row of the module for each row of the piece."""
     runs = zip(piece.begins, piece.rows, strict=True)
     return torch.cat([torch.arange(row, row + number) for (_, number), row in runs])
 
 
-def _joined_loras(pieces: Sequence[Placed], total: int) -> LoRA:
+def _joined_loras(pieces: Sequence[PlacedRows], total: int) -> LoRA:
     """Return up in blocks and down stacked; pieces that share their down share its rank."""
     loras = [piece.adapter for piece in pieces if isinstance(piece.adapter, LoRA)]
     scales = {lora.scale for lora in loras}
@@ -164,7 +164,7 @@ def without_core(lora: LoRA) -> tuple[torch.Tensor, torch.Tensor]:
     return lora.up, down.reshape(down.shape[0], lora.down.shape[1], *lora.mid.shape[2:])
 
 
-def _joined_differences(pieces: Sequence[Placed], total: int) -> Adapter:
+def _joined_differences(pieces: Sequence[PlacedRows], total: int) -> Adapter:
     """Return the differences laid into zeros."""
     found = [piece.adapter for piece in pieces if isinstance(piece.adapter, FullDifference)]
     values = [folded(item.diff, item.scale) for item in found]
@@ -177,7 +177,7 @@ def _joined_differences(pieces: Sequence[Placed], total: int) -> Adapter:
     return replace(found[0], diff=whole, scale=1.0)
 
 
-def _joined_doras(pieces: Sequence[Placed], total: int) -> DoRA:
+def _joined_doras(pieces: Sequence[PlacedRows], total: int) -> DoRA:
     """Return one DoRA: the norms are of single rows, so they do not change."""
     found = [piece.adapter for piece in pieces if isinstance(piece.adapter, DoRA)]
     inner = [replace(piece, adapter=dora.inner) for piece, dora in zip(pieces, found, strict=True)]

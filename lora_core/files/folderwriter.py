@@ -15,7 +15,7 @@ from types import TracebackType
 from ..errors import FileFormatError, OutputError
 from .flushing import Flusher
 from .leftovers import put_back
-from .modelfolder import parts_of
+from .modelfolder import model_parts
 from .outputs import REPLACED, as_output_error, check_place, copy_bytes, needs_space, temporary_name
 from .placing import patiently, sync_directory, sync_name
 
@@ -140,6 +140,6 @@ def _check_target(path: Path, source: Path, overwrite: bool) -> None:
     if not path.is_dir() or path.is_symlink():
         raise OutputError(f"{path.name}: is not a folder and won't be replaced.")
     try:
-        parts_of(path)
+        model_parts(path)
     except FileFormatError as error:
         raise OutputError(f"{path.name}: is not a model folder and won't be replaced.") from error

@@ -24,7 +24,7 @@ MAX_SHARDS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ModelPart:
     """One model of a folder: its weights in one file, or in shards that an index lists."""
 
     name: str  # the component folder's; empty if the weights lie in the folder itself
@@ -38,7 +38,7 @@ class Part:
         return self.files[0].parent
 
 
-def parts_of(folder: Path) -> list[Part]:
+def model_parts(folder: Path) -> list[ModelPart]:
     """Return the parts of a model folder, or raise FileFormatError saying what is missing or wrong."""
     if not (folder / "model_index.json").is_file():
         own = _part(folder, "")
@@ -62,7 +62,7 @@ def _component_names(folder: Path) -> list[str]:
         raise FileFormatError(f"{folder.name}: can't be read: {error}.") from error
 
 
-def _part(folder: Path, name: str) -> Part | None:
+def _part(folder: Path, name: str) -> ModelPart | None:
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     for stem in STEMS:
         # the plain file comes before variants such as `.fp16`
@@ -71,7 +71,7 @@ def _part(folder: Path, name: str) -> Part | None:
         plain = [n for n in (f"{stem}.safetensors.index.json", f"{stem}.safetensors") if n in names]
         for chosen in (*plain, *indices, *singles):
             path = folder / chosen
-            return _indexed(path, name) if path.suffix == ".json" else Part(name, (path,))
+            return _indexed(path, name) if path.suffix == ".json" else ModelPart(name, (path,))
         shards = [n for n in names if n.startswith(stem) and _is_shard(n)]
         if shards:
             raise FileFormatError(
@@ -85,7 +85,7 @@ def _is_shard(name: str) -> bool:
     return bool(re.search(r"-\d{5}-of-\d{5}\.safetensors$", name))
 
 
-def _indexed(index: Path, name: str) -> Part:
+def _indexed(index: Path, name: str) -> ModelPart:
     shown = _shown(index, name)
     content = read_index(index, shown)
     weight_map = content.get("weight_map")
@@ -107,7 +107,7 @@ def _indexed(index: Path, name: str) -> Part:
         )
     metadata = content.get("metadata")
     total = metadata.get("total_size") if isinstance(metadata, dict) else None
-    return Part(name, files, index, weight_map, total if type(total) is int else None)
+    return ModelPart(name, files, index, weight_map, total if type(total) is int else None)
 
 
 def _is_plain_name(name: Any) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import FileFormatError
 from .decoded import Decoded
 from .gguffile import GgufFile
-from .modelfolder import Part, parts_of
+from .modelfolder import ModelPart, model_parts
 from .pickled import PickledFile
 from .shards import ShardedFile
 from .tensorfile import TensorFile
@@ -27,7 +27,7 @@ def open_model(path: Path, opened: ExitStack) -> list[tuple[str, Tensors, Path |
     """Open a model file, or every part of a model folder, as (component folder's name, tensors, index file)."""
     if not path.is_dir():
         return [("", opened.enter_context(open_tensors(path)), None)]
-    return [(part.name, opened.enter_context(_open_part(part)), part.index) for part in parts_of(path)]
+    return [(part.name, opened.enter_context(_open_part(part)), part.index) for part in model_parts(path)]
 
 
 def safetensors_files(tensors: Tensors) -> Sequence[TensorFile]:
@@ -38,7 +38,7 @@ def safetensors_files(tensors: Tensors) -> Sequence[TensorFile]:
     return (raw,) if isinstance(raw, TensorFile) else ()
 
 
-def _open_part(part: Part) -> Tensors:
+def _open_part(part: ModelPart) -> Tensors:
     return ShardedFile(part) if part.index else TensorFile(part.files[0])
 
 

@@ -20,7 +20,7 @@ from ..lazytorch import torch
 from ..text import counted, some_names
 from .dtypes import DTYPES, dtype_name
 from .openfile import OpenFile
-from .pytorchzip import INSTEAD, Member, PytorchZip, open_pytorch_zip
+from .pytorchzip import INSTEAD, PytorchZip, ZipMember, open_pytorch_zip
 from .tensorfile import byte_view
 from .tensorheader import MAX_DIMENSIONS, MAX_NAME_BYTES, MAX_TENSORS, TensorInfo
 from .tensors import Tensors, memory_for
@@ -88,10 +88,10 @@ class PickledFile(Tensors):
         return self._file.size
 
 
-def _unpickled(path: Path, archive: PytorchZip) -> tuple[Any, dict[int, Member]]:
+def _unpickled(path: Path, archive: PytorchZip) -> tuple[Any, dict[int, ZipMember]]:
     """Return what the structure holds, its storages empty, and the member that each storage stands for."""
     storages: dict[str, Any] = {}
-    members: dict[int, Member] = {}
+    members: dict[int, ZipMember] = {}
 
     def storage(saved: Any) -> Any:
         kind, storage_type, key, _, count = saved
@@ -146,7 +146,7 @@ def _state_dict(content: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
 
 
 def _checked(
-    path: Path, tensors: Mapping[str, torch.Tensor], members: Mapping[int, Member], size: int
+    path: Path, tensors: Mapping[str, torch.Tensor], members: Mapping[int, ZipMember], size: int
 ) -> Iterator[tuple[str, _Stored]]:
     """Yield the tensors, each proven to lie in its storage."""
     if not tensors or len(tensors) > MAX_TENSORS:

@@ -23,7 +23,7 @@ _BROKEN = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ZipMember:
     """The bytes of one member, as they lie in the file."""
 
     start: int
@@ -35,7 +35,7 @@ class PytorchZip:
     """The open archive."""
 
     structure: bytes
-    storages: dict[str, Member]  # by torch's key, e.g. "0"
+    storages: dict[str, ZipMember]  # by torch's key, e.g. "0"
 
 
 def open_pytorch_zip(file: OpenFile) -> PytorchZip:
@@ -82,7 +82,7 @@ def _check(name: str, members: list[zipfile.ZipInfo], size: int) -> None:
         raise FileFormatError(f"{name}: the archive has two members of one name; {INSTEAD}.")
 
 
-def _member(file: OpenFile, listed: zipfile.ZipInfo) -> Member:
+def _member(file: OpenFile, listed: zipfile.ZipInfo) -> ZipMember:
     header = file.read(listed.header_offset, _LOCAL_HEADER.size) if listed.header_offset < file.size - 30 else b""
     sizes: tuple[Any, ...] = _LOCAL_HEADER.unpack(header) if header else (0, 0)
     start = listed.header_offset + _LOCAL_HEADER.size + sum(sizes)
@@ -91,4 +91,4 @@ def _member(file: OpenFile, listed: zipfile.ZipInfo) -> Member:
             f"{file.path.name}: broken PyTorch file: {listed.filename[:80]!r} lies beyond its end; "
             "download or copy it again."
         )
-    return Member(start, listed.file_size)
+    return ZipMember(start, listed.file_size)

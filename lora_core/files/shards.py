@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import FileFormatError
 from ..lazytorch import torch
 from ..text import counted, some_names
-from .modelfolder import Part
+from .modelfolder import ModelPart
 from .tensorfile import TensorFile
 from .tensors import Tensors
 
@@ -20,7 +20,7 @@ class ShardedFile(Tensors):
     Raises FileFormatError for a broken shard, a key that is missing, in two shards, or not in the index.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: ModelPart) -> None:
         self.path = part.index or part.folder
         self.metadata = {}
         self._files: dict[str, TensorFile] = {}
@@ -75,7 +75,7 @@ class ShardedFile(Tensors):
                 )
             self._home[key] = file
 
-    def _check_index(self, part: Part) -> None:
+    def _check_index(self, part: ModelPart) -> None:
         weight_map = part.weight_map or {}
         for key, name in weight_map.items():
             if key not in self._files[name]:

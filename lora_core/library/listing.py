@@ -28,7 +28,7 @@ _HOW_TEXTS: dict[How, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ResolvedFile:
     """A listed file, how it was found, and what the user should be told of that."""
 
     name: str
@@ -48,7 +48,7 @@ class Listing:
     where: str
     hashes: Hashes = field(default_factory=Hashes)
 
-    def find(self, name: str, size: int = 0, hash: str = "") -> Found:
+    def find(self, name: str, size: int = 0, hash: str = "") -> ResolvedFile:
         """Return the file that `name` means; `size` in bytes and `hash` are those of the file that was chosen.
 
         Raises NoSuchFileError, or AmbiguousFileError if several fit.
@@ -64,7 +64,7 @@ class Listing:
             same = fitting if len(fitting) == 1 else self._same_content(fitting, size, hash)
             if len(same) != 1:
                 raise self._ambiguous(name, same or fitting)
-            return Found(same[0], how, self._note(name, same[0], how, size, hash))
+            return ResolvedFile(same[0], how, self._note(name, same[0], how, size, hash))
         return self._by_content(name, base_name, size, hash)
 
     def _rungs(self, name: str, wanted: str) -> Iterable[tuple[How, list[str]]]:
@@ -73,7 +73,7 @@ class Listing:
         yield "case", self._case.get(_case(wanted), [])
         yield "base name", self._base_names.get(_base_name(wanted), [])
 
-    def _by_content(self, name: str, named: list[str], size: int, hash: str) -> Found:
+    def _by_content(self, name: str, named: list[str], size: int, hash: str) -> ResolvedFile:
         """Choose among files of the same base name, or any of the same content; what is named alike comes first."""
         same = self._same_content(named, size, hash) or self._same_content(self.names, size, hash)
         how: How = "base name" if set(same) <= set(named) else "hash"
@@ -84,7 +84,7 @@ class Listing:
         if not same and not named:
             raise NoSuchFileError(f"{name}: no such file in {self.where}; put it there or choose another.")
         found = (same or named)[0]
-        return Found(found, how, self._note(name, found, how, size, hash))
+        return ResolvedFile(found, how, self._note(name, found, how, size, hash))
 
     def _same_content(self, names: Iterable[str], size: int, hash: str) -> list[str]:
         """Return the files of this size and content; only those of this size are read."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import AmbiguousFileError, LoraError, NoSuchFileError, OptionError
-from ..naming.detection import Found, describe
+from ..naming.detection import FoundArch, describe
 from ..naming.keymap import KeyMap
 from ..reading.checkpoint import Checkpoint
 from ..reading.lorafile import LoraFile
@@ -32,11 +32,11 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelTargets:
     """A model file's targets; the file itself is closed."""
 
     title: str
-    found: list[Found]
+    found: list[FoundArch]
     keymap: KeyMap
 
 
@@ -54,14 +54,16 @@ class Fit:
 class Precheck:
     """Checks rows of Stack LoRAs, and remembers what it found of files by their sizes and times."""
 
-    _models: OrderedDict[Hashable, Model | str] = field(default_factory=OrderedDict[Hashable, "Model | str"])
+    _models: OrderedDict[Hashable, ModelTargets | str] = field(
+        default_factory=OrderedDict[Hashable, "ModelTargets | str"]
+    )
     _fits: OrderedDict[Hashable, Fit] = field(default_factory=OrderedDict[Hashable, Fit])
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def check(self, model: Path | None, rows: Sequence[Any], listing: Listing) -> dict[str, Any]:
         """Return {"title", "error", "rows"}: what is known of the model, and of each row in order, as JSON values."""
         known = self._model(model) if model else ""
-        title = known.title if isinstance(known, Model) else ""
+        title = known.title if isinstance(known, ModelTargets) else ""
         checked = [self._row(number, row, model, listing) for number, row in enumerate(rows, start=1)]
         return {"title": title, "error": known if isinstance(known, str) else "", "rows": checked}
 
@@ -75,10 +77,10 @@ class Precheck:
             fit = self._fits.get(key)
             if fit is None:
                 known = self._model(model) if model else ""
-                fit = _fit(known if isinstance(known, Model) else None, lora)
+                fit = _fit(known if isinstance(known, ModelTargets) else None, lora)
             return _keep(self._fits, key, fit, FITS)
 
-    def _model(self, path: Path) -> Model | str:
+    def _model(self, path: Path) -> ModelTargets | str:
         """Return what is known of a model file, or why nothing is."""
         with self._lock:
             try:
@@ -89,7 +91,7 @@ class Precheck:
             if known is None:
                 try:
                     with Checkpoint(path) as checkpoint:
-                        known = Model(checkpoint.title, checkpoint.found, checkpoint.keymap)
+                        known = ModelTargets(checkpoint.title, checkpoint.found, checkpoint.keymap)
                 except LoraError as error:
                     known = without_path(error, path)
             return _keep(self._models, key, known, MODELS)
@@ -118,7 +120,7 @@ class Precheck:
             return _answer("missing", reason="no longer there; refresh the list.")
         fit = self.fit(model, path)
         known = self._model(model) if model else ""
-        blocks_error = _blocks_error(entry.blocks, known if isinstance(known, Model) else None)
+        blocks_error = _blocks_error(entry.blocks, known if isinstance(known, ModelTargets) else None)
         more = {"name": found.name, "how": found.how, "note": plain_line(found.note, 1_000)}
         more |= {"size": size, "hash": listing.hashes.known(path), "blocks_error": blocks_error}
         return _answer(fit.state, summary=fit.summary, reason=fit.reason, unmatched=list(fit.unmatched), **more)
@@ -130,7 +132,7 @@ def _answer(state: str, **more: Any) -> dict[str, Any]:
     return {"state": state, **empty, **more}
 
 
-def _fit(model: Model | None, path: Path) -> Fit:
+def _fit(model: ModelTargets | None, path: Path) -> Fit:
     try:
         with LoraFile(path) as lora:
             report = match_lora(lora, model.keymap).report if model else describe_lora(lora)
@@ -143,7 +145,7 @@ def _fit(model: Model | None, path: Path) -> Fit:
     return Fit(state, plain_line(summary_of(report, title), 1_000), plain(reason), names)
 
 
-def _blocks_error(text: str, model: Model | None) -> str:
+def _blocks_error(text: str, model: ModelTargets | None) -> str:
     """Return what is wrong with strengths of blocks: of their form, and of the names if the model is known."""
     try:
         strengths = parse_blocks(text)
@@ -154,7 +156,7 @@ def _blocks_error(text: str, model: Model | None) -> str:
     return ""
 
 
-def _judged(lora: LoraFile, report: LoraReport, model: Model) -> tuple[str, str]:
+def _judged(lora: LoraFile, report: LoraReport, model: ModelTargets) -> tuple[str, str]:
     """Return the state and why it is not a full one, in the words that Load LoRA has for it."""
     try:
         refuse_foreign(lora, report, model.found)

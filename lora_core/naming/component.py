@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..arch.base import NameStyle, Shape, Shapes
 from ..errors import KeyCollisionError
-from .detection import Found, params_of
+from .detection import FoundArch, params_of
 from .dialects import BASE
 from .renames import Place, renames_of
 from .targets import Role, Target, overlap, whole_shape
@@ -25,7 +25,7 @@ class WrittenName:
 class Component:
     """One model inside a checkpoint: a diffusion model or a text encoder, with every name of its modules."""
 
-    def __init__(self, found: Found, shapes: Shapes, roles: tuple[str, ...]) -> None:
+    def __init__(self, found: FoundArch, shapes: Shapes, roles: tuple[str, ...]) -> None:
         self.found = found
         self.arch = found.arch
         self.roles = roles

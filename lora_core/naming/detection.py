@@ -19,7 +19,7 @@ _FUSED_PARAMS = {"in_proj_weight": ("in_proj", "weight"), "in_proj_bias": ("in_p
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundArch:
     """An architecture found in a file: its keys are those that start with `prefix`."""
 
     arch: Arch
@@ -41,12 +41,12 @@ class Found:
         return self.arch.text_encoders if own is None else own
 
 
-def detect(shapes: Shapes) -> list[Found]:
+def detect(shapes: Shapes) -> list[FoundArch]:
     """Return what the keys hold: the diffusion model if there is one, then text encoders.
 
     Of the text encoders that fit at one prefix the first counts: those of a known size stand before their families.
     """
-    found: list[Found] = []
+    found: list[FoundArch] = []
     taken: set[str] = set()  # prefixes of text encoders
     for arch in ARCHES:
         for prefix in arch.prefixes:
@@ -74,12 +74,12 @@ def guess_arches(modules: Iterable[tuple[str, Shape | None]]) -> list[Arch]:
     return [arch for arch in DIFFUSION_ARCHES if best and hits[arch.id] == best]
 
 
-def _fit(arch: Arch, shapes: Shapes, prefix: str) -> Found | None:
+def _fit(arch: Arch, shapes: Shapes, prefix: str) -> FoundArch | None:
     if any(signature.fits(shapes, prefix) for signature in arch.signatures):
-        return Found(arch, _edition(arch, shapes, prefix), prefix)
+        return FoundArch(arch, _edition(arch, shapes, prefix), prefix)
     if any(signature.fits(shapes, prefix) for signature in arch.others):
         own = own_shapes(arch, shapes, prefix) if arch.editions else {}
-        return Found(arch, _edition(arch, own, ""), prefix, renamed=True)
+        return FoundArch(arch, _edition(arch, own, ""), prefix, renamed=True)
     return None
 
 
@@ -127,7 +127,7 @@ def params_of(prefix: str, shapes: Shapes) -> dict[str, dict[str, str]]:
     return modules
 
 
-def describe(found: list[Found]) -> tuple[str, str]:
+def describe(found: list[FoundArch]) -> tuple[str, str]:
     """Return (id, title) of what a file holds."""
     diffusion = [item for item in found if item.arch.role == "diffusion"] or found
     return "+".join(item.id for item in diffusion), " and ".join(item.title for item in diffusion)

@@ -15,7 +15,7 @@ from ..arch.base import Arch, Shapes
 from ..errors import KeyCollisionError
 from .blocks import ModelBlocks, block_in, block_of
 from .component import Component
-from .detection import Found
+from .detection import FoundArch
 from .dialects import BASE, DIFFUSION, addressed_roles, dialects_of
 from .targets import Target
 
@@ -26,7 +26,7 @@ _FAMILIES = [one.text_encoders for family in ARCHES for one in (family, *family.
 class KeyMap:
     """Every target of a checkpoint, found by any trainer's name."""
 
-    def __init__(self, *files: tuple[Shapes, Sequence[Found]], more: Mapping[str, Target] | None = None) -> None:
+    def __init__(self, *files: tuple[Shapes, Sequence[FoundArch]], more: Mapping[str, Target] | None = None) -> None:
         """Take the shapes of each file (or loaded model), and what was found in it.
 
         `more` has names that somebody else vouches for (the host of a loaded model), used where none of ours fits.
@@ -86,7 +86,7 @@ class KeyMap:
         return bool(roles) and not roles & self.roles
 
 
-def _roles(arch: Arch, models: Sequence[Found]) -> tuple[str, ...]:
+def _roles(arch: Arch, models: Sequence[FoundArch]) -> tuple[str, ...]:
     """Return what dialects may call `arch`, its usual number first: it depends on the models beside it."""
     if arch.role == "diffusion":
         return (DIFFUSION,)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..arch import ARCHES
 from ..arch.base import Arch, Shape, Shapes
-from .detection import Found
+from .detection import FoundArch
 
 FOLDER = Path(__file__).parents[1] / "arch" / "outlines"
 
@@ -29,13 +29,13 @@ class Outline:
     diffusers: frozenset[str] = frozenset()
 
 
-def outlines_of(arch: Arch) -> list[Found]:
+def outlines_of(arch: Arch) -> list[FoundArch]:
     """Return what `read_outline` has of an architecture: its editions, and itself."""
-    found = [Found(arch, edition, "") for edition in (*arch.editions, None)]
+    found = [FoundArch(arch, edition, "") for edition in (*arch.editions, None)]
     return [item for item in found if _path(item.id).is_file() and _is_in_layout(item)]
 
 
-def outlined(name: str) -> list[Found]:
+def outlined(name: str) -> list[FoundArch]:
     """Return the outlines of an edition or an architecture, named by its id; none if the id is unknown."""
     fitting = [arch for arch in ARCHES if name in (arch.id, *(edition.id for edition in arch.editions))]
     known = [found for arch in fitting for found in outlines_of(arch)]
@@ -50,7 +50,7 @@ def read_outline(name: str) -> Outline:
     return Outline(expanded(stored["keys"]), frozenset(expanded(dict.fromkeys(stored.get("diffusers", ()), ()))))
 
 
-def diffusers_names(found: Found) -> frozenset[str]:
+def diffusers_names(found: FoundArch) -> frozenset[str]:
     """Return what diffusers calls the modules where the rename rows give several names; nothing if they tell.
 
     An edition that diffusers does not have has the names of the architecture's first that it does.
@@ -80,7 +80,7 @@ def compact(shapes: Shapes) -> dict[str, list[int]]:
     return rows
 
 
-def _is_in_layout(found: Found) -> bool:
+def _is_in_layout(found: FoundArch) -> bool:
     """Tell whether the outline is in this architecture's layout: two of them may have one id (OpenCLIP's CLIPs)."""
     return any(signature.fits(read_outline(found.id).shapes) for signature in found.arch.signatures)
 

@@ -17,7 +17,7 @@ from ..files.opening import open_model
 from ..files.tensorheader import TensorInfo
 from ..files.tensors import Tensors
 from ..lazytorch import torch
-from ..naming.detection import Found, describe, detect
+from ..naming.detection import FoundArch, describe, detect
 from ..naming.keymap import KeyMap
 
 
@@ -55,7 +55,7 @@ class Checkpoint:
         self.is_folder = self.path.is_dir()
         self._homes: dict[str, tuple[Tensors, str]] = {}  # key -> the container and the tensor's name there
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.found: list[Found] = []
+        self.found: list[FoundArch] = []
         with ExitStack() as opened:
             self.parts = [OpenPart(name, decoded(raw), index) for name, raw, index in open_model(self.path, opened)]
             for part in self.parts:

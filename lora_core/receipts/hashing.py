@@ -71,7 +71,7 @@ class InputHashes:
         try:
             for path in self._paths:
                 self._found[path] = self._hash(path)
-        except _CancelledError:
+        except _HashingCancelledError:
             pass
         except BaseException as error:  # noqa: BLE001  (raised again by the thread that waits)
             self._error = error
@@ -91,11 +91,11 @@ class InputHashes:
             while not self._cancelled and self._read > self._allowed:
                 self._moved.wait()
             if self._cancelled:
-                raise _CancelledError
+                raise _HashingCancelledError
             self._read += nbytes
 
 
-class _CancelledError(Exception):
+class _HashingCancelledError(Exception):
     """Nobody waits for the hashes any more."""
 
 

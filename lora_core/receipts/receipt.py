@@ -34,7 +34,7 @@ UNKNOWN = "0" * 64
 HashOf = Mapping[Path, str]
 
 
-class Model(Protocol):
+class NamedModel(Protocol):
     """A model that something is made from, in files or loaded."""
 
     @property
@@ -103,8 +103,8 @@ def receipt_of(
     operation: str,
     options: Mapping[str, Any],
     *,
-    base: Model | None = None,
-    tuned: Model | None = None,
+    base: NamedModel | None = None,
+    tuned: NamedModel | None = None,
     stack: Sequence[StackedLora] = (),
     pairs: Sequence[str | None] = (),
 ) -> Receipt:
@@ -116,7 +116,7 @@ def receipt_of(
     return Receipt(operation, options, {**inputs, "loras": loras})
 
 
-def _model_input(model: Model) -> Input:
+def _model_input(model: NamedModel) -> Input:
     if not isinstance(model, Checkpoint):  # one that is loaded, which no file holds as it is
         return Input({"name": model.name})
     if not model.is_folder:

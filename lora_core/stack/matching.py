@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..adapters import check_numbers, rows_of, tensors_of
 from ..errors import AdapterError
-from ..naming.detection import Found, describe
+from ..naming.detection import FoundArch, describe
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
 from ..reading.adapterspec import AdapterSpec
@@ -91,7 +91,7 @@ class LoraMatch:
 def match_stack(
     stack: Sequence[StackedLora],
     keymap: KeyMap,
-    found: list[Found],
+    found: list[FoundArch],
     on_unmatched: OnUnmatched = "warn",
     matched: Callable[[LoraFile, KeyMap], LoraMatch] | None = None,
 ) -> Match:

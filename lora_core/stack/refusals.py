@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..arch.base import Arch
 from ..errors import NothingMatchedError, UnmatchedError
-from ..naming.detection import Found, describe
+from ..naming.detection import FoundArch, describe
 from ..naming.dialects import DIFFUSION, addressed_roles
 from ..reading.lorafile import LoraFile
 from ..report import LoraReport
@@ -16,7 +16,7 @@ from ..text import counted, some_names
 OnUnmatched = Literal["warn", "error", "ignore"]
 
 
-def refuse_foreign(lora: LoraFile, report: LoraReport, found: list[Found]) -> None:
+def refuse_foreign(lora: LoraFile, report: LoraReport, found: list[FoundArch]) -> None:
     """Raise NothingMatchedError for a LoRA of another architecture, even if some modules happen to fit."""
     here = {item.arch.id for item in found if item.arch.role == "diffusion"}
     title = describe(found)[1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ..adapters import DoRA, FullDifference, LoRA, Reshape, SetValue, Shape
 from ..adapters.base import Adapter
-from ..adapters.recast import Placed, as_lora, join, take_rows
+from ..adapters.recast import PlacedRows, as_lora, join, take_rows
 from ..errors import AdapterError, OptionError
 from ..lazytorch import torch
 from ..reading.adapterspec import AdapterSpec
@@ -62,13 +62,13 @@ class Converter:
         return Made(job, replace(parts_of(adapter), new_shape=widened), error, was, is_new or error > 0)
 
     def _joined(self, job: Job, *, recast: bool) -> tuple[Adapter, float]:
-        pieces: list[Placed] = []
+        pieces: list[PlacedRows] = []
         errors = [0.0]
         for piece in job.pieces:
             adapter, error = self._adapter(piece, recast=recast)
             runs = [(first, number) for first, number, _ in piece.runs]
             taken = take_rows(adapter, runs, piece.total)
-            pieces.append(Placed(taken, runs, [row for _, _, row in piece.runs]))
+            pieces.append(PlacedRows(taken, runs, [row for _, _, row in piece.runs]))
             errors.append(error)
         total = job.slot.shape[0] if job.slot.shape else 1
         joined = pieces[0].adapter if _fills(job, total) else join(pieces, total)
@@ -129,7 +129,7 @@ def _shape_of(lora: LoRA) -> tuple[int, ...]:
     return (lora.up.shape[0], *lora.down.shape[1:])
 
 
-def leftovers(lora: LoraFile, made: list[Made]) -> Iterator[str]:
+def not_converted(lora: LoraFile, made: list[Made]) -> Iterator[str]:
     """Yield the names of tensors that no job has taken over."""
     taken: set[str] = set()
     for item in made:

@@ -28,7 +28,7 @@ CURVE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # ranks at which the repo
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class WrittenLayer:
     """A name to write, and what is known of it besides its numbers."""
 
     name: str  # as it is written, dialect prefix included
@@ -45,11 +45,11 @@ class Layer:
 class Ranked:
     """A layer and its rank, above 0."""
 
-    layer: Layer
+    layer: WrittenLayer
     rank: int
 
 
-def described(layer: Layer, spectrum: Spectrum, rank: int, excess: float) -> dict[str, Any]:
+def described(layer: WrittenLayer, spectrum: Spectrum, rank: int, excess: float) -> dict[str, Any]:
     """Return what the report says of a layer; `curve` is the energy at a few ranks."""
     sums = spectrum.values.square().cumsum(0) / (spectrum.total or 1.0)
     return {
@@ -65,7 +65,7 @@ def described(layer: Layer, spectrum: Spectrum, rank: int, excess: float) -> dic
     }
 
 
-def planned(layer: Layer, rank: int, dtype: torch.dtype | None) -> list[PlannedTensor]:
+def planned(layer: WrittenLayer, rank: int, dtype: torch.dtype | None) -> list[PlannedTensor]:
     """Return the tensors of a layer at a rank above 0."""
     name = dtype_name(dtype or torch.float32)
     shapes = zip(layer.suffixes, factor_shapes(layer, rank), strict=True)
@@ -73,7 +73,7 @@ def planned(layer: Layer, rank: int, dtype: torch.dtype | None) -> list[PlannedT
     return [*(PlannedTensor(layer.name + suffix, name, shape) for suffix, shape in shapes), *alpha]
 
 
-def factor_shapes(layer: Layer, rank: int) -> tuple[Shape, Shape]:
+def factor_shapes(layer: WrittenLayer, rank: int) -> tuple[Shape, Shape]:
     """Return the shapes of up and down, in the dimensions of the weight."""
     ones = (1,) * (len(layer.shape) - 2)
     return (layer.shape[0], rank, *ones), (rank, *layer.shape[1:])
@@ -91,7 +91,7 @@ def matrix_of(shape: Shape) -> tuple[int, int]:
 class Waiting:
     """A layer whose rank a budget decides later."""
 
-    layer: Layer
+    layer: WrittenLayer
     spectrum: Spectrum
     rule: RankRule
     excess: float
@@ -113,12 +113,12 @@ class Truncation:
     decided: list[Ranked] = field(default_factory=list[Ranked])  # so far, those of rank 0 left out
     waiting: list[Waiting] = field(default_factory=list[Waiting])
 
-    def limit(self, layer: Layer) -> int:
+    def limit(self, layer: WrittenLayer) -> int:
         """Return the highest rank that a layer can get: how many singular values to find."""
         rule = self.rule_for(layer)
         return min(matrix_of(layer.shape)) if rule.needs_all else min(rule.max_rank, *matrix_of(layer.shape))
 
-    def add(self, layer: Layer, svd: Svd, beside: Mapping[str, torch.Tensor] | None = None) -> int | None:
+    def add(self, layer: WrittenLayer, svd: Svd, beside: Mapping[str, torch.Tensor] | None = None) -> int | None:
         """Take a layer's singular values and return its rank, None if a budget decides later.
 
         Those of a layer of zeros are refused by callers beforehand. `beside` are tensors, by their whole names, that
@@ -162,7 +162,7 @@ class Truncation:
             self.tensors.drop(name)
         self.put(item.layer, item.spectrum, (up[:, :rank], down[:rank]), item.excess)
 
-    def rule_for(self, layer: Layer) -> RankRule:
+    def rule_for(self, layer: WrittenLayer) -> RankRule:
         """Return the rule of a layer: kernels may have a limit of their own."""
         is_kernel = any(size > 1 for size in layer.shape[2:])
         if not (is_kernel and self.conv_rank):
@@ -207,11 +207,13 @@ class Truncation:
         metadata = self.metadata_of(ranked) if self.metadata_of else {}
         return lora_size(plan.values(), metadata) - self._factor_bytes(ranks, size)
 
-    def planned(self, layer: Layer, rank: int) -> list[PlannedTensor]:
+    def planned(self, layer: WrittenLayer, rank: int) -> list[PlannedTensor]:
         """Return the tensors that a layer gets at a rank above 0."""
         return planned(layer, rank, self.dtype)
 
-    def put(self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float) -> None:
+    def put(
+        self, layer: WrittenLayer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float
+    ) -> None:
         """Store a layer whose rank is decided, that of its factors, and its line in the report."""
         rank = factors[0].shape[1]
         if rank:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ..arch import ARCHES, DIFFUSION_ARCHES
 from ..arch.base import Shapes
 from ..errors import OptionError, UnknownArchError
-from ..naming.detection import Found, describe, own_shapes
+from ..naming.detection import FoundArch, describe, own_shapes
 from ..naming.dialects import DIFFUSION, addressed_roles
 from ..naming.keymap import KeyMap
 from ..naming.outlines import diffusers_names, outlined, outlines_of, read_outline
@@ -18,11 +18,11 @@ from ..text import some_names
 from .names import Writing, written
 from .plan import plan
 
-File = tuple[Shapes, Sequence[Found]]
+File = tuple[Shapes, Sequence[FoundArch]]
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelNames:
     """A model's names, in its architecture's own layout; `id` is None if the file fits several alike."""
 
     id: str | None
@@ -40,7 +40,7 @@ class Model:
         return list(dict.fromkeys(names))
 
 
-def choose_model(lora: LoraFile, arch: str, base: Checkpoint | None, writing: Writing) -> Model:
+def choose_model(lora: LoraFile, arch: str, base: Checkpoint | None, writing: Writing) -> ModelNames:
     """Return the model; raises OptionError for an unknown `arch`, UnknownArchError if the file does not tell."""
     if base is not None:
         return _model([_own_layout(base, found) for found in base.found], lora)
@@ -59,7 +59,7 @@ def choose_model(lora: LoraFile, arch: str, base: Checkpoint | None, writing: Wr
     return _best(lora, candidates, writing)
 
 
-def _model(files: list[File], lora: LoraFile) -> Model:
+def _model(files: list[File], lora: LoraFile) -> ModelNames:
     """Return the model with the text encoders that belong to it, if the LoRA changes any."""
     found = [item for _, items in files for item in items]
     title = describe(found)
@@ -69,21 +69,21 @@ def _model(files: list[File], lora: LoraFile) -> Model:
         wanted = dict.fromkeys(name for family in families for name in family.text_encoders if name not in held)
         files = [*files, *(_outline(item) for name in wanted for item in outlined(name)[:1])]
     names = {item.arch.id: diffusers_names(item) for _, items in files for item in items}
-    return Model(*title, KeyMap(*(_numbered(number, *file) for number, file in enumerate(files))), names)
+    return ModelNames(*title, KeyMap(*(_numbered(number, *file) for number, file in enumerate(files))), names)
 
 
-def _numbered(number: int, shapes: Shapes, found: Sequence[Found]) -> File:
+def _numbered(number: int, shapes: Shapes, found: Sequence[FoundArch]) -> File:
     """Return a file with its number before its keys: two text encoders may have keys alike."""
     start = f"{number}/"
     keys = {start + key: shape for key, shape in shapes.items()}
     return keys, [replace(item, prefix=start + item.prefix) for item in found]
 
 
-def _outline(found: Found) -> File:
+def _outline(found: FoundArch) -> File:
     return read_outline(found.id).shapes, [found]
 
 
-def _own_layout(base: Checkpoint, found: Found) -> File:
+def _own_layout(base: Checkpoint, found: FoundArch) -> File:
     """Return a checkpoint's keys as the architecture's own layout has them."""
     if found.renamed:
         shapes: Shapes = own_shapes(found.arch, base.shapes, found.prefix)
@@ -93,7 +93,7 @@ def _own_layout(base: Checkpoint, found: Found) -> File:
     return shapes, [replace(found, prefix="", renamed=False)]
 
 
-def _best(lora: LoraFile, candidates: Sequence[Found], writing: Writing) -> Model:
+def _best(lora: LoraFile, candidates: Sequence[FoundArch], writing: Writing) -> ModelNames:
     """Return the smallest model of those that the most modules fit.
 
     Raises UnknownArchError for two architectures alike, unless the names to write are the same in both.
@@ -115,18 +115,18 @@ def _best(lora: LoraFile, candidates: Sequence[Found], writing: Writing) -> Mode
     return first if len(best) == 1 else replace(first, id=best[0].arch.id, title=title)
 
 
-def _names(lora: LoraFile, model: Model, writing: Writing) -> set[tuple[str, str]]:
+def _names(lora: LoraFile, model: ModelNames, writing: Writing) -> set[tuple[str, str]]:
     return {(job.slot.name, job.slot.param) for job in plan(lora, model.keymap, writing, model.diffusers).jobs}
 
 
-def _fitting(lora: LoraFile, found: Found) -> int:
+def _fitting(lora: LoraFile, found: FoundArch) -> int:
     """Return how many adapters have a place of their shape in this model."""
     keymap = _model([_outline(found)], lora).keymap
     places = ((spec, keymap.find(spec.module, spec.param)) for spec in lora.adapters)
     return sum(bool(targets) and spec.fits(targets[0].adapter_shape) for spec, targets in places)
 
 
-def _named_encoders(lora: LoraFile) -> list[Found]:
+def _named_encoders(lora: LoraFile) -> list[FoundArch]:
     """Return the text encoders that modules name by their ids, if there is nothing else in the file."""
     named = {role for module in lora.modules for role in addressed_roles(module)}
     encoders = [found for name in sorted(named) for found in outlined(name)[:1]]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ...lora_core.arch.base import Arch
-from ...lora_core.naming.detection import Found, detect
+from ...lora_core.naming.detection import FoundArch, detect
 from ...lora_core.naming.keymap import KeyMap
 from ...lora_core.naming.targets import Target
 from ...lora_core.stack.sizes import weight_square
@@ -30,7 +30,7 @@ class LoadedModel:
     """The targets of a loaded model and its text encoder, and which patches they have had."""
 
     keymap: KeyMap
-    found: list[Found]
+    found: list[FoundArch]
     _marks: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     _squares: dict[tuple[str, int | None, int], float | None] = field(default_factory=dict)
 
@@ -86,7 +86,7 @@ def _numbers(squares: dict[tuple[str, int | None, int], Any]) -> dict[tuple[str,
 
 
 def _mapped(diffusion: Any, encoder: Any) -> LoadedModel:
-    files: list[tuple[dict[str, tuple[int, ...]], list[Found]]] = []
+    files: list[tuple[dict[str, tuple[int, ...]], list[FoundArch]]] = []
     for module in (diffusion, encoder):
         if module is not None:
             shapes = _shapes(module)
@@ -103,9 +103,9 @@ def _shapes(module: Any) -> dict[str, tuple[int, ...]]:
     return shapes | {key: tuple(value.shape) for key, value in module.named_parameters() if key in shapes}
 
 
-def _unknown(title: str) -> Found:
+def _unknown(title: str) -> FoundArch:
     """Return an architecture without another name for anything: what the host loads and LoRA Core does not know."""
-    return Found(Arch(title, title, signatures=(), prefixes=("diffusion_model.",)), None, "diffusion_model.")
+    return FoundArch(Arch(title, title, signatures=(), prefixes=("diffusion_model.",)), None, "diffusion_model.")
 
 
 def _host_targets(

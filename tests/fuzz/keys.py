@@ -9,7 +9,7 @@ import torch
 
 from lora_core.adapters.suffixes import PARTS, split_names
 from lora_core.errors import LoraError
-from lora_core.naming.detection import Found, detect
+from lora_core.naming.detection import FoundArch, detect
 from lora_core.naming.dialects import DIALECTS
 from lora_core.naming.keymap import KeyMap
 from lora_core.reading.lorafile import LoraFile
@@ -80,7 +80,7 @@ def _check_match(lora: LoraFile, match: LoraMatch, tensors: dict[str, torch.Tens
 
 
 @cache
-def _keymap(model: str) -> tuple[KeyMap, list[Found]]:
+def _keymap(model: str) -> tuple[KeyMap, list[FoundArch]]:
     shapes = manifests.checkpoint(model).keys
     found = detect(shapes)
     return KeyMap((shapes, found)), found

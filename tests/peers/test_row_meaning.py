@@ -14,7 +14,7 @@ import pytest
 import torch
 from diffusers.loaders import single_file_utils
 
-from lora_core.naming.detection import Found, detect
+from lora_core.naming.detection import FoundArch, detect
 from lora_core.naming.keymap import KeyMap
 from tests import manifests
 
@@ -70,7 +70,7 @@ def test_diffusers_names_find_the_rows_that_diffusers_converts(model: str) -> No
     convert, spelling = CONVERTERS[model]
     weights = numbered(model, spelling)
     arch = detect(manifests.checkpoint(model).keys)[0].arch
-    keymap = KeyMap(({key: tuple(w.shape) for key, w in weights.items()}, [Found(arch, None, "", bool(spelling))]))
+    keymap = KeyMap(({key: tuple(w.shape) for key, w in weights.items()}, [FoundArch(arch, None, "", bool(spelling))]))
     converted = convert(dict(weights))
     assert len(converted) > 40
     for key, expected in converted.items():

@@ -9,11 +9,11 @@ from ...adapters.base import Adapter
 from ...adapters.lowrank import factors_of
 from ...errors import AdapterError
 from ...lazytorch import torch
-from .members import Part, StackedLayer
+from .members import Contribution, StackedLayer
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FactoredChange:
     """strength · scale · up · down."""
 
     up: torch.Tensor  # (out, r), in the file's dtype where it is the file's tensor
@@ -35,12 +35,12 @@ class Change:
         return (self.up.float() @ self.down.float()).mul_(self.scale)
 
 
-def read(part: Part) -> Adapter:
+def read(part: Contribution) -> Adapter:
     """Read an adapter's tensors; raises AdapterError naming the layer if its numbers are none of an adapter."""
     return part.member.lora.sound_adapter(part.spec)
 
 
-def depends_on_weight(part: Part) -> bool:
+def depends_on_weight(part: Contribution) -> bool:
     """Tell, without its tensors, whether the change is not the same for every weight; growing it is no such thing."""
     return part.spec.magnitude is not None or not KINDS[part.spec.kind].additive
 
@@ -51,7 +51,7 @@ def is_dense(layer: StackedLayer) -> bool:
     return is_full or any(depends_on_weight(part) for part in layer.parts)
 
 
-def change_of(part: Part, adapter: Adapter, shape: Shape) -> Change | None:
+def factored_change(part: Contribution, adapter: Adapter, shape: Shape) -> FactoredChange | None:
     """Return the change of the layer's rows as factors, None for a kind without; `shape` is what the layer grows to."""
     inner, own = adapter, part.job.slot.shape
     if isinstance(adapter, Reshape):
@@ -69,10 +69,10 @@ def change_of(part: Part, adapter: Adapter, shape: Shape) -> Change | None:
         up = _placed(part, up, own[0])
     if own != shape:
         up, down = _widened(up, down, own, shape)
-    return Change(up, down, scale, part.strength, part.member.index)
+    return FactoredChange(up, down, scale, part.strength, part.member.index)
 
 
-def dense_of(part: Part, adapter: Adapter) -> torch.Tensor:
+def dense_of(part: Contribution, adapter: Adapter) -> torch.Tensor:
     """Return the change of the layer at strength 1 in fp32, in the layer's shape; for additive kinds.
 
     Raises AdapterError for one that makes the weight larger and has no factors.
@@ -83,7 +83,7 @@ def dense_of(part: Part, adapter: Adapter) -> torch.Tensor:
     return delta if part.is_whole else _placed(part, delta, part.job.slot.shape[0])
 
 
-def _placed(part: Part, rows_of_adapter: torch.Tensor, rows: int) -> torch.Tensor:
+def _placed(part: Contribution, rows_of_adapter: torch.Tensor, rows: int) -> torch.Tensor:
     """Return the rows that the layer takes of an adapter, where the layer has them, and zeros elsewhere."""
     result = rows_of_adapter.new_zeros(rows, *rows_of_adapter.shape[1:])
     for first, number, row in part.piece.runs:

@@ -25,18 +25,18 @@ from ...stack.pairs import NO_PAIR, unused
 from ...stack.refusals import OnUnmatched
 from ...writing.layers import Truncation
 from ...writing.lorafile import write_lora
-from ...writing.model import Model
+from ...writing.model import ModelNames
 from ...writing.names import WRITINGS, WrittenDialect
 from ...writing.peft import PEFT_FILE, PeftModule, check_config, peft_file_config, write_config
 from .changes import is_dense
 from .elementwise import Rule, Sign
 from .experimental import Experimental
 from .members import Member, StackedLayer, common_model, layers_of, members_of
-from .metadata import metadata_of, peft_modules
+from .metadata import combined_metadata, peft_modules
 from .onbase import OnBase
 from .output import Output, Result
-from .refusals import in_use, nothing_left, tell
-from .settings import Limits, Settings, dtype_of, rank_rule, widest_dtype
+from .refusals import in_use, nothing_left, tell_stack
+from .settings import Limits, Settings, rank_rule, torch_dtype, widest_dtype
 from .summed import Sum, converters_of
 
 
@@ -120,7 +120,7 @@ class _Combination:
         model = common_model([item.lora for item in self.stack], settings.arch, self.base, writing)
         members = members_of(self.stack, model, writing)
         self.report.inputs = [item.lora.file.described() for item in self.stack]
-        tell(members, model, settings.on_unmatched, self.report)
+        tell_stack(members, model, settings.on_unmatched, self.report)
         output = self._output(files.enter_context(Scratch(self.out)), model)
         self._make(members, model, output, self.hashing.step)
         tensors = output.finish()
@@ -137,10 +137,12 @@ class _Combination:
         if has_config and modules:
             write_config(self.out, peft_file_config(modules, model.module_names(writing)), self.report)
 
-    def _output(self, scratch: Scratch, model: Model) -> Output:
+    def _output(self, scratch: Scratch, model: ModelNames) -> Output:
         settings = self.settings
         dtype = (
-            widest_dtype([item.lora for item in self.stack]) if settings.dtype == "keep" else dtype_of(settings.dtype)
+            widest_dtype([item.lora for item in self.stack])
+            if settings.dtype == "keep"
+            else torch_dtype(settings.dtype)
         )
         truncation = Truncation(settings.limits.deciding, 0, dtype, scratch, self.report)
         output = Output(truncation, settings.writing, dtype, self.report)
@@ -148,16 +150,16 @@ class _Combination:
         return output
 
     def _metadata(
-        self, model: Model, output: Output, layers: Sequence[Mapping[str, Any]]
+        self, model: ModelNames, output: Output, layers: Sequence[Mapping[str, Any]]
     ) -> tuple[dict[str, str], list[PeftModule]]:
         """Return (metadata, what PEFT's configuration tells of) of a file with these layers of a report."""
         writing = self.settings.writing
         modules = [] if writing.has_alpha else peft_modules(layers, writing, output.magnitudes)
         alphas = output.alphas if writing.has_alpha else None
-        known = metadata_of(self.stack, model, layers, alphas, modules, self.settings.note())
+        known = combined_metadata(self.stack, model, layers, alphas, modules, self.settings.note())
         return {**known, **self.receipt.metadata()}, modules
 
-    def _make(self, members: Sequence[Member], model: Model, output: Output, on_step: OnStep | None) -> None:
+    def _make(self, members: Sequence[Member], model: ModelNames, output: Output, on_step: OnStep | None) -> None:
         settings, layers = self.settings, layers_of(members, model)
         titles = {layer.slot.component.arch.title for layer in layers}
         if settings.writing.id == "peft" and len(titles) > 1:

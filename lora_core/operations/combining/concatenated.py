@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ...algebra.svd import svd_of_product
 from ...lazytorch import torch
-from .changes import Change
+from .changes import FactoredChange
 
 DEPENDENT = 1e-5  # share of a row of down that may be new before a sum counts as one of lower rank
 
@@ -37,7 +37,7 @@ class Joined:
         return max(0.0, square) ** 0.5 * abs(self.scale)
 
 
-def concatenated(changes: Sequence[Change]) -> Joined | None:
+def concatenated(changes: Sequence[FactoredChange]) -> Joined | None:
     """Return sum strength · change; None if it is zero.
 
     LoRAs that share their down factor share its rank: the same LoRA at ½ and ½ is that LoRA, its tensors untouched.
@@ -59,7 +59,7 @@ def concatenated(changes: Sequence[Change]) -> Joined | None:
     return _compressed(joined) if is_high else joined
 
 
-def _by_down(changes: Sequence[Change]) -> list[tuple[torch.Tensor, list[tuple[torch.Tensor, float]]]]:
+def _by_down(changes: Sequence[FactoredChange]) -> list[tuple[torch.Tensor, list[tuple[torch.Tensor, float]]]]:
     """Return every down factor once, with the up factors that belong to it and their weights."""
     groups: list[tuple[torch.Tensor, list[tuple[torch.Tensor, float]]]] = []
     for change in changes:

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 from ...algebra.svd import Svd
 from ...lazytorch import torch
-from .changes import Change
+from .changes import FactoredChange
 from .elementwise import Rule
 
 NEGLIGIBLE = 1e-9  # of the largest singular value
 
 
-def merged_in_core(changes: Sequence[Change], rule: Rule, name: str) -> Svd:
+def merged_in_core(changes: Sequence[FactoredChange], rule: Rule, name: str) -> Svd:
     """Return what `rule` makes of the changes of the layer `name`, several of one LoRA added up first."""
     columns = _basis(torch.cat([change.up.double() for change in changes], dim=1))  # (out, K)
     rows = _basis(torch.cat([change.down.double() for change in changes]).t())  # (in·kernel, K)
@@ -31,7 +31,7 @@ def merged_in_core(changes: Sequence[Change], rule: Rule, name: str) -> Svd:
     return _svd(columns, merged, rows)
 
 
-def task_singular_vectors(changes: Sequence[Change]) -> Svd:
+def task_singular_vectors(changes: Sequence[FactoredChange]) -> Svd:
     """Return TSV-Merge of the changes (Gargiulo et al., arXiv:2412.00081) in factored form.
 
     Each LoRA gives its first floor(min(out, in) / number) singular triplets; the stacked left and right vectors become
@@ -46,11 +46,11 @@ def task_singular_vectors(changes: Sequence[Change]) -> Svd:
     return _svd(columns, turned * values @ turned_rows.t(), rows)
 
 
-def _members(changes: Sequence[Change]) -> list[int]:
+def _members(changes: Sequence[FactoredChange]) -> list[int]:
     return list(dict.fromkeys(change.member for change in changes))
 
 
-def _own_svd(changes: Sequence[Change]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _own_svd(changes: Sequence[FactoredChange]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return (left, strength · sigma, right) of one LoRA's change in fp64, vectors as columns."""
     columns, core_up = torch.linalg.qr(torch.cat([change.up.double() * change.weight for change in changes], dim=1))
     rows, core_down = torch.linalg.qr(torch.cat([change.down.double() for change in changes]).t())

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from ...adapters.base import Adapter
 from ...lazytorch import torch
-from .changes import Change, change_of, depends_on_weight, read
+from .changes import FactoredChange, depends_on_weight, factored_change, read
 from .corespace import merged_in_core, task_singular_vectors
 from .elementwise import Rule
-from .members import Part, StackedLayer
+from .members import Contribution, StackedLayer
 from .onbase import OnBase
 from .output import Result
 from .settings import Limits
@@ -46,12 +46,12 @@ class Experimental:
         del taus
         return self.limits.fitted(merged, rank)
 
-    def _dense(self, layer: StackedLayer, parts: Sequence[Part]) -> tuple[torch.Tensor, int]:
+    def _dense(self, layer: StackedLayer, parts: Sequence[Contribution]) -> tuple[torch.Tensor, int]:
         """Return (one LoRA's change at strength 1, its rank)."""
         if any(depends_on_weight(part) for part in parts):
             return self._alone(layer, parts), self.limits.max_rank
         adapters = [read(part) for part in parts]
-        changes = [change_of(part, adapter, layer.shape) for part, adapter in zip(parts, adapters, strict=True)]
+        changes = [factored_change(part, adapter, layer.shape) for part, adapter in zip(parts, adapters, strict=True)]
         found = [change for change in changes if change is not None]
         if len(found) < len(changes):
             return change_of_member(parts, adapters), self.limits.max_rank
@@ -60,21 +60,23 @@ class Experimental:
             delta += change.dense()
         return delta, sum(change.rank for change in found)
 
-    def _factored(self, layer: StackedLayer, parts: Sequence[Part]) -> list[Change]:
+    def _factored(self, layer: StackedLayer, parts: Sequence[Contribution]) -> list[FactoredChange]:
         """Return one LoRA's changes as factors; a kind without is fitted at the highest rank."""
         adapters: list[Adapter] = []
         if not any(depends_on_weight(part) for part in parts):
             adapters = [read(part) for part in parts]
-            changes = [change_of(part, adapter, layer.shape) for part, adapter in zip(parts, adapters, strict=True)]
+            changes = [
+                factored_change(part, adapter, layer.shape) for part, adapter in zip(parts, adapters, strict=True)
+            ]
             found = [change for change in changes if change is not None]
             if len(found) == len(changes):
                 return found
         delta = change_of_member(parts, adapters) if adapters else self._alone(layer, parts)
         svd = Limits(None, self.limits.max_rank).fitted(delta.flatten(1))
         up, down = svd.factors(len(svd.values))
-        return [Change(up, down, 1.0, parts[0].strength, parts[0].member.index)]
+        return [FactoredChange(up, down, 1.0, parts[0].strength, parts[0].member.index)]
 
-    def _alone(self, layer: StackedLayer, parts: Sequence[Part]) -> torch.Tensor:
+    def _alone(self, layer: StackedLayer, parts: Sequence[Contribution]) -> torch.Tensor:
         """Return the change of a LoRA that depends on the weight, by itself, at strength 1."""
         strengths = [1.0 if member.index == parts[0].member.index else 0.0 for member in self.on_base.members]
         return self.on_base.change(layer, strengths)

@@ -13,7 +13,7 @@ from ...reading.lorafile import LoraFile
 from ...report import LoraReport
 from ...stack.matching import describe_lora
 from ...stack.opened import StackedLora, Strengths
-from ...writing.model import Model, choose_model
+from ...writing.model import ModelNames, choose_model
 from ...writing.names import Writing
 from ...writing.plan import Job, Piece, Plan, Slot, plan
 
@@ -34,7 +34,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Contribution:
     """An adapter of a member in a layer, or some rows of it, and its strength there."""
 
     member: Member
@@ -62,7 +62,7 @@ class StackedLayer:
     """A name to write, and every part that goes there, in the order of the stack."""
 
     slot: Slot
-    parts: list[Part] = field(default_factory=list)
+    parts: list[Contribution] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -81,12 +81,12 @@ class StackedLayer:
         return self.slot.param != "weight" or len(self.slot.shape) < 2
 
 
-def common_model(loras: Sequence[LoraFile], arch: str, base: Checkpoint | None, writing: Writing) -> Model:
+def common_model(loras: Sequence[LoraFile], arch: str, base: Checkpoint | None, writing: Writing) -> ModelNames:
     """Return the model that most adapters of the files fit, with its text encoders if any file changes one.
 
     Raises UnknownArchError if no file tells its model.
     """
-    models: list[Model] = []
+    models: list[ModelNames] = []
     unknown: UnknownArchError | None = None
     for lora in loras:
         try:
@@ -103,7 +103,7 @@ def common_model(loras: Sequence[LoraFile], arch: str, base: Checkpoint | None, 
     return max(distinct, key=lambda model: sum(_fitting(lora, model) for lora in loras))
 
 
-def members_of(stack: Sequence[StackedLora], model: Model, writing: Writing) -> list[Member]:
+def members_of(stack: Sequence[StackedLora], model: ModelNames, writing: Writing) -> list[Member]:
     """Return the LoRAs with their plans."""
     members: list[Member] = []
     for index, item in enumerate(stack):
@@ -119,7 +119,7 @@ def members_of(stack: Sequence[StackedLora], model: Model, writing: Writing) -> 
     return members
 
 
-def layers_of(members: Sequence[Member], model: Model) -> list[StackedLayer]:
+def layers_of(members: Sequence[Member], model: ModelNames) -> list[StackedLayer]:
     """Return every layer that a member changes at a strength other than 0."""
     layers: dict[tuple[str, str], StackedLayer] = {}
     for member in members:
@@ -128,11 +128,11 @@ def layers_of(members: Sequence[Member], model: Model) -> list[StackedLayer]:
                 strength = _strength(member.strengths, piece.spec, model)
                 if strength:
                     layer = layers.setdefault((job.slot.name, job.slot.param), StackedLayer(job.slot))
-                    layer.parts.append(Part(member, job, piece, strength))
+                    layer.parts.append(Contribution(member, job, piece, strength))
     return list(layers.values())
 
 
-def _fitting(lora: LoraFile, model: Model) -> int:
+def _fitting(lora: LoraFile, model: ModelNames) -> int:
     """Return how many adapters have a place of their shape in this model."""
     places = ((spec, model.keymap.find(spec.module, spec.param)) for spec in lora.adapters)
     return sum(bool(targets) and spec.fits(targets[0].adapter_shape) for spec, targets in places)
@@ -144,5 +144,5 @@ def missing(lora: LoraFile, todo: Plan) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _strength(strengths: Strengths, spec: AdapterSpec, model: Model) -> float:
+def _strength(strengths: Strengths, spec: AdapterSpec, model: ModelNames) -> float:
     return strengths.at(model.keymap.find(spec.module, spec.param)[0])

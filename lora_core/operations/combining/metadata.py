@@ -9,7 +9,7 @@ from typing import Any
 from ...library.words import words_in
 from ...stack.opened import StackedLora
 from ...writing.lorafile import kept_metadata, rank_metadata
-from ...writing.model import Model
+from ...writing.model import ModelNames
 from ...writing.names import Writing
 from ...writing.peft import PeftModule, component_of, peft_metadata
 
@@ -18,9 +18,9 @@ _TRIGGERS = ("modelspec.trigger_phrase", "trained_words", "ss_trigger_words")
 _NETWORK = ("ss_network_module", "ss_network_args", "ss_network_dim", "ss_network_alpha")
 
 
-def metadata_of(
+def combined_metadata(
     stack: Sequence[StackedLora],
-    model: Model,
+    model: ModelNames,
     layers: Sequence[Mapping[str, Any]],
     alphas: Mapping[str, float] | None,
     modules: Sequence[PeftModule],

@@ -14,7 +14,7 @@ from ...stack.apply import apply_stack
 from ...stack.matching import PlacedSpec
 from ...writing.plan import Slot
 from .changes import depends_on_weight
-from .members import Member, Part, StackedLayer
+from .members import Contribution, Member, StackedLayer
 
 
 @dataclass
@@ -79,7 +79,7 @@ class OnBase:
         return self._known[key, strengths]
 
     def _missing(self, layer: StackedLayer) -> OptionError:
-        part: Part = next((part for part in layer.parts if depends_on_weight(part)), layer.parts[0])
+        part: Contribution = next((part for part in layer.parts if depends_on_weight(part)), layer.parts[0])
         kind = "DoRA" if part.spec.magnitude is not None else KINDS[part.spec.kind].kind
         which = f"; {self.base.name} does not have it" if self.base else ""
         return OptionError(

@@ -13,7 +13,7 @@ from ...naming.blocks import block_in
 from ...report import Report
 from ...text import counted, some_names
 from ...writing.converter import Made
-from ...writing.layers import Layer, Ranked, Truncation
+from ...writing.layers import Ranked, Truncation, WrittenLayer
 from ...writing.names import Writing, suffix
 from ...writing.parts import Parts, spelled
 from ...writing.plan import Slot
@@ -25,7 +25,7 @@ EXACT_LOSS = 1e-9  # what rounding in the fit of an exact rank may leave
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class StoredDifference:
     """A change that is stored as it is."""
 
     tensor: torch.Tensor  # in the layer's shape
@@ -34,7 +34,7 @@ class Difference:
 
 # What becomes of a layer: an exact sum, singular values of which a rule takes some, a difference, or an adapter that
 # keeps its kind; None if the change is zero
-Result = Joined | Svd | Difference | Made | None
+Result = Joined | Svd | StoredDifference | Made | None
 
 
 @dataclass(slots=True)
@@ -51,9 +51,9 @@ class Output:
     rounded: int = 0  # layers with values that the dtype does not hold
     _vectors: list[tuple[Slot, torch.Tensor]] = field(default_factory=list)
 
-    def layer(self, layer: StackedLayer, weight_norm: float | None = None) -> Layer:
+    def layer(self, layer: StackedLayer, weight_norm: float | None = None) -> WrittenLayer:
         slot = layer.slot
-        return Layer(
+        return WrittenLayer(
             name=slot.name,
             module=slot.module,
             block=block_in(slot.component, slot.module),
@@ -70,7 +70,7 @@ class Output:
             self._put_joined(layer, result)
         elif isinstance(result, Made):
             self._put_made(layer, result)
-        elif isinstance(result, Difference) and bool(result.tensor.any()):
+        elif isinstance(result, StoredDifference) and bool(result.tensor.any()):
             self._put_difference(layer, result)
         elif isinstance(result, Svd) and len(result.values) and result.total:
             shape = torch.tensor(layer.shape)
@@ -102,7 +102,7 @@ class Output:
         is_exact = self.dtype == torch.float32 or torch.equal(up.to(self.dtype).float(), up)
         return replace(joined, up=up, scale=1.0) if is_exact else joined
 
-    def _put_difference(self, layer: StackedLayer, found: Difference) -> None:
+    def _put_difference(self, layer: StackedLayer, found: StoredDifference) -> None:
         if layer.is_vector and not self.writing.has_alpha:
             self._vectors.append((layer.slot, found.tensor))
         else:

@@ -10,7 +10,7 @@ from ...report import Report
 from ...stack.opened import StackedLora, about_blocks
 from ...stack.refusals import OnUnmatched
 from ...text import counted, some_names
-from ...writing.model import Model
+from ...writing.model import ModelNames
 from .members import Member, missing
 
 
@@ -37,7 +37,7 @@ def in_use(stack: Sequence[StackedLora], method: str, report: Report) -> list[St
     return used
 
 
-def tell(members: Sequence[Member], model: Model, on_unmatched: OnUnmatched, report: Report) -> None:
+def tell_stack(members: Sequence[Member], model: ModelNames, on_unmatched: OnUnmatched, report: Report) -> None:
     """Describe the stack in the report.
 
     Raises NothingMatchedError for a LoRA of another architecture than the others', and UnmatchedError for a module
@@ -64,7 +64,7 @@ def nothing_left(members: Sequence[Member]) -> LoraError:
     )
 
 
-def _refuse_foreign(member: Member, members: Sequence[Member], model: Model) -> None:
+def _refuse_foreign(member: Member, members: Sequence[Member], model: ModelNames) -> None:
     """Raise NothingMatchedError for a LoRA of another model than the others', even if some modules happen to fit."""
     here = {one.arch.id for one in model.keymap.components if one.arch.role == "diffusion"}
     arches, found = member.lora.arches, member.report

@@ -94,7 +94,7 @@ class Limits:
         return svd_of_dense(matrix, self.most(tuple(matrix.shape)), energy=energy)
 
 
-def dtype_of(name: str) -> torch.dtype:
+def torch_dtype(name: str) -> torch.dtype:
     return getattr(torch, DTYPES[DTYPE_NAMES[name]][1])
 
 

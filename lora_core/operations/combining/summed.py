@@ -10,11 +10,11 @@ from ...adapters.base import Adapter
 from ...algebra.svd import svd_of_product
 from ...lazytorch import torch
 from ...writing.converter import Converter
-from .changes import change_of, dense_of, depends_on_weight, read
+from .changes import dense_of, depends_on_weight, factored_change, read
 from .concatenated import concatenated
-from .members import Member, Part, StackedLayer
+from .members import Contribution, Member, StackedLayer
 from .onbase import OnBase
-from .output import Difference, Result
+from .output import Result, StoredDifference
 from .settings import Limits
 
 
@@ -39,8 +39,10 @@ class Sum:
         adapters = [read(part) for part in layer.parts]
         if layer.is_vector or self._are_differences(adapters):
             kind = "norm" if all(isinstance(adapter, NormDifference) for adapter in adapters) else "full"
-            return Difference(_dense(layer.parts, adapters), kind)
-        changes = [change_of(part, adapter, layer.shape) for part, adapter in zip(layer.parts, adapters, strict=True)]
+            return StoredDifference(_dense(layer.parts, adapters), kind)
+        changes = [
+            factored_change(part, adapter, layer.shape) for part, adapter in zip(layer.parts, adapters, strict=True)
+        ]
         factored = [change for change in changes if change is not None]
         if len(factored) < len(changes):
             return self._of_dense(layer, _dense(layer.parts, adapters))
@@ -51,7 +53,7 @@ class Sum:
 
     def _of_dense(self, layer: StackedLayer, delta: torch.Tensor) -> Result:
         """Return a change that has no factors: a vector as it is, a matrix at the rank that it may have."""
-        return Difference(delta, "full") if layer.is_vector else self.limits.fitted(delta.flatten(1))
+        return StoredDifference(delta, "full") if layer.is_vector else self.limits.fitted(delta.flatten(1))
 
     def _stays(self, layer: StackedLayer) -> bool:
         """Tell whether a layer depends on the weight and a single LoRA changes it, at strength 1: it keeps its kind."""
@@ -65,25 +67,25 @@ class Sum:
         return is_exact and all(isinstance(adapter, FullDifference) for adapter in adapters)
 
 
-def change_of_member(parts: Sequence[Part], adapters: Sequence[Adapter]) -> torch.Tensor:
+def change_of_member(parts: Sequence[Contribution], adapters: Sequence[Adapter]) -> torch.Tensor:
     """Return what one LoRA changes in a layer at strength 1, in fp32, from its additive adapters."""
     return _summed(parts, adapters, [1.0] * len(parts))
 
 
-def _dense(parts: Sequence[Part], adapters: Sequence[Adapter]) -> torch.Tensor:
+def _dense(parts: Sequence[Contribution], adapters: Sequence[Adapter]) -> torch.Tensor:
     return _summed(parts, adapters, [part.strength for part in parts])
 
 
-def _summed(parts: Sequence[Part], adapters: Sequence[Adapter], strengths: Sequence[float]) -> torch.Tensor:
+def _summed(parts: Sequence[Contribution], adapters: Sequence[Adapter], strengths: Sequence[float]) -> torch.Tensor:
     result = torch.zeros(parts[0].job.slot.shape)
     for part, adapter, strength in zip(parts, adapters, strengths, strict=True):
         result.add_(dense_of(part, adapter).reshape(result.shape), alpha=strength)
     return result
 
 
-def parts_by_member(layer: StackedLayer) -> dict[int, list[Part]]:
+def parts_by_member(layer: StackedLayer) -> dict[int, list[Contribution]]:
     """Return the parts of a layer by the place of their LoRA in the stack."""
-    found: dict[int, list[Part]] = {}
+    found: dict[int, list[Contribution]] = {}
     for part in layer.parts:
         found.setdefault(part.member.index, []).append(part)
     return found

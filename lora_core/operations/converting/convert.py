@@ -24,13 +24,13 @@ from ...stack.matching import describe_lora
 from ...stack.opened import StackedLora
 from ...stack.refusals import OnUnmatched
 from ...text import counted, some_names
-from ...writing.converter import Converter, Made, kept_tensors, leftovers
+from ...writing.converter import Converter, Made, kept_tensors, not_converted
 from ...writing.lorafile import write_lora
-from ...writing.model import Model, choose_model
+from ...writing.model import ModelNames, choose_model
 from ...writing.names import WRITINGS, Writing, WrittenDialect
 from ...writing.peft import PEFT_FILE, check_config, peft_file_config, write_config
 from ...writing.plan import Plan, plan
-from .summary import layer_of, metadata_of, peft_modules, warn
+from .summary import converted_metadata, layer_of, peft_modules, warn
 
 
 def convert(
@@ -79,7 +79,7 @@ def convert(
         tensors = _tensors(lora, made, todo, writing, dtype, report)
         described = peft_modules(made, writing)
         warn(report, made, writing, set(tensors))
-        metadata = metadata_of(lora, model, made, described, writing) | receipt.metadata(hashing.wait())
+        metadata = converted_metadata(lora, model, made, described, writing) | receipt.metadata(hashing.wait())
         lora.file.check_unchanged()
         if checkpoint:
             checkpoint.check_unchanged()
@@ -89,7 +89,7 @@ def convert(
     return watch.stop()
 
 
-def _fill(report: Report, lora: LoraFile, model: Model, todo: Plan, on_unmatched: OnUnmatched) -> None:
+def _fill(report: Report, lora: LoraFile, model: ModelNames, todo: Plan, on_unmatched: OnUnmatched) -> None:
     """Describe the file in the report; raises where nothing, or not all that was asked for, has a place."""
     described = describe_lora(lora)
     described.unmatched, described.mismatched = todo.unmatched, todo.mismatched
@@ -145,7 +145,7 @@ def _tensors(
     lora: LoraFile, made: Sequence[Made], todo: Plan, writing: Writing, dtype: str, report: Report
 ) -> dict[str, torch.Tensor]:
     """Return all tensors to write, and fill in the report's layers."""
-    tensors = dict(kept_tensors(lora, list(leftovers(lora, list(made))), todo.kept))
+    tensors = dict(kept_tensors(lora, list(not_converted(lora, list(made))), todo.kept))
     before = {info.dtype for name, info in lora.file.items() if not name.endswith(".alpha")}
     for item in made:
         tensors.update(item.tensors(writing))

@@ -10,7 +10,7 @@ from ...report import Report
 from ...text import counted, some_names
 from ...writing.converter import Made
 from ...writing.lorafile import kept_metadata, rank_metadata
-from ...writing.model import Model
+from ...writing.model import ModelNames
 from ...writing.names import Writing
 from ...writing.peft import PeftModule, component_of, peft_metadata
 
@@ -83,8 +83,8 @@ def _unread(item: Made, made: Sequence[Made], writing: Writing) -> str | None:
     return f"{item.was} of a vector" if kind in ("full", "norm", "set") and item.recast else item.was
 
 
-def metadata_of(
-    lora: LoraFile, model: Model, made: Sequence[Made], modules: Sequence[PeftModule], writing: Writing
+def converted_metadata(
+    lora: LoraFile, model: ModelNames, made: Sequence[Made], modules: Sequence[PeftModule], writing: Writing
 ) -> dict[str, str]:
     ranks = [item.parts.rank for item in made if item.parts.rank]
     kept = kept_metadata(lora.metadata)

@@ -13,7 +13,7 @@ from ...algebra.krylov import squared_norm
 from ...arch.base import Shape
 from ...files.tensorheader import TensorInfo
 from ...lazytorch import torch
-from ...naming.detection import Found
+from ...naming.detection import FoundArch
 from ...naming.keymap import KeyMap
 from ...naming.targets import Target
 
@@ -21,7 +21,7 @@ Factors = tuple["torch.Tensor", "torch.Tensor"]  # up (out, r), down (r, in·ker
 
 
 @runtime_checkable
-class Source(Protocol):
+class ModelSource(Protocol):
     """A model with its weights: an open checkpoint, or one that ComfyUI has loaded."""
 
     @property
@@ -31,7 +31,7 @@ class Source(Protocol):
     @property
     def title(self) -> str: ...
     @property
-    def found(self) -> list[Found]: ...
+    def found(self) -> list[FoundArch]: ...
     @cached_property
     def keymap(self) -> KeyMap: ...
     @property
@@ -61,7 +61,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class WeightChange:
     """W' - W of one weight: whole in fp32, or as factors that multiply to it."""
 
     whole: torch.Tensor | None
@@ -69,20 +69,20 @@ class Change:
     weight: torch.Tensor | None = None  # W in its own dtype, where it was asked for
     weight_square: float | None = None  # |W|_F², where it is known; of a part of W about its share
 
-    def taken(self, target: Target) -> Change:
+    def taken(self, target: Target) -> WeightChange:
         """Return the change of the part of the weight that a target is, as the target's adapter sees it."""
         weight = None if self.weight is None else target.take(self.weight)
         if self.factors is None:
             assert self.whole is not None
             whole = target.take(self.whole)
             square = None if self.weight_square is None else self.weight_square * whole.numel() / self.whole.numel()
-            return Change(whole, None, weight, square)
+            return WeightChange(whole, None, weight, square)
         up, down = self.factors
         if target.transposed:
-            return Change(None, (down.t(), up.t()), weight)
-        return Change(None, (target.take(up), down), weight)
+            return WeightChange(None, (down.t(), up.t()), weight)
+        return WeightChange(None, (target.take(up), down), weight)
 
-    def dense(self, shape: Shape) -> Change:
+    def dense(self, shape: Shape) -> WeightChange:
         """Return the same change, whole, of a weight of this shape."""
         if self.factors is None:
             return self
@@ -93,7 +93,7 @@ class Comparison(Protocol):
     """A base and what was made of it."""
 
     @property
-    def before(self) -> Source: ...
+    def before(self) -> ModelSource: ...
     @property
     def name(self) -> str:
         """What was made of the base, as messages call it."""
@@ -108,7 +108,7 @@ class Comparison(Protocol):
         """Tell whether a tensor of the base has values, and a counterpart of the same shape."""
         ...
 
-    def change(self, key: str, *, with_weight: bool) -> Change | None:
+    def change(self, key: str, *, with_weight: bool) -> WeightChange | None:
         """Return what changed in a tensor of the base, None if nothing did; may hold NaN or infinity."""
         ...
 

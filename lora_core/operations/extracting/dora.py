@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ...algebra.svd import Svd
 from ...lazytorch import torch
 from ...writing.names import Writing, suffix
-from .comparison import Change, sum_of_squares
+from .comparison import WeightChange, sum_of_squares
 
 _PIECE = 2**20  # numbers
 _TINY = 1e-38  # what zeros are divided by
@@ -51,7 +51,7 @@ class Directions:
         return math.sqrt(square) / size
 
 
-def directions_of(change: Change) -> Directions:
+def directions_of(change: WeightChange) -> Directions:
     """Return what to fit a DoRA of `change` to, which must be whole and have its weight."""
     assert change.whole is not None
     assert change.weight is not None

@@ -25,14 +25,14 @@ from ...stack.pairs import NO_PAIR, unused
 from ...writing.layers import Ranked, Truncation
 from ...writing.lorafile import lora_size, write_lora
 from ...writing.names import WrittenDialect
-from .comparison import Comparison, Source
+from .comparison import Comparison, ModelSource
 from .layers import Extraction, Kind
-from .models import Pair, pair_of
+from .models import ModelPair, pair_of
 from .names import jobs_of, outside
 from .stack import Stacked, stacked_on
-from .summary import metadata_of, nothing, tell
+from .summary import extracted_metadata, nothing, tell_extraction
 
-Model = str | os.PathLike[str] | Source  # a file, a model folder, or a model that is open already
+Model = str | os.PathLike[str] | ModelSource  # a file, a model folder, or a model that is open already
 
 
 def extract(
@@ -92,7 +92,7 @@ def extract(
 def _receipt(compared: Comparison, options: dict[str, Any]) -> Receipt:
     if isinstance(compared, Stacked):
         return receipt_of("extract", options, base=compared.before, stack=compared.stack)
-    tuned = compared.after if isinstance(compared, Pair) else None
+    tuned = compared.after if isinstance(compared, ModelPair) else None
     return receipt_of("extract", options, base=compared.before, tuned=tuned)
 
 
@@ -101,7 +101,7 @@ def _extracted(work: Extraction, receipt: Receipt) -> dict[str, str]:
     compared, made = work.compared, work.made
 
     def described(ranked: Sequence[Ranked]) -> dict[str, str]:
-        return {**metadata_of(compared, work.dialect, ranked, work.kind), **receipt.metadata()}
+        return {**extracted_metadata(compared, work.dialect, ranked, work.kind), **receipt.metadata()}
 
     made.metadata_of = described
     work.run(jobs_of(compared, work.dialect))
@@ -110,7 +110,7 @@ def _extracted(work: Extraction, receipt: Receipt) -> dict[str, str]:
     made.finish()
     compared.check_unchanged()
     components = compared.before.keymap.components
-    tell(made.report, work, outside(components, len(compared.before.shapes)))
+    tell_extraction(made.report, work, outside(components, len(compared.before.shapes)))
     metadata = described(made.decided)
     made.report.predicted_bytes = lora_size(made.tensors.planned(), metadata)
     return metadata
@@ -131,7 +131,7 @@ def _compared(
     return stacked_on(before, stack, report) if tuned is None else pair_of(before, _opened(tuned, files), report)
 
 
-def _opened(model: Model, files: ExitStack) -> Source:
+def _opened(model: Model, files: ExitStack) -> ModelSource:
     if isinstance(model, (str, os.PathLike)):
         return files.enter_context(Checkpoint(model))
     return model

@@ -16,11 +16,11 @@ from ...lazytorch import torch
 from ...parallel.ahead import ahead
 from ...parallel.progress import OnStep
 from ...parallel.threads import processors, watched
-from ...writing.layers import Layer, Truncation, matrix_of
+from ...writing.layers import Truncation, WrittenLayer, matrix_of
 from ...writing.names import WRITINGS, WrittenDialect, suffix
-from .comparison import Change, Comparison, Factors, sum_of_squares
+from .comparison import Comparison, Factors, WeightChange, sum_of_squares
 from .dora import Directions, DoraErrors, directions_of, magnitude_part, or_nothing
-from .names import Job
+from .names import NamedWeight
 from .noise import Noise
 
 Kind = Literal["lora", "dora"]
@@ -32,16 +32,16 @@ _CANCELLED = 1e-9  # of its terms' sizes: a sum that is no larger is what roundi
 class _Found:
     """What a layer's change was found to be."""
 
-    job: Job
+    job: NamedWeight
     square: float  # |dW|_F²
     whole: torch.Tensor | None = None  # where it is stored so, or a DoRA's error is taken from it
-    layer: Layer | None = None
+    layer: WrittenLayer | None = None
     svd: Svd | None = None
     weight_square: float | None = None
     directions: Directions | None = None
 
 
-class _CancelledError(Exception):
+class _ExtractionCancelledError(Exception):
     """The work was cancelled; seen by nobody, because the reason is raised instead."""
 
 
@@ -63,7 +63,7 @@ class Extraction:
     _total: int = 0
     _is_cancelled: bool = False
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[NamedWeight]) -> None:
         """Take all layers; the first that holds NaN or infinity raises LoraError."""
         self._total = sum(job.size for job in jobs)
         ask, room = self._ask if self.on_step else None, ROOM * processors()
@@ -78,7 +78,7 @@ class Extraction:
                 self._done += job.size
         self._tell()
 
-    def _changes(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Change | None]]:
+    def _changes(self, jobs: Sequence[NamedWeight]) -> Iterator[tuple[NamedWeight, WeightChange | None]]:
         """Yield what changed in each layer; the pieces of a fused weight follow one another."""
         key, change = "", None
         for job in jobs:
@@ -104,9 +104,9 @@ class Extraction:
 
     def _check(self) -> None:
         if self._is_cancelled:
-            raise _CancelledError
+            raise _ExtractionCancelledError
 
-    def _find(self, item: tuple[Job, Change | None]) -> _Found | None:
+    def _find(self, item: tuple[NamedWeight, WeightChange | None]) -> _Found | None:
         """Decompose a layer, on any thread; None if nothing changed."""
         job, change = item
         if change is None:
@@ -135,7 +135,7 @@ class Extraction:
         svd = self._svd(job, change.whole.flatten(1), self.made.limit(layer))
         return _Found(job, square, layer=layer, svd=svd, weight_square=change.weight_square or 0.0)
 
-    def _find_product(self, job: Job, factors: Factors, weight: torch.Tensor | None) -> _Found | None:
+    def _find_product(self, job: NamedWeight, factors: Factors, weight: torch.Tensor | None) -> _Found | None:
         layer = self._layer(job, weight)
         svd = svd_of_product(*factors, self.made.limit(layer))
         terms = sum_of_squares(factors[0]) * sum_of_squares(factors[1])
@@ -154,10 +154,10 @@ class Extraction:
             self.full += self._is_full(found.layer)
             self.made.add(found.layer, found.svd)
 
-    def _is_full(self, layer: Layer) -> bool:
+    def _is_full(self, layer: WrittenLayer) -> bool:
         return self.made.limit(layer) == min(matrix_of(layer.shape)) < self.made.rule.max_rank
 
-    def _add_dora(self, found: _Found, layer: Layer, svd: Svd, directions: Directions) -> None:
+    def _add_dora(self, found: _Found, layer: WrittenLayer, svd: Svd, directions: Directions) -> None:
         job, whole = found.job, found.whole
         assert whole is not None
         ending, magnitude = magnitude_part(directions.magnitude, len(job.target.shape), WRITINGS[self.dialect])
@@ -172,7 +172,7 @@ class Extraction:
         self.errors.lora += found.square - float(plain.values[:rank].square().sum())
         self.errors.change += found.square
 
-    def _add_whole(self, job: Job, change: torch.Tensor, square: float) -> None:
+    def _add_whole(self, job: NamedWeight, change: torch.Tensor, square: float) -> None:
         if not WRITINGS[self.dialect].has_alpha:
             self.left_out.append(f"{job.name}.{job.written.param}")
             return
@@ -183,9 +183,9 @@ class Extraction:
         said = {"rank": None, "energy": 1.0, "norm": math.sqrt(square)}
         self.made.report.layers.append({"name": job.name, "block": job.block, "module": job.written.module, **said})
 
-    def _layer(self, job: Job, weight: torch.Tensor | None) -> Layer:
+    def _layer(self, job: NamedWeight, weight: torch.Tensor | None) -> WrittenLayer:
         writing = WRITINGS[self.dialect]
-        return Layer(
+        return WrittenLayer(
             job.name,
             job.written.module,
             job.block,
@@ -195,11 +195,11 @@ class Extraction:
             weight_norm=None if weight is None else math.sqrt(sum_of_squares(weight)),
         )
 
-    def _svd(self, job: Job, matrix: torch.Tensor, limit: int) -> Svd:
+    def _svd(self, job: NamedWeight, matrix: torch.Tensor, limit: int) -> Svd:
         rule = self.made.rule
         energy = {"energy": rule.threshold, "error": 1.0 - rule.threshold**2}.get(rule.by, 0.0)
         return svd_of_dense(matrix, limit, energy=energy, seed=_seed(job), on_step=self._check)
 
 
-def _seed(job: Job) -> int:
+def _seed(job: NamedWeight) -> int:
     return zlib.crc32(f"{job.written.module}:{job.target.start or 0}".encode())

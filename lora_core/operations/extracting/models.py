@@ -10,17 +10,17 @@ from ...errors import OptionError
 from ...lazytorch import torch
 from ...report import Report
 from ...text import counted, some_names
-from .comparison import Change, Source, sum_of_squares
+from .comparison import ModelSource, WeightChange, sum_of_squares
 
 _PIECE = 2**20  # numbers
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ModelPair:
     """Both models, and for a key of the base the key of the same parameter in the tuned one."""
 
-    before: Source
-    after: Source
+    before: ModelSource
+    after: ModelSource
     partners: Mapping[str, str]
 
     @property
@@ -36,19 +36,19 @@ class Pair:
         same = self.after.shapes.get(self.partners.get(key, "")) == info.shape
         return same and info.is_float and info.nbytes > 0
 
-    def change(self, key: str, *, with_weight: bool) -> Change | None:
+    def change(self, key: str, *, with_weight: bool) -> WeightChange | None:
         before, after = self.before.tensor(key), self.after.tensor(self.partners[key])
         if _same(before, after):
             return None
         square = sum_of_squares(before)
-        return Change(_difference(after, before), None, before if with_weight else None, square)
+        return WeightChange(_difference(after, before), None, before if with_weight else None, square)
 
     def check_unchanged(self) -> None:
         self.before.check_unchanged()
         self.after.check_unchanged()
 
 
-def pair_of(before: Source, after: Source, report: Report) -> Pair:
+def pair_of(before: ModelSource, after: ModelSource, report: Report) -> ModelPair:
     """Fill in the report and return the pair, or raise OptionError if the models can't be compared."""
     _refuse_itself(before, after)
     if {item.arch.id for item in before.found}.isdisjoint(item.arch.id for item in after.found):
@@ -75,10 +75,10 @@ def pair_of(before: Source, after: Source, report: Report) -> Pair:
     ):
         if names:
             report.warnings.append(f"{counted(names, 'tensor')} {what} left out: {some_names(names)}.")
-    return Pair(before, after, partners)
+    return ModelPair(before, after, partners)
 
 
-def is_same_model(pair: Pair) -> bool:
+def is_same_model(pair: ModelPair) -> bool:
     """Tell whether both are files of the same bytes; reads them."""
     paths = [source.paths for source in (pair.before, pair.after)]
     if not paths[0] or [path.stat().st_size for path in paths[0]] != [path.stat().st_size for path in paths[1]]:
@@ -86,7 +86,7 @@ def is_same_model(pair: Pair) -> bool:
     return all(_same_bytes(one, two) for one, two in zip(*paths, strict=True))
 
 
-def _refuse_itself(before: Source, after: Source) -> None:
+def _refuse_itself(before: ModelSource, after: ModelSource) -> None:
     paths = before.paths, after.paths
     same = paths[0] and len(paths[0]) == len(paths[1]) and all(a.samefile(b) for a, b in zip(*paths, strict=True))
     if same or before is after:
@@ -96,7 +96,7 @@ def _refuse_itself(before: Source, after: Source) -> None:
         )
 
 
-def _partners(before: Source, after: Source) -> dict[str, str]:
+def _partners(before: ModelSource, after: ModelSource) -> dict[str, str]:
     """Return {key in the base: key of the same parameter in the tuned model}, whatever stands before it there."""
     return {
         key: other

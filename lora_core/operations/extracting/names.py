@@ -17,7 +17,7 @@ from .comparison import Comparison
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class NamedWeight:
     """A tensor, or a piece of one, and the name that it gets in the LoRA."""
 
     name: str
@@ -42,7 +42,7 @@ class Job:
         return is_matrix(self.written)
 
 
-def jobs_of(compared: Comparison, dialect: WrittenDialect) -> list[Job]:
+def jobs_of(compared: Comparison, dialect: WrittenDialect) -> list[NamedWeight]:
     """Return every tensor that can be compared; the pieces of a fused weight follow one another.
 
     Raises OptionError where the dialect is for one model and the checkpoints hold more.
@@ -67,14 +67,14 @@ def outside(components: Iterable[Component], total: int) -> int:
     return total - sum(len(component.keys()) for component in components)
 
 
-def _jobs(compared: Comparison, dialect: WrittenDialect) -> Iterator[Job]:
+def _jobs(compared: Comparison, dialect: WrittenDialect) -> Iterator[NamedWeight]:
     for component in compared.before.keymap.components:
         writing = WRITINGS[dialect]
         if writing.flat and component.roles[0] == BASE:
             writing = WRITINGS["comfy"]  # a text encoder that stands alone has no number
         for name, item in written(component, writing, diffusers_names(component.found)):
             if is_matrix(item) and compared.is_comparable(item.target.key):
-                yield Job(name, component, item)
+                yield NamedWeight(name, component, item)
         for name, item in written(component, WRITINGS["comfy"]):  # whatever has no low rank
             if not is_matrix(item) and compared.is_comparable(item.target.key):
-                yield Job(name, component, item)
+                yield NamedWeight(name, component, item)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...algebra.svd import Svd
-from .comparison import Source
+from .comparison import ModelSource
 
 # |Q(W) - W| / |W| of normally distributed weights, measured; of the K formats from their bits
 _ROUNDING = {
@@ -43,7 +43,7 @@ class Noise:
     def relative_change(self) -> float:
         return math.sqrt(self.changes / self.weights) if self.weights else 0.0
 
-    def warnings(self, before: Source, after: Source) -> Iterator[str]:
+    def warnings(self, before: ModelSource, after: ModelSource) -> Iterator[str]:
         """Yield what a user should know before trusting the LoRA."""
         yield from self._of_codes(before, after)
         low, high = _PLAIN_ROUNDING
@@ -54,7 +54,7 @@ class Noise:
                 "another number format does; then the LoRA holds nothing that was learned."
             )
 
-    def _of_codes(self, before: Source, after: Source) -> Iterator[str]:
+    def _of_codes(self, before: ModelSource, after: ModelSource) -> Iterator[str]:
         for one, other in ((before, after), (after, before)):
             for coding, count in sorted((one.codings - other.codings).items()):
                 yield (

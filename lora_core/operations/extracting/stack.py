@@ -14,14 +14,14 @@ from ...report import Report
 from ...stack.apply import Placed, apply_stack
 from ...stack.matching import Match, match_stack
 from ...stack.opened import StackedLora
-from .comparison import Change, Factors, Source
+from .comparison import Factors, ModelSource, WeightChange
 
 
 @dataclass(frozen=True, slots=True)
 class Stacked:
     """A base, and where each adapter of a stack goes in it."""
 
-    before: Source
+    before: ModelSource
     stack: Sequence[StackedLora]
     match: Match
     reshaped: list[str] = field(default_factory=list[str])  # keys that the stack gives another shape
@@ -39,18 +39,18 @@ class Stacked:
         placed = self.match.by_key.get(key, ())
         return info.is_float and info.nbytes > 0 and any(item.strength for item in placed)
 
-    def change(self, key: str, *, with_weight: bool) -> Change | None:
+    def change(self, key: str, *, with_weight: bool) -> WeightChange | None:
         placed = [item.read() for item in self.match.by_key[key] if item.strength]
         shape = self.before.shapes[key]
         factors = _factors(placed, shape)
         if factors is not None:
             weight = self.before.tensor(key) if with_weight else None
-            return Change(None, factors, weight) if factors[0].shape[1] else None
+            return WeightChange(None, factors, weight) if factors[0].shape[1] else None
         if any(isinstance(item.adapter, Reshape) for item in placed):
             self.reshaped.append(key)
             return None
         weight = self.before.tensor(key)
-        return Change(apply_stack(weight, placed).sub_(weight.float()), None, weight if with_weight else None)
+        return WeightChange(apply_stack(weight, placed).sub_(weight.float()), None, weight if with_weight else None)
 
     def check_unchanged(self) -> None:
         self.before.check_unchanged()
@@ -58,7 +58,7 @@ class Stacked:
             item.lora.file.check_unchanged()
 
 
-def stacked_on(before: Source, stack: Sequence[StackedLora], report: Report) -> Stacked:
+def stacked_on(before: ModelSource, stack: Sequence[StackedLora], report: Report) -> Stacked:
     """Place the stack and fill in the report; raises NothingMatchedError for a LoRA without a place."""
     match = match_stack(stack, before.keymap, before.found)
     if not any(item.strength for placed in match.by_key.values() for item in placed):

@@ -14,11 +14,11 @@ from ...writing.names import WRITINGS, WrittenDialect
 from ...writing.peft import PeftModule, component_of, peft_metadata
 from .comparison import Comparison
 from .layers import Extraction
-from .models import Pair, is_same_model
+from .models import ModelPair, is_same_model
 from .stack import Stacked
 
 
-def tell(report: Report, work: Extraction, elsewhere: int) -> None:
+def tell_extraction(report: Report, work: Extraction, elsewhere: int) -> None:
     """Fill in the notes and warnings, once every layer has its rank."""
     layers = report.layers
     report.notes.append(f"{len(layers)} changed, {work.unchanged} unchanged, {elsewhere} outside the known models")
@@ -35,7 +35,9 @@ def tell(report: Report, work: Extraction, elsewhere: int) -> None:
     report.warnings += _warnings(work)
 
 
-def metadata_of(compared: Comparison, dialect: WrittenDialect, ranked: Iterable[Ranked], kind: str) -> dict[str, str]:
+def extracted_metadata(
+    compared: Comparison, dialect: WrittenDialect, ranked: Iterable[Ranked], kind: str
+) -> dict[str, str]:
     """Return the keys that other tools look for: kohya's minimum set, the model spec, PEFT's configuration."""
     several = list(ranked)
     ranks = [item.rank for item in several]
@@ -68,7 +70,7 @@ def nothing(compared: Comparison, left_out: Sequence[str]) -> LoraError:
         )
     if isinstance(compared, Stacked):
         return LoraError(f"{compared.name}: nothing to extract: the stack changes nothing in {before}.")
-    if isinstance(compared, Pair) and is_same_model(compared):
+    if isinstance(compared, ModelPair) and is_same_model(compared):
         return LoraError(
             f"{compared.name}: nothing to extract: it is the same as {before}, byte for byte; choose the tuned "
             "checkpoint, and as the base the one that it was made from."
@@ -98,7 +100,7 @@ def _about_ranks(work: Extraction) -> list[str]:
 def _warnings(work: Extraction) -> list[str]:
     warnings: list[str] = []
     compared, left_out = work.compared, work.left_out
-    if isinstance(compared, Pair):
+    if isinstance(compared, ModelPair):
         warnings += work.noise.warnings(compared.before, compared.after)
     if isinstance(compared, Stacked) and compared.reshaped:
         names = some_names(compared.reshaped)

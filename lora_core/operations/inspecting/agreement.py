@@ -15,20 +15,20 @@ from ...parallel.pipeline import Worker, run_jobs
 from .changes import (
     Change,
     UnmeasuredError,
+    adapter_change,
     added,
-    change_of,
+    at_strength,
     on_tensor,
     padded,
     product_of,
-    scaled,
+    reference_weight,
     size_of,
-    weight_of,
 )
-from .reference import Layer, Reference
+from .reference import AdapterLayer, Reference
 
 SAME = 0.9999  # a cosine above it is one change under two names: rounding to fp16 alone leaves 0.9999999
 
-Places = Mapping[str, Mapping[int, Sequence[tuple[Layer, Target | None]]]]  # tensor -> LoRA -> what changes it
+Places = Mapping[str, Mapping[int, Sequence[tuple[AdapterLayer, Target | None]]]]  # tensor -> LoRA -> what changes it
 
 
 @dataclass(slots=True)
@@ -74,9 +74,9 @@ class Agreement:
         }
 
 
-def places_of(files: Sequence[Sequence[Layer]]) -> Places:
+def places_of(files: Sequence[Sequence[AdapterLayer]]) -> Places:
     """Return which layers of which file change a tensor; what has no place is called by its own name."""
-    places: dict[str, dict[int, list[tuple[Layer, Target | None]]]] = {}
+    places: dict[str, dict[int, list[tuple[AdapterLayer, Target | None]]]] = {}
     for number, layers in enumerate(files):
         for layer in layers:
             for target in layer.targets or (None,):
@@ -137,18 +137,18 @@ def twins(pairs: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _changes(
-    key: str, files: Mapping[int, Sequence[tuple[Layer, Target | None]]], reference: Reference
+    key: str, files: Mapping[int, Sequence[tuple[AdapterLayer, Target | None]]], reference: Reference
 ) -> dict[int, Change]:
     """Return what each file changes of one tensor at its strength; what can't be measured is left out."""
     changes: dict[int, Change] = {}
     for number, layers in files.items():
         for layer, target in layers:
             try:
-                change = change_of(layer, weight_of(layer, reference))
+                change = adapter_change(layer, reference_weight(layer, reference))
             except UnmeasuredError:  # `analysed` tells the layer's problem
                 continue
             change = on_tensor(change, target, reference.shapes[key]) if target else change
-            change = scaled(change, layer.strength)
+            change = at_strength(change, layer.strength)
             changes[number] = added(changes[number], change) if number in changes else change
     sizes = [size_of(change) for change in changes.values()]
     if len(set(sizes)) > 1:

@@ -12,7 +12,7 @@ from ...algebra.svd import EXACT_SIDE
 from ...errors import AdapterError
 from ...lazytorch import torch
 from ...naming.targets import Target
-from .reference import Layer, Reference
+from .reference import AdapterLayer, Reference
 
 Change: TypeAlias = "Factors | torch.Tensor"  # (out, in·kernel); a vector is a matrix of one column
 
@@ -24,8 +24,8 @@ class UnmeasuredError(AdapterError):
     """A change that can't be told; the message is the reason alone, for a report."""
 
 
-def change_of(layer: Layer, weight: torch.Tensor | None) -> Change:
-    """Return what the whole adapter changes at strength 1; `weight` is what `weight_of` says.
+def adapter_change(layer: AdapterLayer, weight: torch.Tensor | None) -> Change:
+    """Return what the whole adapter changes at strength 1; `weight` is what `reference_weight` says.
 
     Raises UnmeasuredError for values that are not finite, and for kinds that depend on a weight that is not there.
     """
@@ -47,7 +47,7 @@ def is_low(factors: Factors) -> bool:
     return short <= EXACT_SIDE or factors[0].shape[1] <= short // 2
 
 
-def weight_of(layer: Layer, reference: Reference) -> torch.Tensor | None:
+def reference_weight(layer: AdapterLayer, reference: Reference) -> torch.Tensor | None:
     """Return what of the checkpoints the adapter changes, as it sees it, in fp32; None without one."""
     if not (layer.targets and reference.has_weights):
         return None
@@ -76,7 +76,7 @@ def added(first: Change, second: Change) -> Change:
     return torch.cat((first[0], second[0]), dim=1), torch.cat((first[1], second[1]))
 
 
-def scaled(change: Change, strength: float) -> Change:
+def at_strength(change: Change, strength: float) -> Change:
     return change * strength if isinstance(change, torch.Tensor) else (change[0] * strength, change[1])
 
 

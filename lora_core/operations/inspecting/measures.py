@@ -12,8 +12,8 @@ from ...lazytorch import torch
 from ...parallel.pipeline import Worker, run_jobs
 from ...report import LoraReport
 from ...text import counted, some_names
-from .changes import NEEDS_WEIGHT, NOT_FINITE, Change, UnmeasuredError, change_of, size_of, weight_of
-from .reference import Layer, Reference
+from .changes import NEEDS_WEIGHT, NOT_FINITE, Change, UnmeasuredError, adapter_change, reference_weight, size_of
+from .reference import AdapterLayer, Reference
 
 SPECTRUM = 32  # singular values that a report tells of a layer
 SEARCHED = 64  # and that are looked for in a large matrix that has no factors
@@ -50,7 +50,7 @@ def measured(change: Change) -> Measure:
 
 
 def analysed(
-    layers: Sequence[Layer], reference: Reference, described: LoraReport, on_layers: Callable[[int], None]
+    layers: Sequence[AdapterLayer], reference: Reference, described: LoraReport, on_layers: Callable[[int], None]
 ) -> list[dict[str, Any]]:
     """Return what a report says of each layer of one file, and fill in `relative_size` and what has no effect.
 
@@ -61,8 +61,8 @@ def analysed(
     done, and may raise to cancel.
     """
 
-    def job_of(layer: Layer) -> Callable[[Worker], dict[str, Any]]:
-        return lambda worker: _counted(_entry(layer, weight_of(layer, reference)), worker)
+    def job_of(layer: AdapterLayer) -> Callable[[Worker], dict[str, Any]]:
+        return lambda worker: _counted(_entry(layer, reference_weight(layer, reference)), worker)
 
     result = run_jobs([job_of(layer) for layer in layers], on_layers)
     weights = {  # |W|² of each target, once
@@ -116,14 +116,14 @@ def _counted(entry: dict[str, Any], worker: Worker) -> dict[str, Any]:
     return entry
 
 
-def _entry(layer: Layer, weight: torch.Tensor | None) -> dict[str, Any]:
+def _entry(layer: AdapterLayer, weight: torch.Tensor | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": layer.name, "block": layer.block, "kind": "/".join(layer.spec.kinds)}
     entry |= dict.fromkeys(
         ("rank", "norm", "spectral_norm", "effective_rank", "stable_rank", "weight_norm", "relative_size")
     )
     entry["spectrum"] = []
     try:
-        change = change_of(layer, weight)
+        change = adapter_change(layer, weight)
     except UnmeasuredError as error:
         return {**entry, "problem": str(error)}
     measure = measured(change)
@@ -144,7 +144,7 @@ def _entry(layer: Layer, weight: torch.Tensor | None) -> dict[str, Any]:
     return entry
 
 
-def _dead(layers: Sequence[Layer], entries: Sequence[dict[str, Any]]) -> list[str]:
+def _dead(layers: Sequence[AdapterLayer], entries: Sequence[dict[str, Any]]) -> list[str]:
     """Return the modules of which nothing changes, a bias included."""
     alive = {layer.spec.module for layer, one in zip(layers, entries, strict=True) if one.get("problem") != ALL_ZERO}
     return [module for module in dict.fromkeys(layer.spec.module for layer in layers) if module not in alive]

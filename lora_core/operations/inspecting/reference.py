@@ -12,7 +12,7 @@ from ...errors import OptionError
 from ...lazytorch import torch
 from ...naming.blocks import block_in
 from ...naming.component import Component
-from ...naming.detection import Found
+from ...naming.detection import FoundArch
 from ...naming.dialects import DIFFUSION, addressed_roles, split_dialect
 from ...naming.keymap import KeyMap
 from ...naming.outlines import outlined, outlines_of, read_outline
@@ -28,7 +28,7 @@ _BLOCK = re.compile(r"(.+?[._]\d+)[._]")  # a name that no model knows: up to th
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class AdapterLayer:
     """One adapter of a file, its tensors still there, and where it belongs."""
 
     lora: LoraFile
@@ -57,11 +57,13 @@ class Layer:
 class Reference:
     """A model that layers are placed on: checkpoints with their weights, outlines without, or nothing."""
 
-    def __init__(self, files: Sequence[tuple[Shapes, Sequence[Found]]], checkpoints: Sequence[Checkpoint] = ()) -> None:
+    def __init__(
+        self, files: Sequence[tuple[Shapes, Sequence[FoundArch]]], checkpoints: Sequence[Checkpoint] = ()
+    ) -> None:
         """Several files may use one key, so each file's number goes before its keys."""
         self._checkpoints = checkpoints
         self.shapes: dict[str, Shape] = {}
-        numbered: list[tuple[Shapes, list[Found]]] = []
+        numbered: list[tuple[Shapes, list[FoundArch]]] = []
         for number, (shapes, found) in enumerate(files):
             here = {f"{number}/{key}": shape for key, shape in shapes.items()}
             self.shapes.update(here)
@@ -76,7 +78,7 @@ class Reference:
     def has_weights(self) -> bool:
         return bool(self._checkpoints)
 
-    def layers(self, item: StackedLora, described: LoraReport) -> list[Layer]:
+    def layers(self, item: StackedLora, described: LoraReport) -> list[AdapterLayer]:
         """Return a file's adapters with their places, in the order of the file, and tell the report of blocks.
 
         Raises OptionError for strengths of blocks that the model does not have, or where no model is known.
@@ -108,13 +110,13 @@ class Reference:
             owners |= dict.fromkeys(component.keys(), component)
         return owners
 
-    def _layer(self, item: StackedLora, spec: AdapterSpec, strengths: Strengths) -> Layer:
+    def _layer(self, item: StackedLora, spec: AdapterSpec, strengths: Strengths) -> AdapterLayer:
         targets = self._keymap.find(spec.module, spec.param)
         fits = bool(targets) and spec.fits(targets[0].adapter_shape)
         without_place = item.strength_model if DIFFUSION in split_dialect(spec.module)[0].roles else item.strength_clip
         strength = strengths.at(targets[0]) if targets else without_place
         block = self._block(targets[0].key) if targets else _fallback_block(spec.module)
-        return Layer(item.lora, spec, strength, block, targets if fits else ())
+        return AdapterLayer(item.lora, spec, strength, block, targets if fits else ())
 
     def _block(self, key: str) -> str:
         component = self._owners[key]
@@ -152,7 +154,7 @@ def shared_arches(loras: Sequence[LoraFile]) -> list[Arch]:
     return shared
 
 
-def _files(found: Found, loras: Sequence[LoraFile]) -> list[tuple[Shapes, Sequence[Found]]]:
+def _files(found: FoundArch, loras: Sequence[LoraFile]) -> list[tuple[Shapes, Sequence[FoundArch]]]:
     """Return the outline, with those of the text encoders that belong to it if any file changes one."""
     roles = {role for lora in loras for module in lora.modules for role in addressed_roles(module)}
     encoders = found.text_encoders if roles - {DIFFUSION} else ()

@@ -20,7 +20,7 @@ from ...files.tensorfile import TensorFile
 from ...files.tensorheader import TensorInfo
 from ...files.tensors import Tensors
 from ...options import MergeDtype
-from .steps import SCALED_FORMAT, Step, copied, passed_on, renamed, requantised, rounded, scaled
+from .steps import SCALED_FORMAT, Step, copied, newly_scaled, passed_on, renamed, requantised, rounded
 
 SCALED = "fp8_e4m3fn_scaled"
 _TABLES = ("embed", "shared", "relative_attention")  # in names of what is looked up and not multiplied
@@ -111,7 +111,7 @@ class _Planner:
             return self._values(info, coding)
         info, changed = self._afterwards(info)
         if self._dtype == SCALED and info.name in self._matrices:
-            return scaled(info, changed=changed)
+            return newly_scaled(info, changed=changed)
         target = info.dtype if self._dtype == SCALED else _output_dtype(info, self._dtype)
         if not changed and target == info.dtype:
             return copied(info) if file else passed_on(info)
@@ -143,7 +143,7 @@ class _Planner:
             )
         info, changed = self._afterwards(info)
         if self._dtype == SCALED and info.name in self._matrices:
-            return scaled(info, changed=changed)
+            return newly_scaled(info, changed=changed)
         return rounded(info, "BF16" if self._dtype == SCALED else _output_dtype(info, self._dtype), changed=changed)
 
 

@@ -24,7 +24,7 @@ from ...stack.apply import Placed, apply_stack
 from ...stack.matching import PlacedSpec
 from ...stack.sizes import change_square, weight_square
 from .fileplan import FilePlan
-from .steps import Step, Written
+from .steps import Step, WrittenTensors
 
 PIECE = 2**20  # numbers that are cast at a time: they stay in the processor's cache
 _HEAD = 2**12  # numbers that nearly always tell whether a weight has changed
@@ -157,7 +157,7 @@ class FileJobs:
         return outcome
 
     def _realised(
-        self, step: Step, before: torch.Tensor, after: torch.Tensor, written: Written
+        self, step: Step, before: torch.Tensor, after: torch.Tensor, written: WrittenTensors
     ) -> RealisedChange | None:
         if written.values is None:
             return SampledRows(before, after).realised(written.tensors[step.name])

@@ -20,7 +20,7 @@ SCALED_FORMAT = FP8_FORMATS["F8_E4M3"]
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenTensors:
     """The tensors that stand for one tensor of the input."""
 
     tensors: Mapping[str, torch.Tensor]
@@ -34,7 +34,7 @@ class Step:
 
     name: str
     planned: tuple[PlannedTensor, ...]
-    write: Callable[[torch.Tensor], Written] | None  # takes the values; None copies the bytes
+    write: Callable[[torch.Tensor], WrittenTensors] | None  # takes the values; None copies the bytes
     is_rounding: bool = False  # `write` rounds each number into the planned dtype, and does nothing else
 
 
@@ -44,29 +44,29 @@ def copied(info: TensorInfo) -> Step:
 
 def passed_on(info: TensorInfo) -> Step:
     """The same values, where bytes can't be copied because the input is of another file format."""
-    return Step(info.name, copied(info).planned, lambda values: Written({info.name: values}))
+    return Step(info.name, copied(info).planned, lambda values: WrittenTensors({info.name: values}))
 
 
 def rounded(info: TensorInfo, target: str, *, changed: bool) -> Step:
     """One rounding to nearest into the dtype `target`."""
 
-    def write(values: torch.Tensor) -> Written:
+    def write(values: torch.Tensor) -> WrittenTensors:
         result, clamped = round_to(values.float(), getattr(torch, DTYPES[target][1]))
         is_coarse = changed and target.startswith("F8_")
-        return Written({info.name: result}, clamped, result.float() if is_coarse else None)
+        return WrittenTensors({info.name: result}, clamped, result.float() if is_coarse else None)
 
     return Step(info.name, (PlannedTensor(info.name, target, info.shape),), write, is_rounding=True)
 
 
-def scaled(info: TensorInfo, *, changed: bool) -> Step:
+def newly_scaled(info: TensorInfo, *, changed: bool) -> Step:
     """fp8 codes to nearest, a scale, and a note of the format, for a weight that had none of them."""
     layer, note = info.name.removesuffix(".weight"), _note({})
     scale_name, note_name = f"{layer}.weight_scale", f"{layer}.comfy_quant"
 
-    def write(values: torch.Tensor) -> Written:
+    def write(values: torch.Tensor) -> WrittenTensors:
         codes, scale = fp8_codes(values.float(), torch.ones(()), torch.float8_e4m3fn, None)
         read_back = codes.float() * scale if changed else None
-        return Written({info.name: codes, scale_name: scale, note_name: note}, 0, read_back)
+        return WrittenTensors({info.name: codes, scale_name: scale, note_name: note}, 0, read_back)
 
     planned = (
         PlannedTensor(info.name, "F8_E4M3", info.shape),
@@ -85,9 +85,9 @@ def requantised(raw: Tensors, layer: CodedLayer) -> Step:
     names = [layer.weight, key] if key else [layer.weight]
     planned = tuple(PlannedTensor(name, raw[name].dtype, raw[name].shape) for name in names)
 
-    def write(values: torch.Tensor) -> Written:
+    def write(values: torch.Tensor) -> WrittenTensors:
         codes, scale, read_back = _new_codes(raw, layer, values)
-        return Written({layer.weight: codes} | ({key: scale} if key else {}), 0, read_back)
+        return WrittenTensors({layer.weight: codes} | ({key: scale} if key else {}), 0, read_back)
 
     return Step(layer.weight, planned, write)
 
@@ -99,14 +99,14 @@ def renamed(raw: Tensors, layer: CodedLayer, config: Mapping[str, object], *, ch
     infos = {names[part]: raw[layer.parts[part]] for part in names} | {layer.weight: raw[layer.weight]}
     planned = [PlannedTensor(name, info.dtype, info.shape) for name, info in infos.items()]
 
-    def write(values: torch.Tensor) -> Written:
+    def write(values: torch.Tensor) -> WrittenTensors:
         tensors = {name: raw.tensor(info.name) for name, info in infos.items()}
         read_back = None
         if changed:
             tensors[layer.weight], scale, read_back = _new_codes(raw, layer, values)
             if "weight_scale" in names:
                 tensors[names["weight_scale"]] = scale
-        return Written(tensors | {f"{layer.layer}.comfy_quant": note}, 0, read_back)
+        return WrittenTensors(tensors | {f"{layer.layer}.comfy_quant": note}, 0, read_back)
 
     planned.append(PlannedTensor(f"{layer.layer}.comfy_quant", "U8", tuple(note.shape)))
     return Step(layer.weight, tuple(planned), write)

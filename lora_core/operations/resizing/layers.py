@@ -13,16 +13,16 @@ from ...files.layout import PlannedTensor
 from ...files.tensorheader import TensorInfo
 from ...lazytorch import torch
 from ...reading.lorafile import LoraFile
-from ...writing.layers import Layer, Ranked, Truncation, described
-from .sources import Source
-from .spectra import Found
+from ...writing.layers import Ranked, Truncation, WrittenLayer, described
+from .sources import Resizable
+from .spectra import LayerSpectrum
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ResizedLayer:
     """A layer as it is written."""
 
-    source: Source
+    source: Resizable
     kind: str  # of the suffix table
     rank: int
     alpha: float
@@ -32,7 +32,7 @@ class Written:
 class _Known:
     """A layer with what is known of all its singular values, even where only the first can be kept."""
 
-    source: Source
+    source: Resizable
     count: int
     total: float  # sum sigma
 
@@ -54,16 +54,16 @@ class Resizing(Truncation):
 
     lora: LoraFile
     wanted: torch.dtype | None  # of all tensors; None: of each layer its own
-    written: list[Written] = field(default_factory=list)
+    written: list[ResizedLayer] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)  # modules of zeros
     without: list[str] = field(default_factory=list)  # modules that a budget gives no rank
     _known: dict[str, _Known] = field(default_factory=dict)
 
-    def limit(self, layer: Layer) -> int:
+    def limit(self, layer: WrittenLayer) -> int:
         """Return the highest rank that a layer can get; its singular values are always all known."""
         return self.rule_for(layer).max_rank
 
-    def take(self, found: Found) -> None:
+    def take(self, found: LayerSpectrum) -> None:
         """Take a layer: at once, or where a budget decides, when all are known."""
         source, layer, svd = found.source, found.layer, found.svd
         if len(svd.values) == 0:
@@ -74,13 +74,13 @@ class Resizing(Truncation):
             svd = replace(svd, values=svd.values[: len(svd.right)])
         self.add(layer, svd, self._around(source) if self.rule.is_budget else None)
 
-    def would_write(self, ranked: Sequence[Ranked]) -> list[Written]:
+    def would_write(self, ranked: Sequence[Ranked]) -> list[ResizedLayer]:
         """Return the layers that are written, if a budget gives those that wait these ranks."""
         waiting = {layer.layer.name for layer in self.waiting}
         cut = [item for item in ranked if item.layer.name in waiting]
         return [
             *self.written,
-            *(Written(self._known[item.layer.name].source, "lora", item.rank, float(item.rank)) for item in cut),
+            *(ResizedLayer(self._known[item.layer.name].source, "lora", item.rank, float(item.rank)) for item in cut),
         ]
 
     @property
@@ -88,7 +88,7 @@ class Resizing(Truncation):
         """The ranks that the layers had."""
         return [known.from_rank for known in self._known.values()]
 
-    def planned(self, layer: Layer, rank: int) -> list[PlannedTensor]:
+    def planned(self, layer: WrittenLayer, rank: int) -> list[PlannedTensor]:
         """Return the tensors that a layer gets at a rank: its own where it has no higher one."""
         known = self._known[layer.name]
         if rank < known.own_rank:
@@ -108,13 +108,15 @@ class Resizing(Truncation):
             self.clamped += beyond
         self.keep(name, tensor)
 
-    def _take_zeros(self, source: Source) -> None:
+    def _take_zeros(self, source: Resizable) -> None:
         if source.must_stay:
             self._keep_whole(source)
         else:
             self.dropped.append(source.module)
 
-    def put(self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float) -> None:
+    def put(
+        self, layer: WrittenLayer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float
+    ) -> None:
         known = self._known[layer.name]
         up, down = factors
         rank, more = up.shape[1], {}
@@ -132,20 +134,20 @@ class Resizing(Truncation):
         self.report.layers[-1].update(more)
 
     def _put_cut(
-        self, layer: Layer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float
+        self, layer: WrittenLayer, spectrum: Spectrum, factors: tuple[torch.Tensor, torch.Tensor], excess: float
     ) -> None:
         source = self._known[layer.name].source
-        self.dtype = self.wanted or dtype_of(source)
+        self.dtype = self.wanted or factor_dtype(source)
         Truncation.put(self, layer, spectrum, factors, excess)
         rank = factors[0].shape[1]
         if not rank:
             self.without.append(source.module)
             return
-        self.written.append(Written(source, "lora", rank, float(rank)))
+        self.written.append(ResizedLayer(source, "lora", rank, float(rank)))
         for name, tensor in self._around(source).items():
             self.stored(name, tensor)
 
-    def _around(self, source: Source) -> dict[str, torch.Tensor]:
+    def _around(self, source: Resizable) -> dict[str, torch.Tensor]:
         """Return the tensors that stand beside new factors; a bias takes the scale that those have in them."""
         names = [f"{source.module}.reshape_weight", source.spec.magnitude.name if source.spec.magnitude else ""]
         found = {name: self.lora.file.tensor(name) for name in names if name in self.lora.file}
@@ -153,16 +155,16 @@ class Resizing(Truncation):
             found[info.name] = folded(self.lora.file.tensor(info.name), source.spec.scale.value)
         return found
 
-    def _keep_whole(self, source: Source) -> None:
+    def _keep_whole(self, source: Resizable) -> None:
         spec = source.spec
         for name in source.own_names(self.lora):
             self.stored(name, self.lora.file.tensor(name))
         alpha = spec.scale.value * (spec.rank or 1)
         for name in self._new_alpha(source):
             self.keep(name, torch.tensor(alpha))
-        self.written.append(Written(source, spec.kind, spec.rank or 1, alpha))
+        self.written.append(ResizedLayer(source, spec.kind, spec.rank or 1, alpha))
 
-    def _new_alpha(self, source: Source) -> list[str]:
+    def _new_alpha(self, source: Resizable) -> list[str]:
         """Return the name of the alpha that a layer gets which stays but has none in the file, as a list."""
         name = f"{source.module}.alpha"
         return [name] if source.has_alpha and source.spec.rank and name not in self.lora.file else []
@@ -184,7 +186,7 @@ def retained(spectrum: Spectrum, rank: int, total: float) -> dict[str, float]:
     }
 
 
-def dtype_of(source: Source) -> torch.dtype:
+def factor_dtype(source: Resizable) -> torch.dtype:
     """Return the number format of a layer's factors; of several, and of 8 bits, a wider one that holds new ones."""
     found = {DTYPES[info.dtype][1] for info in source.spec.parts.values()}
     name = found.pop() if len(found) == 1 else "float32"

@@ -12,7 +12,7 @@ from ...reading.loraconfig import PEFT_METADATA
 from ...reading.lorafile import LoraFile
 from ...text import json_object
 from ...writing.lorafile import kept_metadata, rank_metadata
-from .layers import Written
+from .layers import ResizedLayer
 
 COMMENT = "ss_training_comment"
 # What PEFT's configuration of any kind may say, and still is true of a LoRA
@@ -23,8 +23,8 @@ _COMMON = (
 _OUTDATED = ("network_alpha", "alpha")  # beside lora_alpha, in some trainers' files
 
 
-def metadata_of(
-    lora: LoraFile, written: Sequence[Written], how: str, config: Mapping[str, Mapping[str, Any]]
+def resized_metadata(
+    lora: LoraFile, written: Sequence[ResizedLayer], how: str, config: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
     """Return the header of the output: what is still true of the input's, and the ranks and alphas of the layers.
 
@@ -44,14 +44,14 @@ def metadata_of(
     return {**fresh, **kept, **exact, COMMENT: comment, **_packed(config)}
 
 
-def configs_of(lora: LoraFile, written: Sequence[Written]) -> dict[str, dict[str, Any]]:
+def configs_of(lora: LoraFile, written: Sequence[ResizedLayer]) -> dict[str, dict[str, Any]]:
     """Return PEFT's configuration of every component, {} if the file had none and its tensors tell the scales."""
     found = lora.configs()
     bare = [item for item in written if not item.source.has_alpha and item.kind == "lora"]
     scaled = any(item.alpha != item.rank for item in bare)
     if not bare or not (found.beside or PEFT_METADATA in lora.metadata or found.is_peft or scaled):
         return {}
-    components: dict[str, list[Written]] = {}
+    components: dict[str, list[ResizedLayer]] = {}
     for item in bare:
         components.setdefault(_component(item, lora), []).append(item)
     header = json_object(lora.metadata.get(PEFT_METADATA, ""))
@@ -70,7 +70,7 @@ def config_text(config: Mapping[str, Any]) -> str:
     return json.dumps({"peft_type": "LORA", **config}, indent=2, sort_keys=True) + "\n"
 
 
-def _component(item: Written, lora: LoraFile) -> str:
+def _component(item: ResizedLayer, lora: LoraFile) -> str:
     """Return what diffusers calls the model of a layer; PEFT's own files are for one model."""
     prefix = split_dialect(item.source.module)[0].prefix.removesuffix(".")
     return "" if lora.dialect == "peft" else prefix
@@ -87,7 +87,7 @@ def _true(config: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in config.items() if (k not in _OUTDATED if is_lora else k in _COMMON)}
 
 
-def _config(items: Sequence[Written]) -> dict[str, Any]:
+def _config(items: Sequence[ResizedLayer]) -> dict[str, Any]:
     """Return what a LoraConfig must say of these layers, exceptions from the commonest rank and alpha by name."""
     rank, alpha = (Counter(values).most_common(1)[0][0] for values in _numbers(items))
     return {
@@ -102,7 +102,7 @@ def _config(items: Sequence[Written]) -> dict[str, Any]:
     }
 
 
-def _numbers(items: Sequence[Written]) -> tuple[list[float], list[float]]:
+def _numbers(items: Sequence[ResizedLayer]) -> tuple[list[float], list[float]]:
     return [item.rank for item in items], [_whole(item.alpha) for item in items]
 
 
@@ -110,12 +110,12 @@ def _whole(number: float) -> float:
     return int(number) if number == int(number) else number
 
 
-def _target(item: Written) -> str:
+def _target(item: ResizedLayer) -> str:
     """Return a module's name; PEFT compares ends, and transformers 5 has no `text_model.` level in some encoders."""
     return split_dialect(item.source.module)[1].removeprefix("text_model.")
 
 
-def _pattern(item: Written) -> str:
+def _pattern(item: ResizedLayer) -> str:
     """Return a pattern for exactly this module: PEFT compares the ends of names otherwise."""
     dialect, rest = split_dialect(item.source.module)
     return _target(item) if dialect.prefix.startswith("text_encoder") else f"^{rest}"
@@ -128,11 +128,11 @@ def _packed(config: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {PEFT_METADATA: json.dumps(packed, indent=2, sort_keys=True)}
 
 
-def _ranks(written: Sequence[Written], *, kernels: bool) -> list[int]:
+def _ranks(written: Sequence[ResizedLayer], *, kernels: bool) -> list[int]:
     return [item.rank for item in written if any(size > 1 for size in item.source.shape[2:]) is kernels]
 
 
-def _arguments(text: str, written: Sequence[Written]) -> str:
+def _arguments(text: str, written: Sequence[ResizedLayer]) -> str:
     """Return kohya's network arguments with the ranks that convolutions have now."""
     arguments = json_object(text)
     kernels = [item for item in written if any(size > 1 for size in item.source.shape[2:])]

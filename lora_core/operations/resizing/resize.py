@@ -30,11 +30,11 @@ from ...writing.converter import kept_tensors
 from ...writing.layers import Ranked
 from ...writing.lorafile import write_lora
 from ...writing.peft import check_config, write_config
-from .layers import Resizing, dtype_of
-from .metadata import config_text, configs_of, metadata_of
-from .sources import Source, sources_of
-from .spectra import Finder
-from .summary import compare, how, tell
+from .layers import Resizing, factor_dtype
+from .metadata import config_text, configs_of, resized_metadata
+from .sources import Resizable, sources_of
+from .spectra import SpectrumFinder
+from .summary import compare, how, tell_resizing
 
 PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
 
@@ -88,9 +88,9 @@ def resize(
         resizing.metadata_of = partial(_metadata, resizing, receipt)
         _take_all(resizing, lora, checkpoint, hashing.step)
         tensors = resizing.finish()
-        tell(report, resizing, checkpoint is not None)
+        tell_resizing(report, resizing, checkpoint is not None)
         config = configs_of(lora, resizing.written)
-        metadata = metadata_of(lora, resizing.written, how(resizing), config) | receipt.metadata(hashing.wait())
+        metadata = resized_metadata(lora, resizing.written, how(resizing), config) | receipt.metadata(hashing.wait())
         lora.file.check_unchanged()
         if checkpoint:
             checkpoint.check_unchanged()
@@ -119,8 +119,8 @@ def _take_all(resizing: Resizing, lora: LoraFile, checkpoint: Checkpoint | None,
         )
     _keep_others(resizing, lora, sources)
     if resizing.rule.is_budget:  # which counts bytes before it is known which layers get any
-        resizing.dtype = resizing.wanted or max(map(dtype_of, sources), key=lambda dtype: dtype.itemsize)
-    finder = Finder(lora, checkpoint, resizing.rule.by == "relative", resizing.limit)
+        resizing.dtype = resizing.wanted or max(map(factor_dtype, sources), key=lambda dtype: dtype.itemsize)
+    finder = SpectrumFinder(lora, checkpoint, resizing.rule.by == "relative", resizing.limit)
     homeless: list[str] = []
     with closing(ahead(finder.found, sources)) as layers:
         for number, found in enumerate(layers):
@@ -136,7 +136,7 @@ def _take_all(resizing: Resizing, lora: LoraFile, checkpoint: Checkpoint | None,
         )
 
 
-def _keep_others(resizing: Resizing, lora: LoraFile, sources: Sequence[Source]) -> None:
+def _keep_others(resizing: Resizing, lora: LoraFile, sources: Sequence[Resizable]) -> None:
     """Take the tensors of all other adapters, and of none; a scale that only the header told is folded in."""
     own = {name for source in sources for name in source.own_names(lora)}
     scaled: dict[str, torch.Tensor] = {}
@@ -157,5 +157,5 @@ def _keep_others(resizing: Resizing, lora: LoraFile, sources: Sequence[Source]) 
 def _metadata(resizing: Resizing, receipt: Receipt, ranked: Sequence[Ranked]) -> dict[str, str]:
     """Return the metadata if a budget gives layers these ranks, as large as it will be."""
     written = resizing.would_write(ranked)
-    known = metadata_of(resizing.lora, written, how(resizing), configs_of(resizing.lora, written))
+    known = resized_metadata(resizing.lora, written, how(resizing), configs_of(resizing.lora, written))
     return {**known, **receipt.metadata()}

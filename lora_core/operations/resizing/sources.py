@@ -30,7 +30,7 @@ _WITHOUT: Suffixes = (".lora_B.weight", ".lora_A.weight")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Resizable:
     """One adapter of the file that can get another rank."""
 
     spec: AdapterSpec
@@ -59,7 +59,7 @@ class Source:
         return [*self.spec.tensor_names(), *bias, *(name for name in around if name in lora.file)]
 
 
-def sources_of(lora: LoraFile, base: Checkpoint | None) -> Iterator[Source]:
+def sources_of(lora: LoraFile, base: Checkpoint | None) -> Iterator[Resizable]:
     """Yield the adapters that can get another rank, in the file's order."""
     beside: dict[str, list[AdapterSpec]] = defaultdict(list)
     for spec in lora.adapters:
@@ -74,7 +74,7 @@ def sources_of(lora: LoraFile, base: Checkpoint | None) -> Iterator[Source]:
         suffixes = _suffixes(spec) or usual
         has_alpha = f"{spec.module}.alpha" in lora.file if spec.kind == "lora" else False
         bias = next((other for other in others if other.kind == "bias"), None)
-        yield Source(spec, _shape(spec, keymap), suffixes, has_alpha or suffixes == _WITH_ALPHA, bias)
+        yield Resizable(spec, _shape(spec, keymap), suffixes, has_alpha or suffixes == _WITH_ALPHA, bias)
 
 
 def block(module: str) -> str:
@@ -85,7 +85,7 @@ def block(module: str) -> str:
     return name if DIFFUSION in dialect.roles else f"{dialect.roles[-1]} {name}"
 
 
-def weight_of(spec: AdapterSpec, base: Checkpoint) -> torch.Tensor | None:
+def base_weight(spec: AdapterSpec, base: Checkpoint) -> torch.Tensor | None:
     """Return the weight that an adapter changes, as it sees it, in fp32; None if the model has no place for it."""
     targets = base.keymap.find(spec.module, spec.param)
     if not targets or not spec.fits(targets[0].adapter_shape):

@@ -13,50 +13,50 @@ from ...errors import UnmatchedError
 from ...lazytorch import torch
 from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile
-from ...writing.layers import Layer
-from .sources import Source, block, weight_of
+from ...writing.layers import WrittenLayer
+from .sources import Resizable, base_weight, block
 
 _LEAST = 1e-6  # of the largest weight: a row that a magnitude of zero removes must still be a row
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LayerSpectrum:
     """A layer with its singular values, and with the vectors that may be kept."""
 
-    source: Source
-    layer: Layer
+    source: Resizable
+    layer: WrittenLayer
     svd: Svd
     is_homeless: bool  # a base is given and has no place for it
 
 
 @dataclass(frozen=True, slots=True)
-class Finder:
+class SpectrumFinder:
     """Finds the singular values of one layer after the other; may be used on several threads."""
 
     lora: LoraFile
     base: Checkpoint | None
     is_relative: bool  # the rule compares with the weight
-    limit: Callable[[Layer], int]  # the highest rank that a layer may get
+    limit: Callable[[WrittenLayer], int]  # the highest rank that a layer may get
 
-    def found(self, source: Source) -> Found:
+    def found(self, source: Resizable) -> LayerSpectrum:
         """Raises AdapterError for NaN and infinity, UnmatchedError where a weight to compare with is missing."""
         spec = source.spec
         adapter = self.lora.sound_adapter(spec)
         wants_weight = self.base is not None and (self.is_relative or spec.magnitude is not None)
-        weight = weight_of(spec, self.base) if self.base is not None and wants_weight else None
+        weight = base_weight(spec, self.base) if self.base is not None and wants_weight else None
         if self.base is not None and self.is_relative and weight is None:
             raise UnmatchedError(
                 f"{self.lora.name}: {spec.module}: has no place of its shape in {self.base.title}, so there is no "
                 "weight to compare it with; give the model that the LoRA is for, or another rank_by."
             )
         norm = None if weight is None else float(torch.linalg.vector_norm(weight, dtype=torch.float64))
-        layer = Layer(
+        layer = WrittenLayer(
             spec.module, spec.module, block(spec.module), source.shape, source.suffixes, source.has_alpha,
             weight_norm=norm, was=" ".join(spec.kinds),
         )  # fmt: skip
-        return Found(source, layer, self._svd(adapter, layer, weight), wants_weight and weight is None)
+        return LayerSpectrum(source, layer, self._svd(adapter, layer, weight), wants_weight and weight is None)
 
-    def _svd(self, adapter: Adapter, layer: Layer, weight: torch.Tensor | None) -> Svd:
+    def _svd(self, adapter: Adapter, layer: WrittenLayer, weight: torch.Tensor | None) -> Svd:
         adapter = adapter.inner if isinstance(adapter, Reshape) else adapter
         inner = adapter.inner if isinstance(adapter, DoRA) else adapter
         factors = factors_of(inner) if isinstance(adapter, DoRA) and weight is not None else None

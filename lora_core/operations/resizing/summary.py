@@ -9,7 +9,7 @@ from ...text import counted, some_names
 from .layers import Resizing
 
 
-def tell(report: Report, resizing: Resizing, has_base: bool) -> None:
+def tell_resizing(report: Report, resizing: Resizing, has_base: bool) -> None:
     """Say what became of the layers."""
     cut = [layer for layer in report.layers if "unchanged" not in layer]
     if cut:

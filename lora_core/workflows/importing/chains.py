@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...errors import LoraError
-from .model import BYPASSED, FoundNode, Graph, RowValue, Source, row
+from .model import BYPASSED, FoundNode, Graph, RowValue, WireSource, row
 from .shapes import BUILTIN, MODEL_ONLY
 
 _WIDGETS = {BUILTIN: ("lora_name", "strength_model", "strength_clip"), MODEL_ONLY: ("lora_name", "strength_model")}
@@ -29,7 +29,7 @@ class Chain:
         modes = {node.mode for node in self.nodes}
         return modes.pop() if len(modes) == 1 else 0
 
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, WireSource]:
         found = {"model": self.nodes[0].wired.get("model")}
         found["clip"] = self.encoders[0].wired.get("clip") if self.encoders else None
         return {name: source for name, source in found.items() if source}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...options import STACK
-from .layout import beside, fit_groups
-from .model import FoundNode, NodeId, Source, Values
+from .layout import fit_groups, place_beside
+from .model import FoundNode, NodeId, Values, WireSource
 from .shapes import SHAPES
 from .wires import Wires, get, link_ids
 
@@ -77,7 +77,7 @@ class EditorGraph:
         return next((item["name"] for item in node.get("inputs") or [] if item.get("link") == get(link, "id")), "")
 
     def add(
-        self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, Source], near: NodeId, *, take: bool
+        self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, WireSource], near: NodeId, *, take: bool
     ) -> NodeId:
         like = self._nodes[str(near)]
         self._numbers.node += 1
@@ -85,7 +85,7 @@ class EditorGraph:
         if not node_type.startswith("LoraCore"):
             node.pop("title", None)  # one of a chain; the last keeps it
         if not take:
-            node["pos"] = beside(like, node["size"], self._nodes.values())
+            node["pos"] = place_beside(like, node["size"], self._nodes.values())
             fit_groups(self._level, like, node)
         self._nodes[str(node["id"])] = node
         self._attach(node, sources)
@@ -96,8 +96,8 @@ class EditorGraph:
         node: NodeId,
         node_type: str,
         values: Mapping[str, Any],
-        sources: Mapping[str, Source],
-        outputs: Mapping[int, Source | None],
+        sources: Mapping[str, WireSource],
+        outputs: Mapping[int, WireSource | None],
     ) -> None:
         old, leaving, entering = self._nodes[str(node)], self._wires.leaving(node), self._wires.entering(node)
         self._nodes[str(node)] = self._made(node_type, values, old)
@@ -129,19 +129,19 @@ class EditorGraph:
             "widgets_values": list(widgets.values()),
         }
 
-    def _attach(self, node: dict[str, Any], sources: Mapping[str, Source]) -> None:
+    def _attach(self, node: dict[str, Any], sources: Mapping[str, WireSource]) -> None:
         shape = SHAPES[node["type"]]
         for name, source in sources.items():
             slot = shape.socket(name)
             new = self._wires.attach(source, node["id"], slot, shape.sockets[slot][1], self._numbers.link + 1)
             self._numbers.link += new is not None
 
-    def move(self, old: tuple[NodeId, int], new: Source | None) -> None:
+    def move(self, old: tuple[NodeId, int], new: WireSource | None) -> None:
         for link, slot in self._wires.leaving(old[0]):
             if slot == old[1]:
                 self._wire(link, new)
 
-    def _wire(self, link: Any, source: Source | None) -> None:
+    def _wire(self, link: Any, source: WireSource | None) -> None:
         if source is None:
             self._wires.drop(link)
         else:

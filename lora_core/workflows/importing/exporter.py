@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import LoraError, WorkflowError
 from ...options import LOAD, STACK
 from ...stack.rows import Row, check_strength, parse_rows
-from .model import BYPASSED, MUTED, Converted, FoundNode, Graph, NodeId, Source
+from .model import BYPASSED, MUTED, Converted, FoundNode, Graph, NodeId, WireSource
 from .names import Names
 from .shapes import BUILTIN, MODEL_ONLY, SHAPES
 
@@ -134,13 +134,13 @@ class Exporter:
             values |= {"strength_clip": step.clip} if both else {}
             kind = BUILTIN if both else MODEL_ONLY
             if step is steps[-1]:
-                end = Source(load.id, 1) if both else clip
-                self._graph.become(load.id, kind, values, sources, {0: Source(load.id, 0), 1: end})
+                end = WireSource(load.id, 1) if both else clip
+                self._graph.become(load.id, kind, values, sources, {0: WireSource(load.id, 0), 1: end})
                 made.append(load.id)
             else:
                 near, take = self._graph.add(kind, values, sources, near, take=take), False
                 made.append(near)
-            model, clip = Source(made[-1], 0), Source(made[-1], 1) if both else clip
+            model, clip = WireSource(made[-1], 0), WireSource(made[-1], 1) if both else clip
         self._switch(load, steps, made)
         for stack in used_up[::-1]:
             self._graph.remove(stack.id)

@@ -8,7 +8,7 @@ from typing import Any
 from ...errors import LoraError
 from ...options import LOAD, STACK
 from .chains import Chain, find_chains
-from .model import Converted, FoundNode, Graph, Peer, RowValue, Source, WiredValueError
+from .model import Converted, FoundNode, Graph, Peer, RowValue, WiredValueError, WireSource
 from .names import Names
 from .peers import PEERS
 from .shapes import BUILTIN, MODEL_ONLY, SHAPES
@@ -60,17 +60,17 @@ class Importer:
         if peer.role != "stacker":
             self._result.notes.append(SEMANTICS_NOTE)
 
-    def _loader(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, Source]) -> None:
+    def _loader(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, WireSource]) -> None:
         upstream = {"lora_stack": sources.pop("lora_stack")} if "lora_stack" in sources else {}
         stack = self._graph.add(STACK.id, _value(rows), upstream, node.id, take=False)
         self._graph.become(
-            node.id, LOAD.id, _LOAD, {**sources, "lora_stack": Source(stack, 0)}, _outputs(peer, node.id, stack)
+            node.id, LOAD.id, _LOAD, {**sources, "lora_stack": WireSource(stack, 0)}, _outputs(peer, node.id, stack)
         )
 
-    def _applier(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, Source]) -> None:
+    def _applier(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, WireSource]) -> None:
         self._graph.become(node.id, LOAD.id, _LOAD, sources, _outputs(peer, node.id, node.id))
 
-    def _stacker(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, Source]) -> None:
+    def _stacker(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, WireSource]) -> None:
         wanted = {name: source for name, source in sources.items() if name == "lora_stack"}
         self._graph.become(node.id, STACK.id, _value(rows), wanted, _outputs(peer, node.id, node.id))
 
@@ -80,15 +80,15 @@ class Importer:
         for item in rows:
             item["name"] = self._completed(head, item["name"])
         if encoders and encoders[-1] is not last:
-            self._graph.move((encoders[-1].id, 1), Source(last.id, 1))
-        outputs: dict[int, Source | None] = {slot: Source(last.id, slot) for slot in (0, 1)}
+            self._graph.move((encoders[-1].id, 1), WireSource(last.id, 1))
+        outputs: dict[int, WireSource | None] = {slot: WireSource(last.id, slot) for slot in (0, 1)}
         if len(rows) == 1:
             strengths = {"strength_model": rows[0]["strength"], "strength_clip": _clip(rows[0])}
             own = {**_LOAD, "lora_name": rows[0]["name"] or "None", **strengths}
             self._graph.become(last.id, LOAD.id, own, sources, outputs)
         else:
             stack = self._graph.add(STACK.id, _value(rows), {}, head.id, take=True)
-            self._graph.become(last.id, LOAD.id, _LOAD, {**sources, "lora_stack": Source(stack, 0)}, outputs)
+            self._graph.become(last.id, LOAD.id, _LOAD, {**sources, "lora_stack": WireSource(stack, 0)}, outputs)
             for node in chain.nodes[:-1]:
                 self._graph.remove(node.id)
             if self._graph.has_modes:
@@ -128,15 +128,15 @@ def _clip(item: RowValue) -> float:
     return item["strength"] if item["strength_clip"] is None else item["strength_clip"]
 
 
-def _outputs(peer: Peer, node: Any, stack: Any) -> dict[int, Source | None]:
+def _outputs(peer: Peer, node: Any, stack: Any) -> dict[int, WireSource | None]:
     """Return where each of the peer's outputs now comes from."""
     load, rows = SHAPES[LOAD.id], SHAPES[STACK.id]
-    found: dict[int, Source | None] = {}
+    found: dict[int, WireSource | None] = {}
     for slot, name in enumerate(peer.outputs):
         if name is None:
             found[slot] = None
         elif name in ("LORA_STACK", "lora_text") or peer.role == "stacker":
-            found[slot] = Source(stack, rows.output(name))
+            found[slot] = WireSource(stack, rows.output(name))
         else:
-            found[slot] = Source(node, load.output(name))
+            found[slot] = WireSource(node, load.output(name))
     return found

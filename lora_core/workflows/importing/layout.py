@@ -13,7 +13,7 @@ _STEPS = 40  # how far down to look for room
 Box = tuple[float, float, float, float]  # left, top, width, height; the title bar is above the top
 
 
-def beside(near: Mapping[str, Any], size: list[float], nodes: Iterable[Mapping[str, Any]]) -> list[float]:
+def place_beside(near: Mapping[str, Any], size: list[float], nodes: Iterable[Mapping[str, Any]]) -> list[float]:
     """Return the position of a node of `size`: below `near`, above, left, right or further down, in free room."""
     left, top, width, height = _box(near)
     height = max(height, _TALLEST)

@@ -17,7 +17,7 @@ MUTED, BYPASSED = 2, 4  # the editor's modes "never" and "bypass"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class WireSource:
     """Where a wire comes from; `link` is the editor's number of the wire, so that it can keep it."""
 
     node: NodeId
@@ -47,7 +47,7 @@ class FoundNode:
     id: NodeId
     type: str
     values: Values
-    wired: Mapping[str, Source]
+    wired: Mapping[str, WireSource]
     mode: int = 0
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class Peer:
     ignores: tuple[str, ...] = ()  # inputs that may be wired without any effect
     own_rows_first: bool = False  # before the stack that is wired in; ours come after it
 
-    def sources(self, node: FoundNode) -> dict[str, Source]:
+    def sources(self, node: FoundNode) -> dict[str, WireSource]:
         """Return what is wired to the node, by the names of our inputs. Raises WorkflowError for a wired value."""
         ours = {self.model: "model", self.clip: "clip", self.lora_stack: "lora_stack"}
         for name in node.wired:
@@ -111,7 +111,7 @@ class Graph(Protocol):
         ...
 
     def add(
-        self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, Source], near: NodeId, *, take: bool
+        self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, WireSource], near: NodeId, *, take: bool
     ) -> NodeId:
         """Make a node with the mode, title and colours of `near`: in its place if it will go (`take`), or beside it."""
         ...
@@ -121,13 +121,13 @@ class Graph(Protocol):
         node: NodeId,
         node_type: str,
         values: Mapping[str, Any],
-        sources: Mapping[str, Source],
-        outputs: Mapping[int, Source | None],
+        sources: Mapping[str, WireSource],
+        outputs: Mapping[int, WireSource | None],
     ) -> None:
         """Make an existing node another, where it stands; `outputs` says where each of its old outputs comes from."""
         ...
 
-    def move(self, old: tuple[NodeId, int], new: Source | None) -> None:
+    def move(self, old: tuple[NodeId, int], new: WireSource | None) -> None:
         """Wire all that gets an output to another one, or to none."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .model import FoundNode, Source, Values
+from .model import FoundNode, Values, WireSource
 from .shapes import SHAPES
 
 
@@ -47,7 +47,13 @@ class PromptGraph:
                 self._takers.get(str(source.node), {}).pop((node_id, name), None)
 
     def add(
-        self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, Source], near: int | str, *, take: bool
+        self,
+        node_type: str,
+        values: Mapping[str, Any],
+        sources: Mapping[str, WireSource],
+        near: int | str,
+        *,
+        take: bool,
     ) -> str:
         self._last += 1
         self._put(str(self._last), self._made(node_type, values, sources, self._prompt[str(near)]))
@@ -62,8 +68,8 @@ class PromptGraph:
         node: int | str,
         node_type: str,
         values: Mapping[str, Any],
-        sources: Mapping[str, Source],
-        outputs: Mapping[int, Source | None],
+        sources: Mapping[str, WireSource],
+        outputs: Mapping[int, WireSource | None],
     ) -> None:
         takers = list(self._takers.get(str(node), {}).items())
         made = self._made(node_type, values, sources, self._prompt[str(node)])
@@ -73,7 +79,7 @@ class PromptGraph:
             self._wire(target, name, outputs.get(slot))
 
     def _made(
-        self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, Source], like: Mapping[str, Any]
+        self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, WireSource], like: Mapping[str, Any]
     ) -> dict[str, Any]:
         inputs = {**SHAPES[node_type].widgets, **values}
         inputs |= {name: [str(source.node), source.slot] for name, source in sources.items()}
@@ -82,11 +88,11 @@ class PromptGraph:
         meta = {**(like.get("_meta") or {}), "title": SHAPES[node_type].title if usual else title}
         return {"inputs": inputs, "class_type": node_type, "_meta": meta}
 
-    def move(self, old: tuple[int | str, int], new: Source | None) -> None:
+    def move(self, old: tuple[int | str, int], new: WireSource | None) -> None:
         for target, name in self.consumers(*old):
             self._wire(str(target), name, new)
 
-    def _wire(self, target: str, name: str, source: Source | None) -> None:
+    def _wire(self, target: str, name: str, source: WireSource | None) -> None:
         inputs: dict[str, Any] = self._prompt[target]["inputs"]
         self._forget(target, (name,))
         if source is None:
@@ -106,8 +112,8 @@ class PromptGraph:
         pass  # the prompt itself was changed
 
 
-def as_source(value: Any) -> Source | None:
+def as_source(value: Any) -> WireSource | None:
     """Return the wire that an input's value is, or None for a value."""
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int)) and type(value[1]) is int:  # pyright: ignore
-        return Source(value[0], value[1])  # pyright: ignore
+        return WireSource(value[0], value[1])  # pyright: ignore
     return None

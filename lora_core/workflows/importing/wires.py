@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .model import NodeId, Source
+from .model import NodeId, WireSource
 
 FROM_OUTSIDE, TO_OUTSIDE = -10, -20  # the ends of a subgraph's outer links
 _FIELDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
@@ -39,10 +39,10 @@ class Wires:
         self._from[str(get(link, "origin_id"))].pop(number, None)
         self._to[str(get(link, "target_id"))].pop(number, None)
 
-    def source(self, link_id: Any) -> Source | None:
+    def source(self, link_id: Any) -> WireSource | None:
         """Return where a link comes from, or None for one that is not there."""
         link = None if link_id is None else self._links.get(str(link_id))
-        return None if link is None else Source(get(link, "origin_id"), get(link, "origin_slot"), get(link, "id"))
+        return None if link is None else WireSource(get(link, "origin_id"), get(link, "origin_slot"), get(link, "id"))
 
     def leaving(self, node: NodeId) -> list[tuple[Any, int]]:
         """Return (link, output) for all that leaves a node."""
@@ -51,7 +51,7 @@ class Wires:
     def entering(self, node: NodeId) -> list[Any]:
         return list(self._to.get(str(node), {}).values())
 
-    def set_origin(self, link: Any, source: Source) -> None:
+    def set_origin(self, link: Any, source: WireSource) -> None:
         self._leave(link)
         self._forget(link)
         put(link, "origin_id", source.node)
@@ -59,7 +59,7 @@ class Wires:
         self._note(link)
         self._note_origin(link)
 
-    def attach(self, source: Source, target: NodeId, slot: int, kind: str, new_id: int) -> int | None:
+    def attach(self, source: WireSource, target: NodeId, slot: int, kind: str, new_id: int) -> int | None:
         """Wire `source` to an input by its own link if that is still there; return the id of a new one."""
         link = None if source.link is None else self._links.get(str(source.link))
         if link is not None and source.same(get(link, "origin_id"), get(link, "origin_slot")):

@@ -6,14 +6,14 @@ import pytest
 
 from lora_core.arch import DIFFUSION_ARCHES
 from lora_core.arch.base import Shapes
-from lora_core.naming.detection import Found, detect
+from lora_core.naming.detection import FoundArch, detect
 from lora_core.naming.keymap import KeyMap
 from tests import manifests
 
 MODELS = {
     found.id: found
     for arch in DIFFUSION_ARCHES
-    for found in (Found(arch, edition, "") for edition in (arch.editions or (None,)))
+    for found in (FoundArch(arch, edition, "") for edition in (arch.editions or (None,)))
     if found.id in manifests.archs()
 }
 PAIRS = [(model, encoder) for model, found in MODELS.items() for encoder in found.text_encoders]

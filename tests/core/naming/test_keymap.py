@@ -14,7 +14,7 @@ from lora_core.arch import ARCHES
 from lora_core.arch.base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from lora_core.arch.text_encoders import CLIP_G_OPENCLIP, CLIP_L
 from lora_core.errors import KeyCollisionError
-from lora_core.naming.detection import Found, detect
+from lora_core.naming.detection import FoundArch, detect
 from lora_core.naming.dialects import DIALECTS
 from lora_core.naming.keymap import KeyMap
 from lora_core.naming.renames import Renames
@@ -142,8 +142,8 @@ def test_a_lora_changes_both_layouts_alike(flat: bool) -> None:
             name = f"lora_te2_{module.replace('.', '_')}" if flat else f"text_encoder_2.{module}"
             loras[name] = LoRA(up, down, None, 0.5)
     assert len(loras) == 2 * 6 + 2  # six matrices in a layer, token embedding, projection
-    on_disk = KeyMap((shapes_of(openclip), [Found(CLIP_G_OPENCLIP, None, "")]))
-    inside = KeyMap((shapes_of(ours), [Found(next(a for a in ARCHES if a.id == "clip_g" and a.renames), None, "")]))
+    on_disk = KeyMap((shapes_of(openclip), [FoundArch(CLIP_G_OPENCLIP, None, "")]))
+    inside = KeyMap((shapes_of(ours), [FoundArch(next(a for a in ARCHES if a.id == "clip_g" and a.renames), None, "")]))
     there = to_transformers(merged(openclip, on_disk, loras))
     here = merged(ours, inside, loras)
     assert there.keys() == here.keys()
@@ -285,7 +285,7 @@ MADE_UP_SPLIT = {  # the same model in the other layout
 
 @pytest.fixture
 def keymap() -> KeyMap:
-    return KeyMap((MADE_UP_SHAPES, [Found(MADE_UP, None, "net.")]))
+    return KeyMap((MADE_UP_SHAPES, [FoundArch(MADE_UP, None, "net.")]))
 
 
 @pytest.mark.parametrize(
@@ -352,19 +352,19 @@ def test_a_name_that_fuses_modules_addresses_each_of_them(keymap: KeyMap) -> Non
     ],
 )
 def test_a_file_in_the_other_layout_takes_names_of_both(name: str, expected: list[Target]) -> None:
-    keymap = KeyMap((MADE_UP_SPLIT, [Found(MADE_UP, None, "", renamed=True)]))
+    keymap = KeyMap((MADE_UP_SPLIT, [FoundArch(MADE_UP, None, "", renamed=True)]))
     assert keymap.find(name) == tuple(expected)
 
 
 def test_a_parameter_of_a_module_may_have_another_name_there() -> None:
-    keymap = KeyMap((MADE_UP_SPLIT, [Found(MADE_UP, None, "", renamed=True)]))
+    keymap = KeyMap((MADE_UP_SPLIT, [FoundArch(MADE_UP, None, "", renamed=True)]))
     for name, param in (("layers.0", "bend"), ("lora_unet_layers_0", "bend"), ("blocks.0.bend_table", "weight")):
         assert keymap.find(name, param) == (Target("blocks.0.bend_table", (2, 4)),)
 
 
 def test_a_module_of_which_a_piece_is_missing_has_no_place() -> None:
     shapes = {key: shape for key, shape in MADE_UP_SPLIT.items() if key != "blocks.0.attn.k.weight"}
-    keymap = KeyMap((shapes, [Found(MADE_UP, None, "", renamed=True)]))
+    keymap = KeyMap((shapes, [FoundArch(MADE_UP, None, "", renamed=True)]))
     assert keymap.find("layers.0.mix") == ()
     assert len(keymap.find("layers.0.mix", "bias")) == 3
 
@@ -388,14 +388,14 @@ def test_a_prefix_tells_whether_a_name_belongs_elsewhere(keymap: KeyMap) -> None
 
 def test_one_name_for_two_modules_is_an_error() -> None:
     shapes = {"layers.0.mix.weight": (12, 4), "a.b_c.weight": (2, 2), "a_b.c.weight": (2, 2)}
-    assert samples.message(KeyCollisionError, lambda: KeyMap((shapes, [Found(MADE_UP, None, "")]))) == (
+    assert samples.message(KeyCollisionError, lambda: KeyMap((shapes, [FoundArch(MADE_UP, None, "")]))) == (
         "a_b_c: addresses both a.b_c and a_b.c of this checkpoint."
     )
 
 
 def test_one_name_for_a_module_and_a_renamed_one_is_an_error() -> None:
     shapes = {"layers.0.mix.weight": (12, 4), "blocks.0.attn.q.weight": (4, 4)}
-    assert samples.message(KeyCollisionError, lambda: KeyMap((shapes, [Found(MADE_UP, None, "")]))) == (
+    assert samples.message(KeyCollisionError, lambda: KeyMap((shapes, [FoundArch(MADE_UP, None, "")]))) == (
         "blocks.0.attn.q: addresses both layers.0.mix and blocks.0.attn.q of this checkpoint."
     )
 

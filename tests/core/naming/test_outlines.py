@@ -6,7 +6,7 @@ import pytest
 
 from lora_core.arch import ARCHES
 from lora_core.arch.base import Shape
-from lora_core.naming.detection import Found, detect
+from lora_core.naming.detection import FoundArch, detect
 from lora_core.naming.outlines import FOLDER, Outline, compact, expanded, outlined, outlines_of, read_outline
 from tests import outlines
 
@@ -14,14 +14,14 @@ SOURCES = list(outlines.sources())
 
 
 @pytest.mark.parametrize(("found", "outline"), SOURCES, ids=[found.id for found, _ in SOURCES])
-def test_an_outline_is_its_checkpoint(found: Found, outline: Outline) -> None:
+def test_an_outline_is_its_checkpoint(found: FoundArch, outline: Outline) -> None:
     assert len(outline.shapes) > 50
     assert read_outline(found.id) == outline, "run `python -m tests.outlines`"
     assert (FOLDER / f"{found.id}.json").read_text("utf-8") == outlines.text(outline)
 
 
 @pytest.mark.parametrize("found", [found for found, _ in SOURCES], ids=[found.id for found, _ in SOURCES])
-def test_an_outline_is_recognised_as_what_it_is(found: Found) -> None:
+def test_an_outline_is_recognised_as_what_it_is(found: FoundArch) -> None:
     first = detect(read_outline(found.id).shapes)[0]
     assert (first.id, first.prefix, first.renamed) == (found.id, "", False)
     assert (found.arch.id, found.id) in [(item.arch.id, item.id) for item in outlined(found.id)]

@@ -15,7 +15,7 @@ import pytest
 
 from lora_core.arch.base import Shape, Shapes
 from lora_core.naming import dialects
-from lora_core.naming.detection import Found, detect
+from lora_core.naming.detection import FoundArch, detect
 from lora_core.naming.keymap import KeyMap
 from lora_core.reading.lorafile import LoraFile
 from lora_core.report import LoraReport
@@ -71,7 +71,7 @@ def write_lora(path: Path, name: str) -> Path:
 
 
 @cache
-def layouts(arch: str) -> dict[str, tuple[KeyMap, list[Found]]]:
+def layouts(arch: str) -> dict[str, tuple[KeyMap, list[FoundArch]]]:
     """The model with its text encoders: as its file holds it, in diffusers' naming, and as ComfyUI names it inside."""
     manifest = manifests.checkpoint(arch)
     held: dict[str, Shapes] = {"file": manifest.keys, "diffusers": manifest.diffusers_keys}
@@ -79,7 +79,7 @@ def layouts(arch: str) -> dict[str, tuple[KeyMap, list[Found]]]:
     return {layout: _with_encoders(shapes) for layout, shapes in held.items() if shapes}
 
 
-def _with_encoders(shapes: Shapes) -> tuple[KeyMap, list[Found]]:
+def _with_encoders(shapes: Shapes) -> tuple[KeyMap, list[FoundArch]]:
     files = [(shapes, detect(shapes))]
     held = {item.arch.id for item in files[0][1]}
     wanted = {encoder for item in files[0][1] for encoder in item.text_encoders} - held

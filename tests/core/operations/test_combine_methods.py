@@ -16,7 +16,7 @@ import torch
 
 import lora_core
 from lora_core.errors import LoraError
-from lora_core.operations.combining.changes import Change
+from lora_core.operations.combining.changes import FactoredChange
 from lora_core.operations.combining.corespace import merged_in_core, task_singular_vectors
 from lora_core.operations.combining.elementwise import Rule, Sign, generator_of
 from tests.core.operations.test_combine import FP32, PLACES, PROJ_IN, deviation, expected, of_file, sdxl
@@ -96,15 +96,15 @@ def test_more_entries_than_quantile_takes_are_pruned() -> None:
     assert int((result != 0).sum()) == int(0.25 * tau.numel())
 
 
-def changes(*ranks: int, rows: int = 60, columns: int = 45) -> list[Change]:
-    found: list[Change] = []
+def changes(*ranks: int, rows: int = 60, columns: int = 45) -> list[FactoredChange]:
+    found: list[FactoredChange] = []
     for place, (rank, strength) in enumerate(zip(ranks, STRENGTHS, strict=False)):
         up, down = grid(2 * place, rows, rank), grid(2 * place + 1, rank, columns)
-        found.append(Change(up, down, 0.5, strength, place))
+        found.append(FactoredChange(up, down, 0.5, strength, place))
     return found
 
 
-def dense(change: Change) -> torch.Tensor:
+def dense(change: FactoredChange) -> torch.Tensor:
     return change.up.double() @ change.down.double() * change.scale
 
 
@@ -162,7 +162,7 @@ def test_task_singular_vectors_of_one_and_of_the_same_twice() -> None:
     """One LoRA stays what it is; directions that two share count once, with both strengths."""
     (one,) = changes(4)
     assert float((product(task_singular_vectors([one])) - dense(one)).norm() / dense(one).norm()) < FP32
-    twice = [one, Change(one.up, one.down, one.scale, 1.0, 1)]
+    twice = [one, FactoredChange(one.up, one.down, one.scale, 1.0, 1)]
     assert float((product(task_singular_vectors(twice)) - dense(one)).norm() / dense(one).norm()) < FP32
 
 

@@ -10,7 +10,7 @@ import pytest
 from lora_core.errors import UnknownArchError
 from lora_core.naming.detection import detect
 from lora_core.reading.lorafile import LoraFile
-from lora_core.writing.model import Model, choose_model
+from lora_core.writing.model import ModelNames, choose_model
 from lora_core.writing.names import WRITINGS
 from lora_core.writing.plan import plan
 from tests import manifests
@@ -40,7 +40,7 @@ def test_no_module_is_without_a_name(tmp_path: Path, name: str) -> None:
         assert_guess(lora, model, edition, arch)
 
 
-def assert_guess(lora: LoraFile, model: Model, edition: str, arch: str) -> None:
+def assert_guess(lora: LoraFile, model: ModelNames, edition: str, arch: str) -> None:
     """The model is found without being told, or it makes no difference, or the file does not tell."""
     if not lora.arches:  # text encoders alone: which ones, only the model's name tells
         with pytest.raises(UnknownArchError, match="--arch"):

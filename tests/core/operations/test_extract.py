@@ -258,7 +258,7 @@ def test_every_weight_has_one_name_and_it_leads_back(tmp_path: Path, arch: str, 
     with Checkpoint(samples.sparse_checkpoint(tmp_path / "model.safetensors", arch)) as model:
         rows: dict[str, list[tuple[int, int]]] = {}
         seen: set[tuple[str, str]] = set()
-        itself: Any = models.Pair(model, model, models._partners(model, model))
+        itself: Any = models.ModelPair(model, model, models._partners(model, model))
         for module, name in ((job.name, job.written) for job in names._jobs(itself, dialect)):
             assert model.keymap.find(module, name.param) == (name.target,), module
             assert (module, name.param) not in seen

@@ -146,11 +146,11 @@ def test_blocks_of_the_diffusers_layout_are_those_of_the_own(name: str) -> None:
 
 def test_groups_of_an_unknown_model_are_what_its_names_tell() -> None:
     from lora_core.arch.base import Arch
-    from lora_core.naming.detection import Found
+    from lora_core.naming.detection import FoundArch
 
     shapes = {f"stack.inner.{i}.proj.weight": (4, 4) for i in range(3)} | {"head.1.weight": (4, 4)}
     shapes["stack.inner.1.gate"] = (4,)  # a bare parameter
-    model = KeyMap((shapes, [Found(Arch("new", "New", (), ("",)), None, "")])).blocks
+    model = KeyMap((shapes, [FoundArch(Arch("new", "New", (), ("",)), None, "")])).blocks
     assert model.groups == {"stack.inner": (0, 1, 2)}
     assert factors("stack.inner.1-2=0.5", model).of(("stack.inner", 2)) == 0.5
     assert model.by_key["head.1.weight"][0] == ("other", None)

@@ -16,7 +16,7 @@ from lora_core.algebra.svd import Svd
 from lora_core.errors import LoraError
 from lora_core.files.scratch import Scratch, Sizes
 from lora_core.report import Report
-from lora_core.writing.layers import Layer, Truncation
+from lora_core.writing.layers import Truncation, WrittenLayer
 from lora_core.writing.lorafile import lora_size, write_lora
 from tests.core import samples
 
@@ -39,9 +39,9 @@ def svd(name: str) -> Svd:
     return Svd(left, values, right.t().contiguous(), float(values.square().sum()))
 
 
-def layer(name: str, has_alpha: bool = True) -> Layer:
+def layer(name: str, has_alpha: bool = True) -> WrittenLayer:
     suffixes = (".lora_up.weight", ".lora_down.weight")
-    return Layer(name, name, "block", SHAPES[name], suffixes, has_alpha, weight_norm=WEIGHT)
+    return WrittenLayer(name, name, "block", SHAPES[name], suffixes, has_alpha, weight_norm=WEIGHT)
 
 
 def truncated(
@@ -153,7 +153,7 @@ def test_a_budget_is_spent_where_it_does_most(tmp_path: Path) -> None:
         made = Truncation(RankRule("total_error", 0.35, 1000), 0, torch.float32, tensors, Report("extract"))
         for name, values in spectra.items():
             eye = torch.eye(6)
-            shape = Layer(name, name, "block", (6, 6), (".up", ".down"))
+            shape = WrittenLayer(name, name, "block", (6, 6), (".up", ".down"))
             made.add(shape, Svd(eye, values, eye, float(values.square().sum())))
         made.finish()
         given = [item["rank"] for item in made.report.layers]
@@ -171,7 +171,9 @@ def test_a_budget_counts_on_no_more_than_the_limit_of_kernels(scratch: Scratch) 
     made = Truncation(RankRule("total_error", 0.6, 6), 2, torch.float32, scratch, Report("extract"))
     for name, shape, size in (("linear", (8, 8), 1.0), ("kernel", (8, 2, 2, 2), 10.0)):
         values = torch.full((8,), size).double()
-        made.add(Layer(name, name, "b", shape, (".up", ".down")), Svd(eye, values, eye, float(values.square().sum())))
+        made.add(
+            WrittenLayer(name, name, "b", shape, (".up", ".down")), Svd(eye, values, eye, float(values.square().sum()))
+        )
     made.finish()
     assert ranks(made) == {"linear": 6, "kernel": 2}
 
