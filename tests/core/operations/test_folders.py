@@ -264,20 +264,17 @@ def test_two_models_of_one_kind_have_to_be_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.case(20)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-@pytest.mark.parametrize("step", [0, 3, -1])
+@pytest.mark.parametrize("share", [0, 0.4, 1])  # of the bytes; how often one is told depends on the machine
 def test_a_cancelled_merge_leaves_nothing(
-    pipeline: Path, lora: Path, tmp_path: Path, step: int, error: type[BaseException]
+    pipeline: Path, lora: Path, tmp_path: Path, share: float, error: type[BaseException]
 ) -> None:
-    calls: list[int] = []
     out = tmp_path / "results/out"
     out.parent.mkdir()
-    lora_core.merge(pipeline, [lora], out, on_step=lambda done, _: calls.append(done))
+    lora_core.merge(pipeline, [lora], out)
     before = weights(out)
-    wanted, seen = range(len(calls))[step], []
 
     def cancel(done: int, total: int) -> None:
-        seen.append(done)
-        if len(seen) == wanted + 1:
+        if done >= share * total:
             assert len([path for path in out.parent.iterdir() if path.name.endswith(".partial")]) == 1
             raise error
 

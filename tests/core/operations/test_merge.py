@@ -415,18 +415,12 @@ class Cancelled(BaseException):
 
 
 @pytest.mark.parametrize("error", [Cancelled, KeyboardInterrupt, RuntimeError])
-@pytest.mark.parametrize("step", [0, 1, 4, -1])
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 1])  # of the bytes; how often one is told depends on the machine
 def test_a_cancelled_merge_leaves_nothing(
-    sd15: tuple[Path, Path, dict[str, str]], tmp_path: Path, step: int, error: type[BaseException]
+    sd15: tuple[Path, Path, dict[str, str]], tmp_path: Path, share: float, error: type[BaseException]
 ) -> None:
-    calls: list[int] = []
-    lora_core.merge(sd15[0], [sd15[1]], tmp_path / "whole.safetensors", on_step=lambda done, _: calls.append(done))
-    (tmp_path / "whole.safetensors").unlink()
-    wanted, seen = range(len(calls))[step], []
-
     def cancel(done: int, total: int) -> None:
-        seen.append(done)
-        if len(seen) == wanted + 1:
+        if done >= share * total:
             assert len(samples.partials(tmp_path)) == 1
             raise error
 

@@ -490,7 +490,7 @@ def test_a_cancelled_job_stops_at_its_next_word() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         pipeline.run_jobs([job], cancel)
-    assert len(words) < 100
+    assert len(words) < 1000
 
 
 def test_a_second_interrupt_does_not_leave_the_threads_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +302,6 @@ def test_other_patterns_are_refused(text: str) -> None:
         ModulePattern(text)
 
 
-def test_a_hostile_pattern_takes_no_time() -> None:
-    start = time.monotonic()
+def test_a_hostile_pattern_comes_to_an_end() -> None:
+    """Python's engine would take longer than the universe has, so this test would not end."""
     assert not ModulePattern("(a*)*(a|a)*(a*a*)*b").matches("a" * 3000)
-    assert time.monotonic() - start < 10  # Python's engine would take longer than the universe has
