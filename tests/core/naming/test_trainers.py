@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -89,9 +90,13 @@ def _with_encoders(shapes: Shapes) -> tuple[KeyMap, list[FoundArch]]:
     return KeyMap(*files), [item for _, found in files for item in found]
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("loras") / "lora.safetensors"
+@pytest.fixture(scope="module", params=TRAINERS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, LoraFile]]:
+    """A trainer's file by its name, opened once for all tests of it."""
+    path = write_lora(tmp_path_factory.mktemp("lora") / "lora.safetensors", request.param)
+    with LoraFile(path) as lora:
+        yield request.param, lora
+    path.unlink()
 
 
 def model_of(name: str) -> str:
@@ -105,65 +110,60 @@ def matched(lora: LoraFile, arch: str, layout: str = "file") -> LoraReport:
     return report
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_every_module_has_its_place_in_every_layout(name: str, path: Path) -> None:
-    with LoraFile(write_lora(path, name)) as lora:
-        for layout in layouts(model_of(name)):
-            report = matched(lora, model_of(name), layout)
-            assert (report.unmatched, report.elsewhere, report.mismatched) == ([], [], []), layout
-            assert report.unsupported == {}
-            assert report.modules_matched == report.modules_total > 70
+def test_every_module_has_its_place_in_every_layout(trained: tuple[str, LoraFile]) -> None:
+    name, lora = trained
+    for layout in layouts(model_of(name)):
+        report = matched(lora, model_of(name), layout)
+        assert (report.unmatched, report.elsewhere, report.mismatched) == ([], [], []), layout
+        assert report.unsupported == {}
+        assert report.modules_matched == report.modules_total > 70
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_every_target_is_there_with_the_right_shape(name: str, path: Path) -> None:
-    with LoraFile(write_lora(path, name)) as lora:
-        for keymap, _ in layouts(model_of(name)).values():
-            sizes: dict[str, set[Shape]] = {}  # two text encoders may have the same key
-            for component in keymap.components:
-                for key, shape in component.shapes.items():
-                    sizes.setdefault(key, set()).add(shape)
-            for spec in lora.adapters:
-                for target in keymap.find(spec.module, spec.param):
-                    last = (target.start or 0) + (target.shape[0] if target.shape else 0)
-                    axis = 1 if target.transposed else 0
-                    assert any(last <= (shape or (0,))[axis] for shape in sizes[target.key])
-                    assert spec.fits(target.adapter_shape)
+def test_every_target_is_there_with_the_right_shape(trained: tuple[str, LoraFile]) -> None:
+    name, lora = trained
+    for keymap, _ in layouts(model_of(name)).values():
+        sizes: dict[str, set[Shape]] = {}  # two text encoders may have the same key
+        for component in keymap.components:
+            for key, shape in component.shapes.items():
+                sizes.setdefault(key, set()).add(shape)
+        for spec in lora.adapters:
+            for target in keymap.find(spec.module, spec.param):
+                last = (target.start or 0) + (target.shape[0] if target.shape else 0)
+                axis = 1 if target.transposed else 0
+                assert any(last <= (shape or (0,))[axis] for shape in sizes[target.key])
+                assert spec.fits(target.adapter_shape)
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_every_tensor_is_used_once_or_named_with_a_reason(name: str, path: Path) -> None:
-    with LoraFile(write_lora(path, name)) as lora:
-        used = [name for spec in lora.adapters if not spec.optional for name in spec.tensor_names()]
-        numbers = {f"{spec.module}{end}" for spec in lora.adapters for end in (".alpha", ".reshape_weight")}
-        assert len(used) == len(set(used))
-        groups = (set(used), numbers & set(lora.file), set(lora.not_adapters))
-        assert set.union(*groups) == set(lora.file)
-        assert sum(map(len, groups)) == len(lora.file)
-        assert all(lora.not_adapters.values())  # what each of them is
-        named = r"bundle_emb\..*"
-        assert [tensor for tensor in lora.not_adapters if not re.fullmatch(named, tensor)] == []
+def test_every_tensor_is_used_once_or_named_with_a_reason(trained: tuple[str, LoraFile]) -> None:
+    _, lora = trained
+    used = [name for spec in lora.adapters if not spec.optional for name in spec.tensor_names()]
+    numbers = {f"{spec.module}{end}" for spec in lora.adapters for end in (".alpha", ".reshape_weight")}
+    assert len(used) == len(set(used))
+    groups = (set(used), numbers & set(lora.file), set(lora.not_adapters))
+    assert set.union(*groups) == set(lora.file)
+    assert sum(map(len, groups)) == len(lora.file)
+    assert all(lora.not_adapters.values())  # what each of them is
+    named = r"bundle_emb\..*"
+    assert [tensor for tensor in lora.not_adapters if not re.fullmatch(named, tensor)] == []
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_the_file_alone_tells_what_it_is_for(name: str, path: Path) -> None:
+def test_the_file_alone_tells_what_it_is_for(trained: tuple[str, LoraFile]) -> None:
+    name, lora = trained
     keymap, found = layouts(model_of(name))["file"]
     title = next(item.arch.title for item in found if item.arch.role == "diffusion")
-    with LoraFile(write_lora(path, name)) as lora:
-        targets = [target for spec in lora.adapters for target in keymap.find(spec.module, spec.param)]
-        titles = [arch.title for arch in lora.arches]
-        if not any(target.role == "diffusion" for target in targets):
-            assert titles == []
-        elif all(0 not in spec.delta_shape() and len(spec.delta_shape()) > 1 for spec in lora.adapters):
-            assert titles == [title] or (title in titles and set(titles) in TWINS)
-        else:  # the parts tell one side of the weight at most, and architectures share names
-            assert title in titles
+    targets = [target for spec in lora.adapters for target in keymap.find(spec.module, spec.param)]
+    titles = [arch.title for arch in lora.arches]
+    if not any(target.role == "diffusion" for target in targets):
+        assert titles == []
+    elif all(0 not in spec.delta_shape() and len(spec.delta_shape()) > 1 for spec in lora.adapters):
+        assert titles == [title] or (title in titles and set(titles) in TWINS)
+    else:  # the parts tell one side of the weight at most, and architectures share names
+        assert title in titles
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_the_report_says_how_the_file_is_written(name: str, path: Path) -> None:
-    with LoraFile(write_lora(path, name)) as lora:
-        report = matched(lora, model_of(name))
+def test_the_report_says_how_the_file_is_written(trained: tuple[str, LoraFile]) -> None:
+    name, lora = trained
+    report = matched(lora, model_of(name))
     expected = next((dialect for start, dialect in DIALECTS if re.match(start, name)), report.dialect)
     assert report.dialect == expected
     assert report.dialect in {row.id for row in dialects.DIALECTS}
@@ -191,10 +191,10 @@ def test_every_dialect_row_is_needed_by_some_file() -> None:
     assert {row.prefix for row in dialects.DIALECTS} == needed
 
 
-def test_a_row_fewer_would_be_noticed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_fewer_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the rows of one dialect its files have no place."""
     rows = [row for row in dialects.DIALECTS if row.id != "simpletuner"]
     monkeypatch.setattr(dialects, "_LONGEST_FIRST", sorted(rows, key=lambda row: -len(row.prefix)))
-    with LoraFile(write_lora(path, "simpletuner_lycoris_lora-flux1_dev")) as lora:
+    with LoraFile(write_lora(tmp_path / "lora.safetensors", "simpletuner_lycoris_lora-flux1_dev")) as lora:
         report = matched(lora, "flux1_dev")
     assert (report.dialect, report.modules_matched, len(report.unmatched)) == ("bare", 0, 342)
