@@ -6,6 +6,8 @@ READY := .venv/.lora-core-ready
 TSC := tests/web/node_modules/.bin/tsc
 # How long `make fuzz` takes for all its targets together; the nightly run takes 600 seconds.
 FUZZ_SECONDS ?= 60
+# Of tests at most: each takes up to 3 GB of memory.
+PROCESSES ?= 4
 # The browser tests run on the host's own front end and on this one.
 NEWEST_FRONT_END := 1.58.1
 FRONT_END_READY := .venv/front-end/.$(NEWEST_FRONT_END)
@@ -15,9 +17,10 @@ FRONT_END_READY := .venv/front-end/.$(NEWEST_FRONT_END)
 demo: $(READY)
 	.venv/bin/python -m lora_core demo build/demo
 
-# ends with one line per tier: ran, with counts, or skipped, and why; see CONTRIBUTING.md
+# Ends with one line per tier: ran, with counts, or skipped, and why; see CONTRIBUTING.md. All tests run in several
+# processes, a file at a time; what PYTEST_ARGS names runs in one, which starts sooner.
 test: $(READY) $(FRONT_END_READY)
-	.venv/bin/pytest $(PYTEST_ARGS)
+	.venv/bin/pytest $(or $(PYTEST_ARGS),-n auto --maxprocesses $(PROCESSES) --no-loadscope-reorder)
 
 # looks for inputs that break what reads strangers' files; FUZZ_ARGS names targets, or says --keep
 fuzz: $(READY)

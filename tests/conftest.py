@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -16,6 +18,10 @@ from tests import tiers
 TESTS = Path(__file__).parent
 WEB_TIMEOUT = 120  # seconds that one file of JavaScript tests may take
 ORDER = ("passed", "failed", "errors", "skipped", "xfailed", "xpassed")
+
+# One of several processes: threads that wait for each other's processors would make minutes of seconds.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 # what they import is there only where the host's tests can run
 pytest_plugins = [] if tiers.why_not("host") else ["tests.host_fixtures"]
@@ -49,6 +55,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(tier)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.processes import OneServer
+
+    return OneServer(config, log)
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     if _tier(file_path) == "web" and file_path.name.endswith(".test.mjs"):
         return WebFile.from_parent(parent, path=file_path)
@@ -80,6 +93,7 @@ class TierReport:
 
     def __init__(self) -> None:
         self.counts = {tier: Counter[str]() for tier in tiers.TIERS}
+        self.collected: dict[str, str] = {}  # file that could not be collected -> what became of it
         self.left_out: list[str] = []
         self.finished = False
 
@@ -93,11 +107,21 @@ class TierReport:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if not report.passed:
-            self._count(report.nodeid, "errors" if report.failed else "skipped")
+            self._collected(report.nodeid, "errors" if report.failed else "skipped")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear from one of several processes, each of which collects every file, what it could not collect."""
+        for nodeid, outcome in getattr(node, "workeroutput", {}).get("collected", {}).items():
+            self._collected(nodeid, outcome)
+
+    def _collected(self, nodeid: str, outcome: str) -> None:
+        if nodeid not in self.collected:
+            self.collected[nodeid] = outcome
+            self._count(nodeid, outcome)
 
     def _count(self, nodeid: str, outcome: str) -> None:
-        # a nodeid starts with or without "tests/": pytest's root directory depends on the way it is called
-        tier = nodeid.removeprefix(f"{TESTS.name}/").split("/", maxsplit=1)[0]
+        tier = tiers.tier_of(nodeid)
         if tier not in self.counts:
             return
         self.counts[tier][outcome] += 1
@@ -106,6 +130,8 @@ class TierReport:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.finished = not session.config.option.collectonly
+        if hasattr(session.config, "workeroutput"):  # this is one of several processes
+            session.config.workeroutput["collected"] = self.collected
         if self.left_out and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

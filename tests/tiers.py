@@ -11,6 +11,7 @@ from pathlib import Path
 
 TIERS = ("core", "peers", "web", "host", "packs", "browser")  # each is a folder below tests/ and a pytest marker
 STRICT = ("web", "host", "packs", "browser")  # a test of these may not skip once its tier can run
+ON_HOST = ("host", "packs", "browser")  # these share one running ComfyUI
 
 PEERS = ("peft", "diffusers", "transformers")
 PACKS = {  # other node packs, by the test files tests/packs/test_with_*.py, and what their folders are called
@@ -21,6 +22,11 @@ PACKS = {  # other node packs, by the test files tests/packs/test_with_*.py, and
     "rgthree": "rgthree-comfy",
 }
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+def tier_of(nodeid: str) -> str:
+    """The tier of a test by its id, which begins with or without `tests/`, depending on how pytest is called."""
+    return nodeid.removeprefix("tests/").split("/", maxsplit=1)[0]
 
 
 @dataclass(frozen=True, slots=True)

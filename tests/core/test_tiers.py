@@ -20,7 +20,7 @@ SKIPS = "import pytest\n\ndef test_it():\n    pytest.skip('not today')\n"
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project with our conftest, one test that passes in core, and a ComfyUI that is nothing but a file."""
-    for name in ("conftest.py", "tiers.py"):
+    for name in ("conftest.py", "tiers.py", "processes.py"):
         shutil.copy(TESTS / name, tmp_path / _made(tmp_path / "tests") / name)
     (tmp_path / "tests" / "host_fixtures.py").touch()
     (tmp_path / "pytest.ini").write_text(CONFIG)
@@ -40,11 +40,11 @@ def _write(project: Path, name: str, text: str) -> None:
     path.write_text(text)
 
 
-def _run(project: Path, comfyui: str = "ComfyUI") -> tuple[int, list[str]]:
+def _run(project: Path, comfyui: str = "ComfyUI", *more: str) -> tuple[int, list[str]]:
     """Exit status, and the lines after pytest's own summary."""
     found = {"COMFYUI_PATH": str(project / comfyui), "COMFYUI_PYTHON": sys.executable}
     found["COMFYUI_PACKS"] = str(project / "packs")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *more, "tests"]
     done = subprocess.run(command, cwd=project, env=os.environ | found, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     last = max(n for n, line in enumerate(lines) if " in " in line and line.rstrip("= ").endswith("s"))
@@ -73,6 +73,29 @@ def test_a_skip_in_a_tier_that_can_run_fails_the_run(project: Path, text: str) -
     assert status == 1
     assert lines[0].startswith("FAILED tests/host/test_host.py")
     assert "tier host: ran, 1 skipped" in lines
+
+
+@pytest.mark.parametrize("text", [SKIPS, "import pytest\n\npytest.importorskip('no_such_module')\n"])
+def test_several_processes_count_every_test_once(project: Path, text: str) -> None:
+    _write(project, "host/test_host.py", text)
+    _write(project, "core/test_skips.py", SKIPS)
+    status, lines = _run(project, "ComfyUI", "-n", "2")
+    assert status == 1
+    assert lines[0].startswith("FAILED tests/host/test_host.py")
+    assert lines[1] == "tier core: ran, 1 passed, 1 skipped"
+    assert "tier host: ran, 1 skipped" in lines
+
+
+def test_what_needs_the_host_runs_in_one_process(project: Path) -> None:
+    note = (
+        "import os\n\ndef test_it():\n    with open('processes', 'a') as file:\n        print(os.getpid(), file=file)\n"
+    )
+    for number in range(4):
+        _write(project, f"host/test_host_{number}.py", note)
+        _write(project, f"core/test_core_{number}.py", PASSES)
+    status, _ = _run(project, "ComfyUI", "-n", "2")
+    assert status == 0
+    assert len(set((project / "processes").read_text().split())) == 1
 
 
 def test_a_skip_in_core_is_counted_and_no_failure(project: Path) -> None:
