@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...adapters import KINDS, Shape
+from ...adapters import KINDS, LoRA, Shape
 from ...errors import LoraError
 from ...lazytorch import torch
 from ...naming.blocks import block_of
@@ -18,12 +18,12 @@ from ...reading.adapterspec import AdapterSpec
 from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile
 from ...writing.model import choose_model
-from ...writing.names import WRITINGS
+from ...writing.names import WRITINGS, suffix
 
 Suffixes = tuple[str, str]  # of up and down
 
-_WITH_ALPHA: Suffixes = (".lora_up.weight", ".lora_down.weight")
-_WITHOUT: Suffixes = (".lora_B.weight", ".lora_A.weight")
+_WITH_ALPHA: Suffixes = (suffix(WRITINGS["kohya"], LoRA.id, "up"), suffix(WRITINGS["kohya"], LoRA.id, "down"))
+_WITHOUT: Suffixes = (suffix(WRITINGS["peft"], LoRA.id, "up"), suffix(WRITINGS["peft"], LoRA.id, "down"))
 
 
 @dataclass(frozen=True, slots=True)
