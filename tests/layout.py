@@ -39,6 +39,7 @@ MOST_LINES = 300  # of a module
 CORE_LIBRARIES = {"torch", "safetensors", "numpy", "tqdm"}  # tqdm only draws the command line's progress
 OPTIONAL = {"lora_core/files/gguffile.py": "gguf"}  # imported when such a file is read; without it, refused
 NODE_LIBRARIES = {"torch", "numpy", "PIL", "aiohttp"}  # ComfyUI itself brings them
+ADAPTERS = "lora_core/adapters/"  # what is known of a kind of adapter stands here
 DYNAMIC_IMPORTS = "lora_core/lazytorch.py"  # imports torch when it is first used, so that importing the pack is quick
 
 Sources = Mapping[str, str]  # file below the repository -> its text
@@ -116,6 +117,32 @@ class Layout:
             if is_relative and module[-1].startswith("_") and not module[-1].startswith("__")
         ]
 
+    def kinds_outside_adapters(self) -> list[str]:
+        """Every question which kind an adapter is, outside the kinds' own package, as `file:line: kind`."""
+        kinds = self._kinds()
+        return [
+            f"{name}:{node.lineno}: {asked}"
+            for name, tree in self._trees.items()
+            if not name.startswith(ADAPTERS)
+            for node in ast.walk(tree)
+            for asked in sorted(_named(_asked(node)) & kinds)
+        ]
+
+    def _kinds(self) -> set[str]:
+        """The names of all adapters' classes, however far below `Adapter`."""
+        bases = {
+            node.name: {base for one in node.bases for base in _named(one)}
+            for name, tree in self._trees.items()
+            if name.startswith(ADAPTERS)
+            for node in tree.body
+            if isinstance(node, ast.ClassDef)
+        }
+        kinds, found = {"Adapter"}, 0
+        while len(kinds) > found:
+            found = len(kinds)
+            kinds |= {name for name, below in bases.items() if below & kinds}
+        return kinds
+
     def _imports(self, name: str) -> Iterator[tuple[int, Module, bool]]:
         """Line, module below the root with the imported name (or absolute name), whether it was a relative import."""
         package = tuple(name.split("/")[:-1])
@@ -161,6 +188,21 @@ def _walk(name: str, edges: Mapping[str, list[str]], way: list[str], done: set[s
         for to in edges[name]:
             _walk(to, edges, [*way, name], done, found)
         done.add(name)
+
+
+def _asked(node: ast.AST) -> ast.AST | None:
+    """Return the classes that an isinstance or issubclass call, or a case of a match, names."""
+    if isinstance(node, ast.MatchClass):
+        return node.cls
+    is_question = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 2
+    return node.args[1] if is_question and node.func.id in ("isinstance", "issubclass") else None
+
+
+def _named(node: ast.AST | None) -> set[str]:
+    """Return the last words of all names in an expression."""
+    inside = [] if node is None else list(ast.walk(node))
+    names = {one.id for one in inside if isinstance(one, ast.Name)}
+    return names | {one.attr for one in inside if isinstance(one, ast.Attribute)}
 
 
 def _module(file: str) -> Module:

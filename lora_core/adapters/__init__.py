@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from .base import (
-    Adapter,
-    Shape,
-    StoredAdapter,
-    fits_shape,
-    moved,
-    packed,
-    same_but_ones,
-    tensors_of,
-    unpacked,
-    with_tensors,
-)
+from .base import Adapter
 from .boft import BOFT, InputBOFT
 from .dora import DoRA
 from .full import BiasDifference, FullDifference, NormDifference, SetValue
@@ -25,26 +14,21 @@ from .lokr import LoKr
 from .lora import LoRA
 from .numbers import check_numbers
 from .oft import DiagOFT, KohyaOFT
+from .packing import moved, packed, tensors_of, unpacked, with_tensors
 from .reshape import Reshape
 from .rows import RowCut, rows_of
+from .shapes import Shape, fits_shape, same_but_ones
+from .stored import StoredAdapter
 
-# kind in the suffix table -> its class. DoRA and Reshape are not here: they wrap one of these.
+# By their ids. DoRA and Reshape are not here: they wrap one of these. Of kinds that are spelled alike the first that
+# its parts may mean takes them.
 KINDS: dict[str, type[StoredAdapter]] = {
-    "lora": LoRA,
-    "loha": LoHa,
-    "lokr": LoKr,
-    "glora": GLoRA,
-    "diag_oft": DiagOFT,
-    "kohya_oft": KohyaOFT,
-    "boft": BOFT,
-    "input_oft": InputOFT,
-    "input_boft": InputBOFT,
-    "ia3": IA3,
-    "peft_ia3": PeftIA3,
-    "full": FullDifference,
-    "norm": NormDifference,
-    "bias": BiasDifference,
-    "set": SetValue,
+    kind.id: kind
+    for kind in (
+        *(LoRA, BiasDifference, LoHa, LoKr, GLoRA),
+        *(KohyaOFT, BOFT, DiagOFT, InputOFT, InputBOFT, IA3, PeftIA3),
+        *(FullDifference, NormDifference, SetValue),
+    )
 }
 
 __all__ = [

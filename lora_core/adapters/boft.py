@@ -12,20 +12,27 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Shape, Shapes, StoredAdapter, required
-from .oft import blocks_rows, rescale_fits, rescaled
+from .oft import OutputRotation, blocks_rows, rescale_fits, rescaled
 from .rotation import cayley, limited, skew
+from .shapes import Shape, Shapes, required
+from .spelling import Part, spelled
+from .stored import Loader, StoredAdapter
 
 
 @dataclass(frozen=True, slots=True)
-class BOFT(StoredAdapter):
+class BOFT(OutputRotation):
     """LyCORIS' BOFT: W' = rescale * (stages of rotations) · W."""
 
     blocks: torch.Tensor  # (stages, n, b, b), n · b = out
     rescale: torch.Tensor | None  # (out, 1, …)
     constraint: float | None  # of |Q| over all stages, times out; none if 0 or not stored
 
+    id: ClassVar[str] = "boft"
     kind: ClassVar[str] = "BOFT"
+
+    @classmethod
+    def is_meant(cls, module: str, shapes: Shapes) -> bool:
+        return len(shapes.get("blocks", ())) == 4
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
@@ -80,7 +87,13 @@ class InputBOFT(StoredAdapter):
     blocks: torch.Tensor  # (1, n, b, b), n · b = in · kernel
     rescale: torch.Tensor  # (out, 1), of a convolution (1, out)
 
+    id: ClassVar[str] = "input_boft"
     kind: ClassVar[str] = "BOFT"
+    suffixes: ClassVar[tuple[Part, ...]] = (
+        *spelled("input_boft", "blocks", ".boft_R", ".boft_R.default"),
+        *spelled("input_boft", "rescale", ".boft_s", ".boft_s.default"),
+    )
+    read_by: ClassVar[frozenset[Loader]] = frozenset()
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:

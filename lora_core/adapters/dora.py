@@ -7,12 +7,29 @@ input's column (older LyCORIS, OneTrainer by default), of the slice where a modu
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, Shape
+from .base import Adapter, PlacedRows, join
+from .parts import Parts
+from .shapes import Shape
+from .spelling import Family, Part, spelled
+
+# PEFT's magnitude has a field of its own: ComfyUI does not read it
+SUFFIXES: tuple[Part, ...] = (
+    *spelled("", "magnitude", ".dora_scale"),
+    *spelled(
+        "",
+        "peft_magnitude",
+        ".lora_magnitude_vector",
+        ".lora_magnitude_vector.weight",
+        ".lora_magnitude_vector.default.weight",
+    ),
+)
+WRITTEN: Mapping[Family, str] = {"kohya": ".dora_scale", "peft": ".lora_magnitude_vector"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +60,25 @@ class DoRA(Adapter):
         rows = self.inner.cut(start, length, total)
         return DoRA(rows, self.magnitude[start : start + length], False, self.from_peft)
 
+    def stacked(self, cuts: Sequence[Adapter]) -> DoRA:
+        doras = [cut for cut in cuts if isinstance(cut, DoRA)]
+        inner = self.inner.stacked([cut.inner for cut in doras])
+        return replace(self, inner=inner, magnitude=torch.cat([cut.magnitude for cut in doras]))
+
+    def joined(self, pieces: Sequence[PlacedRows], total: int) -> DoRA | None:
+        """The norms are of single rows, so they do not change: one DoRA if the pieces cover all rows, each once."""
+        found = [piece.adapter for piece in pieces if isinstance(piece.adapter, DoRA) and not piece.adapter.of_input]
+        order = torch.cat([piece.positions() for piece in pieces])
+        if len(found) < len(pieces) or sorted(order.tolist()) != list(range(total)):
+            return None
+        inner = [replace(piece, adapter=dora.inner) for piece, dora in zip(pieces, found, strict=True)]
+        magnitude = torch.cat([dora.magnitude for dora in found])
+        magnitude = torch.empty_like(magnitude).index_copy(0, order, magnitude)
+        return replace(self, inner=join(inner, total), magnitude=magnitude)
+
+    def parts(self) -> Parts:
+        return replace(self.inner.parts(), magnitude=self.magnitude, magnitude_of_input=self.of_input)
+
     def comfyui_change(self, weight: torch.Tensor, strength: float) -> torch.Tensor:
         """ComfyUI takes the norm of W on the output axis, and does not read PEFT's magnitude at all."""
         if self.from_peft:
@@ -63,6 +99,11 @@ class DoRA(Adapter):
         shape = [1] * weight.dim()
         shape[1 if self.of_input else 0] = -1
         return self.magnitude.float().reshape(shape)
+
+
+def without_magnitude(adapter: Adapter) -> tuple[Adapter, DoRA | None]:
+    """Return what a magnitude is around, and the DoRA; any other adapter as it is."""
+    return (adapter.inner, adapter) if isinstance(adapter, DoRA) else (adapter, None)
 
 
 def magnitude_is_of_input(shape: Shape, from_peft: bool) -> bool:

@@ -12,8 +12,10 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import ScaledAdapter, Shape, Shapes, fits_shape, required
 from .numbers import holds_zeros
+from .shapes import Shape, Shapes, fits_shape, required
+from .spelling import Part, factors
+from .stored import ScaledAdapter
 
 _PARTS = ("a1", "a2", "b1", "b2")
 
@@ -28,7 +30,10 @@ class GLoRA(ScaledAdapter):
     b_down: torch.Tensor  # (r, in) or (r, in, *kernel)
     scale: float
 
+    id: ClassVar[str] = "glora"
     kind: ClassVar[str] = "GLoRA"
+    suffixes: ClassVar[tuple[Part, ...]] = factors("glora", "", *_PARTS, ending=".weight")
+    folds: ClassVar[tuple[tuple[str, ...], ...]] = (("a1", "b1"), ("a2", "b2"))
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:

@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Shape, Shapes, StoredAdapter, required
+from .shapes import Shape, Shapes, required
+from .spelling import Part, spelled
+from .stored import Loader, StoredAdapter, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,14 @@ class IA3(StoredAdapter):
     vector: torch.Tensor  # (out,) or (in,)
     on_input: bool | None  # None: not told, so the output's if it has that length
 
+    id: ClassVar[str] = "ia3"
     kind: ClassVar[str] = "IA3"
+    suffixes: ClassVar[tuple[Part, ...]] = (
+        *spelled("ia3", "on_input", ".on_input"),  # LyCORIS
+        Part(".weight", "ia3", "vector", beside=".on_input"),
+    )
+    flags: ClassVar[tuple[str, ...]] = ("on_input",)
+    read_by: ClassVar[frozenset[Loader]] = frozenset()
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
@@ -37,6 +46,10 @@ class IA3(StoredAdapter):
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> IA3:
         return cls(parts["vector"].flatten(), settings["on_input"])
+
+    @classmethod
+    def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:
+        return {"on_input": told.number("on_input") != 0}
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         shape = [1] * weight.dim()
@@ -56,6 +69,10 @@ class PeftIA3(IA3):
     A matrix tells its axis, [out, 1] or [1, in]; a convolution has [1, n, 1, 1] for both.
     """
 
+    id: ClassVar[str] = "peft_ia3"
+    suffixes: ClassVar[tuple[Part, ...]] = (*spelled("peft_ia3", "vector", ".ia3_l", ".ia3_l.default"),)
+    flags: ClassVar[tuple[str, ...]] = ()
+
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
         (vector,) = required(shapes, "vector")
@@ -66,6 +83,15 @@ class PeftIA3(IA3):
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> PeftIA3:
         return cls((parts["vector"].float() - 1).flatten(), settings["on_input"])
+
+    @classmethod
+    def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:
+        shape = shapes["vector"]
+        return {"on_input": shape[0] == 1 if len(shape) == 2 else told.is_feedforward()}
+
+    @classmethod
+    def also_changes(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return () if settings["on_input"] else ("bias",)
 
 
 def _axis(length: int, weight: Shape, on_input: bool | None) -> int:

@@ -13,11 +13,13 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Shape, Shapes, StoredAdapter, required
 from .numbers import holds_zeros
 from .rotation import block_size_of, cayley, cayley_neumann, skew_from_vectors
+from .shapes import Shape, Shapes, required
+from .spelling import Part, spelled
+from .stored import Loader, StoredAdapter, Told
 
-TERMS = 5  # of the Cayley-Neumann series, both programs' default
+_TERMS = 5  # of the Cayley-Neumann series, both programs' default
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,14 @@ class InputOFT(StoredAdapter):
     limit: float | None  # COFT: the most that a block's |Q| · sqrt(n) may be
     turned_back: bool  # OneTrainer rotates a convolution by R where a linear layer has R.T
 
+    id: ClassVar[str] = "input_oft"
     kind: ClassVar[str] = "OFT"
+    suffixes: ClassVar[tuple[Part, ...]] = (
+        *spelled("input_oft", "vectors", ".oft_R.weight", ".oft_R.default.weight"),  # PEFT, OneTrainer
+        *spelled("input_oft", "scaled", ".oft_R.scaled_oft"),  # OneTrainer
+    )
+    flags: ClassVar[tuple[str, ...]] = ("scaled",)
+    read_by: ClassVar[frozenset[Loader]] = frozenset()
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
@@ -48,8 +57,21 @@ class InputOFT(StoredAdapter):
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> InputOFT:
         scaled = "scaled" in parts and bool(parts["scaled"].any())
-        terms, limit = settings.get("terms", TERMS), settings.get("limit")
+        terms, limit = settings.get("terms", _TERMS), settings.get("limit")
         return cls(parts["vectors"], scaled, terms, limit, settings.get("turned_back", False))
+
+    @classmethod
+    def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:
+        """PEFT's configuration tells how vectors become rotations, OneTrainer has no choice."""
+        if not told.is_peft and not told.module.startswith("base_model.model."):
+            return {"turned_back": True}
+        exact = told.option("use_cayley_neumann") is False
+        terms = told.option("num_cayley_neumann_terms")
+        limit = told.option("eps") if told.option("coft") is True else None
+        return {
+            "terms": 0 if exact else terms if isinstance(terms, int) and 0 < terms < 100 else _TERMS,
+            "limit": float(limit) if isinstance(limit, (int, float)) else None,
+        }
 
     def is_zero(self) -> bool:
         return holds_zeros(self.vectors)

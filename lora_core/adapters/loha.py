@@ -6,15 +6,24 @@ four dimensions, PEFT and LyCORIS in two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from ..algebra.factored import Factors
+from ..algebra.svd import Svd, svd_of_dense
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import ScaledAdapter, Shape, Shapes, required
+from .base import Adapter
+from .lowrank import change_square_of, sides
+from .parts import Parts
+from .shapes import Shape, Shapes, required
+from .spelling import Part, factors
+from .stored import ScaledAdapter
 
 _FACTORS = ("w1_a", "w1_b", "w2_a", "w2_b")
+_CORES = ("t1", "t2")
+_NARROW = 256  # the rank up to which factors are cheap to form
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +38,12 @@ class LoHa(ScaledAdapter):
     t2: torch.Tensor | None
     scale: float
 
+    id: ClassVar[str] = "loha"
     kind: ClassVar[str] = "LoHa"
     additive: ClassVar[bool] = True
+    suffixes: ClassVar[tuple[Part, ...]] = factors("loha", "hada_", *_FACTORS, *_CORES)
+    folds: ClassVar[tuple[tuple[str, ...], ...]] = (("w1_a",), ("w1_b",), ("w2_a",), ("w2_b",))
+    has_factors: ClassVar[bool] = True
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
@@ -57,10 +70,44 @@ class LoHa(ScaledAdapter):
         second = product(self.w2_a, self.w2_b, self.t2)
         return (first * second * self.scale).reshape(weight.shape)
 
+    def low_rank(self) -> Factors | None:
+        """(A1·B1) * (A2·B2) has the product of both ranks, unless that is more than any matrix of its shape needs."""
+        first = sides(self.w1_a, self.w1_b, self.t1)
+        second = sides(self.w2_a, self.w2_b, self.t2)
+        if first[0].shape[1] * second[0].shape[1] > min(first[0].shape[0], first[1].shape[1]):
+            return None
+        up = (first[0][:, :, None] * second[0][:, None, :]).flatten(1) * self.scale
+        return up, (first[1][:, None, :] * second[1][None, :, :]).flatten(0, 1)
+
+    def svd(self, shape: Shape, rank: int) -> Svd:
+        """It is made dense only if its factors would be larger than the change itself."""
+        found = ScaledAdapter.svd(self, shape, rank)
+        if found is not None:
+            return found
+        dense = self.delta(torch.empty(shape)).flatten(1)
+        return svd_of_dense(dense, min(dense.shape))
+
+    def change_square(self) -> float | None:
+        is_narrow = self.w1_b.shape[0] * self.w2_b.shape[0] <= _NARROW
+        return change_square_of(self.low_rank() if is_narrow else None)
+
+    def parts(self) -> Parts:
+        present = {name: part for name in (*_FACTORS, *_CORES) if (part := getattr(self, name)) is not None}
+        return Parts(self.id, present, self.scale, self.w1_b.shape[0])
+
     def cut(self, start: int, length: int, total: int) -> LoHa:
-        axis = 0 if self.t1 is None else 1  # a core has out as the second axis of w1_a and w2_a
-        rows = [tensor.narrow(axis, start, length) for tensor in (self.w1_a, self.w2_a)]
+        rows = [tensor.narrow(self._row_axis, start, length) for tensor in (self.w1_a, self.w2_a)]
         return replace(self, w1_a=rows[0], w2_a=rows[1])
+
+    def stacked(self, cuts: Sequence[Adapter]) -> LoHa:
+        lohas = [cut for cut in cuts if isinstance(cut, LoHa)]
+        first, second = ([loha.w1_a for loha in lohas], [loha.w2_a for loha in lohas])
+        return replace(self, w1_a=torch.cat(first, self._row_axis), w2_a=torch.cat(second, self._row_axis))
+
+    @property
+    def _row_axis(self) -> int:
+        """The axis of w1_a and w2_a that is out: with a core it is the second."""
+        return 0 if self.t1 is None else 1
 
     def comfyui_fails(self) -> bool:
         """ComfyUI multiplies matrices, no convolution's factors, and takes cores of two-dimensional kernels alone."""

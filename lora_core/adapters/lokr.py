@@ -6,15 +6,22 @@ whole there is no rank: LyCORIS and OneTrainer then store an alpha that has no m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..algebra.factored import Factors
+from ..algebra.svd import Svd, svd_of_product
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, ScaledAdapter, Shape, Shapes, required
+from .base import Adapter
 from .loha import product, product_shape
+from .lowrank import product_square, sides
+from .parts import Parts
 from .rows import RowCut
+from .shapes import Shape, Shapes, required
+from .spelling import Part, factors
+from .stored import Loader, ScaledAdapter
 
 _PARTS = ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")
 
@@ -32,8 +39,13 @@ class LoKr(ScaledAdapter):
     t2: torch.Tensor | None  # (r, r, *kernel)
     scale: float
 
+    id: ClassVar[str] = "lokr"
     kind: ClassVar[str] = "LoKr"
     additive: ClassVar[bool] = True
+    suffixes: ClassVar[tuple[Part, ...]] = factors("lokr", "lokr_", *_PARTS)
+    folds: ClassVar[tuple[tuple[str, ...], ...]] = (("w1", "w1_a"), ("w2", "w2_a"))
+    has_factors: ClassVar[bool] = True
+    read_by: ClassVar[frozenset[Loader]] = frozenset(("comfyui", "diffusers"))
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
@@ -60,6 +72,41 @@ class LoKr(ScaledAdapter):
         w1 = w1.reshape(*w1.shape, *[1] * (w2.dim() - 2)) * self.scale
         return torch.kron(w1.contiguous(), w2.contiguous()).reshape(weight.shape)
 
+    def low_rank(self) -> Factors:
+        """W1 kron W2 has the product of both sides' ranks."""
+        (a1, b1), (a2, b2) = self._both_sides()
+        # out is out1·out2 and in·kernel is in1·(in2·kernel): the flattened change is a Kronecker product too
+        return torch.kron(a1, a2) * self.scale, torch.kron(b1, b2)
+
+    def svd(self, shape: Shape, rank: int) -> Svd:
+        """The singular values of W1 kron W2 are the products of both sides', and its vectors the Kronecker products."""
+        first, second = (svd_of_product(*pair) for pair in self._both_sides())
+        products = torch.outer(first.values, second.values).flatten() * abs(self.scale)
+        values, order = products.sort(descending=True)
+        i, j = order[:rank] // max(1, len(second.values)), order[:rank] % max(1, len(second.values))
+        left = (first.left[:, None, i] * second.left[None, :, j]).flatten(0, 1)
+        right = (first.right[i][:, :, None] * second.right[j][:, None, :]).flatten(1)
+        values = values[values > 0]  # none if the scale is zero
+        return Svd(left * (-1.0 if self.scale < 0 else 1.0), values, right, float(values.square().sum()))
+
+    def change_square(self) -> float:
+        """The norm of a Kronecker product is the product of the norms."""
+        first, second = self._both_sides()
+        return product_square(*first) * product_square(*second) * self.scale**2
+
+    def _both_sides(self) -> tuple[Factors, Factors]:
+        """Return factors (out, r), (r, in·kernel) of both sides in fp32; the scale is in neither."""
+        return (
+            _factored(self.w1, self.w1_a, self.w1_b, None),
+            _factored(self.w2, self.w2_a, self.w2_b, self.t2),
+        )
+
+    @classmethod
+    def unread(cls, loader: Loader, parts: Parts, file: Sequence[Parts]) -> str | None:
+        """Diffusers reads files of nothing else, and no cores."""
+        is_alone = "t2" not in parts.fields and all(other.kind == cls.id for other in file)
+        return None if loader == "comfyui" or (loader == "diffusers" and is_alone) else ""
+
     def cut(self, start: int, length: int, total: int) -> Adapter:
         return RowCut(self, start, length, total)  # any rows of a Kronecker product are not one
 
@@ -75,6 +122,18 @@ def _whole(
         return whole.float()
     assert a is not None and b is not None  # delta_shape has seen to it
     return product(a, b, core)
+
+
+def _factored(
+    whole: torch.Tensor | None, a: torch.Tensor | None, b: torch.Tensor | None, core: torch.Tensor | None
+) -> Factors:
+    """Return factors of one side of a Kronecker product, of the lowest rank that its parts tell."""
+    if whole is None:
+        assert a is not None and b is not None  # delta_shape has seen to it
+        return sides(a, b, core)
+    flat = whole.float().flatten(1)
+    one = torch.eye(min(flat.shape), device=flat.device)
+    return (one, flat) if flat.shape[0] <= flat.shape[1] else (flat, one)
 
 
 def _side(shapes: Shapes, name: str, core: Shape | None) -> Shape:

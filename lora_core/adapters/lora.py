@@ -6,13 +6,46 @@ LoRA files, and rsLoRA (arXiv:2312.03732) differs in the scale alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from ..algebra.factored import Factors
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import ScaledAdapter, Shape, Shapes
+from .base import Adapter, PlacedRows
+from .parts import Parts, folded
+from .shapes import Shape, Shapes
+from .spelling import Part, spelled
+from .stored import Loader, ScaledAdapter
+
+_SUFFIXES = (
+    *spelled("lora", "up", ".lora_up.weight"),  # kohya, LyCORIS, OneTrainer
+    *spelled("lora", "up", ".lora_B.weight", family="peft"),  # PEFT, diffusers
+    *spelled(
+        "lora",
+        "up",
+        ".lora_B.default.weight",  # PEFT with its adapter name left in; any other name is read too
+        ".lora_B",  # Mochi
+        ".lora.up.weight",  # diffusers 0.20
+        "_lora.up.weight",  # diffusers attention processors
+        ".lora_linear_layer.up.weight",  # diffusers text encoders
+        ".up.weight",  # XLabs, USO: the module's name ends in `_lora1`
+    ),
+    *spelled("lora", "down", ".lora_down.weight"),
+    *spelled("lora", "down", ".lora_A.weight", family="peft"),
+    *spelled(
+        "lora",
+        "down",
+        ".lora_A.default.weight",
+        ".lora_A",
+        ".lora.down.weight",
+        "_lora.down.weight",
+        ".lora_linear_layer.down.weight",
+        ".down.weight",
+    ),
+    *spelled("lora", "mid", ".lora_mid.weight"),  # the core of a Tucker decomposition, LyCORIS
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +57,13 @@ class LoRA(ScaledAdapter):
     mid: torch.Tensor | None  # (r, r', *kernel), the core of a Tucker decomposition
     scale: float
 
+    id: ClassVar[str] = "lora"
     kind: ClassVar[str] = "LoRA"
     additive: ClassVar[bool] = True
+    suffixes: ClassVar[tuple[Part, ...]] = _SUFFIXES
+    folds: ClassVar[tuple[tuple[str, ...], ...]] = (("up",), ("down",))
+    has_factors: ClassVar[bool] = True
+    read_by: ClassVar[frozenset[Loader]] = frozenset(("comfyui", "diffusers", "peft"))
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
@@ -59,12 +97,61 @@ class LoRA(ScaledAdapter):
         product = self.up.float().flatten(1) @ self._flat_down()
         return (product * self.scale).reshape(weight.shape)
 
-    def factors(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def factors(self) -> Factors:
         up = self.up.float().flatten(1) * self.scale
         return up, self._flat_down()
 
+    def stored_factors(self) -> tuple[torch.Tensor, torch.Tensor, float] | None:
+        return None if self.mid is not None else (self.up.flatten(1), self.down.flatten(1), self.scale)
+
+    def parts(self) -> Parts:
+        fields = {"up": self.up, "down": self.down, "mid": self.mid}
+        present = {name: tensor for name, tensor in fields.items() if tensor is not None}
+        return Parts(self.id, present, self.scale, self.down.shape[0])
+
     def cut(self, start: int, length: int, total: int) -> LoRA:
         return replace(self, up=self.up[start : start + length])
+
+    def stacked(self, cuts: Sequence[Adapter]) -> LoRA:
+        return replace(self, up=torch.cat([cut.up for cut in cuts if isinstance(cut, LoRA)]))
+
+    def joined(self, pieces: Sequence[PlacedRows], total: int) -> LoRA | None:
+        """Return up in blocks and down stacked; pieces that share their down share its rank."""
+        loras = [piece.adapter for piece in pieces if isinstance(piece.adapter, LoRA)]
+        if len(loras) < len(pieces):
+            return None
+        scales = {lora.scale for lora in loras}
+        scale = scales.pop() if len(scales) == 1 else 1.0
+        flat = [lora.without_core() for lora in loras]
+        ups = [folded(up, lora.scale / scale) for (up, _), lora in zip(flat, loras, strict=True)]
+        downs: list[torch.Tensor] = []
+        blocks: list[torch.Tensor] = []
+        for piece, up, (_, down) in zip(pieces, ups, flat, strict=True):
+            place = next((at for at, other in enumerate(downs) if _same(other, down)), len(downs))
+            if place == len(downs):
+                downs.append(down)
+                blocks.append(up.new_zeros((total, *up.shape[1:])))
+            wide = torch.promote_types(blocks[place].dtype, up.dtype)
+            blocks[place] = blocks[place].to(wide).index_add(0, piece.positions(), up.to(wide))
+        return LoRA(torch.cat(blocks, dim=1), torch.cat(downs), None, scale)
+
+    def without_core(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (up, down) without scale, a Tucker core folded into down."""
+        if self.mid is None:
+            return self.up, self.down
+        _, down = replace(self, scale=1.0).factors()
+        return self.up, down.reshape(down.shape[0], self.down.shape[1], *self.mid.shape[2:])
+
+    @classmethod
+    def as_layers(cls, fields: Mapping[str, torch.Tensor], shape: Shape) -> Mapping[str, torch.Tensor]:
+        """PEFT's layers have no core, and the dimensions of the weight."""
+        up, down = LoRA(fields["up"], fields["down"], fields.get("mid"), 1.0).without_core()
+        ones = (1,) * (len(shape) - 2)
+        return {"up": up.reshape(*up.shape[:2], *ones), "down": down.reshape(down.shape[0], *shape[1:])}
+
+    @classmethod
+    def unread(cls, loader: Loader, parts: Parts, file: Sequence[Parts]) -> str | None:
+        return "DoRA of the input" if loader != "comfyui" and parts.magnitude_of_input else None
 
     def comfyui_fails(self) -> bool:
         """ComfyUI takes a core of two-dimensional kernels alone."""
@@ -78,3 +165,7 @@ class LoRA(ScaledAdapter):
         core = self.mid.float().transpose(0, 1).flatten(1)  # (r', r·kernel)
         folded = (down.t() @ core).reshape(down.shape[1], self.mid.shape[0], -1)  # (in, r, kernel)
         return folded.transpose(0, 1).flatten(1)
+
+
+def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return first.shape == second.shape and torch.equal(first, second)

@@ -12,19 +12,40 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Shape, Shapes, StoredAdapter, required
 from .numbers import holds_zeros
 from .rotation import cayley, limited, rotate_rows, skew
+from .shapes import Shape, Shapes, required
+from .spelling import Part, spelled
+from .stored import AlphaUse, StoredAdapter, Told
+
+_PIECES = 4  # at most, of a fused weight
 
 
 @dataclass(frozen=True, slots=True)
-class DiagOFT(StoredAdapter):
+class OutputRotation(StoredAdapter):
+    """Rotations of the output axis, spelled alike: which they are, the shape and the module's name tell."""
+
+    alpha: ClassVar[AlphaUse] = "constraint"
+    suffixes: ClassVar[tuple[Part, ...]] = (
+        *spelled("oft", "blocks", ".oft_blocks"),
+        *(Part(f".oft_blocks.{index}", "oft", f"blocks_{index}") for index in range(_PIECES)),  # kohya, Flux
+        *spelled("oft", "rescale", ".rescale"),
+    )
+
+    @classmethod
+    def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:
+        return {"constraint": told.alpha()}
+
+
+@dataclass(frozen=True, slots=True)
+class DiagOFT(OutputRotation):
     """W' = rescale * R.T·W in blocks; without a constraint if it is 0, as LyCORIS has it."""
 
     blocks: torch.Tensor  # (n, b, b), n · b = out
     rescale: torch.Tensor | None  # (out, 1, …)
     constraint: float
 
+    id: ClassVar[str] = "diag_oft"
     kind: ClassVar[str] = "Diag-OFT"
 
     @classmethod
@@ -58,13 +79,18 @@ class DiagOFT(StoredAdapter):
 
 
 @dataclass(frozen=True, slots=True)
-class KohyaOFT(StoredAdapter):
+class KohyaOFT(OutputRotation):
     """Kohya's OFT: pieces of a fused weight have blocks and a constraint of their own, and 0 allows no rotation."""
 
     blocks: tuple[torch.Tensor, ...]  # of each piece (n, b, b)
     constraint: float
 
+    id: ClassVar[str] = "kohya_oft"
     kind: ClassVar[str] = "OFT"
+
+    @classmethod
+    def is_meant(cls, module: str, shapes: Shapes) -> bool:
+        return module.startswith("oft_unet_") or "blocks_0" in shapes
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:

@@ -10,7 +10,11 @@ from typing import ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from .base import Adapter, Shape
+from .base import Adapter
+from .shapes import Shape
+from .spelling import Part, spelled
+
+SUFFIXES: tuple[Part, ...] = (*spelled("", "shape", ".reshape_weight"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,13 @@ class Reshape(Adapter):
     shape: Shape
 
     kind: ClassVar[str] = "reshape"
+
+    @property
+    def new_shape(self) -> Shape:
+        return self.shape
+
+    def on_padded(self) -> Adapter:
+        return self.inner
 
     def padded(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the weight in the new shape, zeros where it had nothing; raises AdapterError if it is larger."""

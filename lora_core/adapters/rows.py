@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..algebra.factored import Factors
 from ..errors import AdapterError
 from ..lazytorch import torch
 from .base import Adapter
@@ -37,6 +38,10 @@ class RowCut(Adapter):
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         return self.inner.delta(self._whole(weight)).narrow(0, self.start, self.length)
+
+    def low_rank(self) -> Factors | None:
+        whole = self.inner.low_rank()
+        return whole and (whole[0][self.start : self.start + self.length], whole[1])
 
     def cut(self, start: int, length: int, total: int) -> RowCut:
         return RowCut(self.inner, self.start + start, length, self.total)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..adapters import KINDS, Adapter, DoRA, Reshape, Shape
+from ..adapters import KINDS, Adapter, DoRA, LoRA, Reshape, Shape
 from ..adapters.dora import magnitude_fits
 from ..adapters.numbers import LARGEST, MAX_RANK
 from ..adapters.reshape import can_grow
@@ -15,8 +15,6 @@ from ..files.tensorheader import MAX_DIMENSIONS, TensorInfo
 from ..files.tensors import Tensors
 from ..lazytorch import torch
 from .loraconfig import Scale
-
-_FLAGS = ("on_input", "scaled")  # parts that are a yes or no
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +39,13 @@ class AdapterSpec:
     @property
     def kinds(self) -> list[str]:
         """The kinds' names for people. DoRA is one of LoRA unless another kind is named beside it."""
-        kind = KINDS[self.kind].kind
-        names = [kind] if self.magnitude is None or kind != "LoRA" else []
-        return names + ["DoRA"] * (self.magnitude is not None) + ["reshape"] * (self.new_shape is not None)
+        names = [KINDS[self.kind].kind] if self.magnitude is None or not self.is_lora else []
+        return names + [DoRA.kind] * (self.magnitude is not None) + [Reshape.kind] * (self.new_shape is not None)
+
+    @property
+    def is_lora(self) -> bool:
+        """Whether it is LoRA by its own tensors, whatever is around them."""
+        return self.kind == LoRA.id
 
     def delta_shape(self) -> Shape:
         """Return the shape of the change, 0 for a size that the parts do not tell."""
@@ -79,10 +81,10 @@ class AdapterSpec:
         return [info.name for info in (*self.parts.values(), self.magnitude) if info is not None]
 
 
-def check_dtypes(where: str, parts: Mapping[str, TensorInfo]) -> None:
-    """Refuse what holds no real numbers, as factors do that another program has quantised."""
+def check_dtypes(where: str, parts: Mapping[str, TensorInfo], flags: Collection[str]) -> None:
+    """Refuse what holds no real numbers, `flags` apart, as factors do that another program has quantised."""
     for name, info in parts.items():
-        if not info.is_float and name not in _FLAGS:
+        if not info.is_float and name not in flags:
             raise AdapterError(
                 f"{where}: {name} holds {info.dtype}, expected real numbers; "
                 "it is damaged, or quantised in a way that this version does not know."

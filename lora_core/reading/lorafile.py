@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from ..adapters import KINDS, Adapter, check_numbers, tensors_of
-from ..adapters.suffixes import SplitName, split_names
+from ..adapters import Adapter, check_numbers, tensors_of
+from ..adapters.suffixes import SplitName, is_applied, split_names
 from ..arch.base import Arch
 from ..errors import FileFormatError, WrongFileKindError
 from ..files.memory import IN_MEMORY, MemoryTensors
@@ -151,7 +151,7 @@ class LoraFile:
     def _specs(self, reader: SpecReader, module: str, splits: list[tuple[SplitName, TensorInfo]]) -> list[AdapterSpec]:
         parts = [(split.part, info) for split, info in splits]
         kinds = {part.kind for part, _ in parts if part.kind}
-        unknown = sorted(kinds - {*KINDS, "oft"})
+        unknown = sorted(kind for kind in kinds if not is_applied(kind))
         if unknown:
             self.unsupported[module] = unknown[0]
         elif kinds:

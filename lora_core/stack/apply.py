@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..adapters import Adapter, Reshape, moved
+from ..adapters import Adapter, moved
 from ..algebra.products import Product, add_products
 from ..algebra.rounding import SampledRows
 from ..lazytorch import torch
@@ -46,9 +46,9 @@ def apply_stack(
         if placed.strength == 0:
             continue
         adapter = moved(placed.adapter, weight.device)
-        if isinstance(adapter, Reshape):
+        if adapter.new_shape is not None:
             running.replace(adapter.padded(running.settled()))
-            adapter = adapter.inner
+            adapter = adapter.on_padded()
         factors = adapter.factors() if semantics == "paper" else None
         if factors is not None:
             up, down = factors

@@ -12,10 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ..adapters import LoKr
-from ..adapters.base import Adapter
-from ..adapters.full import FullDifference
-from ..adapters.lowrank import factors_of, kronecker_sides
 from ..lazytorch import torch
 from ..naming.blocks import in_order
 from ..naming.keymap import KeyMap
@@ -24,7 +20,6 @@ from ..report import LoraReport
 
 RUNS = RUN = 64
 _GOLDEN = 0.6180339887498949  # places of the runs in their stretches: no two are alike, whatever the width of the rows
-_HIGHEST_RANK = 1024  # above it the factors are no cheaper than the change
 
 Place = tuple[str, int | None, int]  # key, first row and rows of what an adapter changes
 
@@ -41,19 +36,6 @@ class Size:
     @classmethod
     def on(cls, target: Target, keymap: KeyMap, change: float | None, weight: float | None) -> Size:
         return cls(keymap.block(target.key), (target.key, target.start, target.shape[0]), change, weight)
-
-
-def change_square(adapter: Adapter) -> float | None:
-    """Return |dW|² at strength 1 of a kind whose own tensors tell it at little cost, None of the others."""
-    if isinstance(adapter, FullDifference):
-        return float(adapter.diff.float().square().sum()) * adapter.scale**2
-    if isinstance(adapter, LoKr):  # the norm of a Kronecker product is the product of the norms
-        first, second = kronecker_sides(adapter)
-        return _product_square(*first) * _product_square(*second) * adapter.scale**2
-    factors = adapter.factors()
-    if factors is None and _is_narrow(adapter):
-        factors = factors_of(adapter)
-    return _product_square(*factors) if factors is not None and factors[1].shape[0] <= _HIGHEST_RANK else None
 
 
 def weight_square(weight: torch.Tensor, target: Target) -> torch.Tensor | None:
@@ -119,19 +101,6 @@ def _relative(sizes: Iterable[Size]) -> float | None:
     known = [size for size in sizes if size.change is not None and size.weight is not None]
     weight = sum({size.place: size.weight for size in known if size.weight is not None}.values())
     return (sum(size.change for size in known if size.change is not None) / weight) ** 0.5 if weight else None
-
-
-def _product_square(up: torch.Tensor, down: torch.Tensor) -> float:
-    """Return |up · down|² from the factors' Gram matrices."""
-    up, down = up.float(), down.float()
-    return max(0.0, float(((up.t() @ up) * (down @ down.t())).sum()))
-
-
-def _is_narrow(adapter: Adapter) -> bool:
-    """Tell whether the factors of a LoHa, of the product of both ranks, are few enough to form."""
-    sides = [getattr(adapter, name, None) for name in ("w1_b", "w2_b")]
-    ranks = [side.shape[0] for side in sides if side is not None]
-    return len(ranks) == 2 and ranks[0] * ranks[1] <= 256
 
 
 @lru_cache(maxsize=256)

@@ -6,16 +6,17 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from ..adapters import DoRA, FullDifference, LoRA, Reshape, SetValue, Shape
-from ..adapters.base import Adapter
-from ..adapters.recast import PlacedRows, as_lora, join, take_rows
+from ..adapters import Adapter, FullDifference, Shape
+from ..adapters.base import PlacedRows, join
+from ..adapters.parts import Parts
+from ..adapters.recast import as_lora, is_lora, limited, take_rows
 from ..errors import AdapterError, OptionError
 from ..lazytorch import torch
 from ..reading.adapterspec import AdapterSpec
 from ..reading.checkpoint import Checkpoint
 from ..reading.lorafile import LoraFile
 from .names import Writing
-from .parts import Parts, parts_of, parts_of_file, spelled
+from .parts import folded_fields, parts_of_file, spelled
 from .plan import Job, Piece
 
 _REMEMBERED = 4  # adapters: the pieces of a fused weight follow one another
@@ -53,13 +54,13 @@ class Converter:
             if job.is_rename:
                 return Made(job, parts_of_file(self.lora, job.pieces[0].spec), 0.0, was, False)
             try:
-                return Made(job, parts_of(self._joined(job, recast=False)[0]), 0.0, was, False)
+                return Made(job, self._joined(job, recast=False)[0].parts(), 0.0, was, False)
             except AdapterError:
                 pass  # becomes plain LoRA
         adapter, error = self._joined(job, recast=True)
         widened = job.pieces[0].spec.new_shape if job.is_rename else None
-        is_new = any(piece.spec.kind != "lora" or piece.spec.magnitude for piece in job.pieces)
-        return Made(job, replace(parts_of(adapter), new_shape=widened), error, was, is_new or error > 0)
+        is_new = any(not piece.spec.is_lora or piece.spec.magnitude for piece in job.pieces)
+        return Made(job, replace(adapter.parts(), new_shape=widened), error, was, is_new or error > 0)
 
     def _joined(self, job: Job, *, recast: bool) -> tuple[Adapter, float]:
         pieces: list[PlacedRows] = []
@@ -72,9 +73,8 @@ class Converter:
             errors.append(error)
         total = job.slot.shape[0] if job.slot.shape else 1
         joined = pieces[0].adapter if _fills(job, total) else join(pieces, total)
-        limit = self.rank if recast and self.to_lora else 0
-        if limit and isinstance(joined, LoRA) and joined.down.shape[0] > limit:
-            joined, error = as_lora(joined, torch.empty(_shape_of(joined)), limit)
+        if self.rank and recast and self.to_lora:
+            joined, error = limited(joined, self.rank)
             errors.append(error)
         return joined, max(errors)
 
@@ -90,12 +90,10 @@ class Converter:
 
     def _recast(self, adapter: Adapter, piece: Piece) -> tuple[Adapter, float]:
         shape = piece.shape
-        if isinstance(adapter, Reshape):
-            adapter, shape = adapter.inner, adapter.shape
+        if adapter.new_shape is not None:
+            adapter, shape = adapter.on_padded(), adapter.new_shape
         is_vector = piece.spec.param != "weight" or len(shape) < 2 or math.prod(shape) == max(shape)
-        if is_vector and isinstance(adapter, (FullDifference, SetValue)):
-            return adapter, 0.0
-        if isinstance(adapter, LoRA) and (not self.rank or adapter.down.shape[0] <= self.rank):
+        if (is_vector and adapter.is_whole) or is_lora(adapter, self.rank):
             return adapter, 0.0
         weight = torch.empty(shape) if adapter.additive else self._weight(piece.spec, adapter, shape)
         if is_vector:
@@ -106,10 +104,9 @@ class Converter:
         """Return the weight that an adapter changes, as it sees it."""
         targets = self.base.keymap.find(spec.module, spec.param) if self.base else ()
         if self.base is None or not targets:
-            kind = "DoRA" if isinstance(adapter, DoRA) else adapter.kind
             raise OptionError(
-                f"{self.lora.name}: {spec.module}: the change of {kind} depends on the weight, so it becomes plain "
-                "LoRA only with the model that it is for: give the checkpoint with --base."
+                f"{self.lora.name}: {spec.module}: the change of {adapter.kind} depends on the weight, so it becomes "
+                "plain LoRA only with the model that it is for: give the checkpoint with --base."
             )
         parts = [target.take(self.base.tensor(target.key).float()) for target in targets]
         return torch.cat(parts).reshape(shape)
@@ -123,10 +120,6 @@ def _fills(job: Job, total: int) -> bool:
             return False
         end = row + number
     return end == total and len(job.pieces) == 1
-
-
-def _shape_of(lora: LoRA) -> tuple[int, ...]:
-    return (lora.up.shape[0], *lora.down.shape[1:])
 
 
 def not_converted(lora: LoraFile, made: list[Made]) -> Iterator[str]:
@@ -146,6 +139,6 @@ def kept_tensors(lora: LoraFile, names: list[str], kept: list[AdapterSpec]) -> M
         if spec.scale.value == 1 or spec.scale.source in ("tensor", "none"):
             continue
         parts = parts_of_file(lora, spec)
-        for name, tensor in parts.folded_fields().items():
+        for name, tensor in folded_fields(parts).items():
             result[spec.parts[name].name] = tensor
     return result

@@ -5,32 +5,18 @@ Reading knows many more spellings (`dialects`, `parts`); every name that is writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from ..adapters.suffixes import PARTS
+from ..adapters import KINDS
+from ..adapters.spelling import Family
 from ..arch.base import Arch, NameStyle
 from ..naming.component import Component, WrittenName
 from ..naming.dialects import BASE, DIALECTS, DIFFUSION, Dialect
 
 WrittenDialect = Literal["comfy", "kohya", "diffusers", "peft"]
-
-_KOHYA_PARTS = {
-    ("lora", "up"): ".lora_up.weight",
-    ("lora", "down"): ".lora_down.weight",
-    ("bias", "diff"): ".diff_b",
-    ("", "magnitude"): ".dora_scale",
-    ("set", "value"): ".set_weight",
-}
-_PEFT_PARTS = {
-    ("lora", "up"): ".lora_B.weight",
-    ("lora", "down"): ".lora_A.weight",
-    ("bias", "diff"): ".lora_B.bias",
-    ("", "magnitude"): ".lora_magnitude_vector",
-    ("set", "value"): ".set_weight",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +26,19 @@ class Writing:
     id: WrittenDialect
     names: NameStyle | None  # of a diffusion model's modules; None: as the architecture says of kohya's trainers
     flat: bool  # dots become underscores
-    has_alpha: bool  # a tensor beside the factors; without it the scale is folded into them
-    parts: Mapping[tuple[str, str], str]  # (kind, field) -> suffix, where it differs from the suffix table's first
+    family: Family  # how it spells the parts of adapters
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether it has a tensor beside the factors; without it the scale is folded into them."""
+        return self.family == "kohya"
 
 
 WRITINGS: dict[WrittenDialect, Writing] = {
-    "comfy": Writing("comfy", "here", False, True, _KOHYA_PARTS),
-    "kohya": Writing("kohya", None, True, True, _KOHYA_PARTS),
-    "diffusers": Writing("diffusers", "there", False, False, _PEFT_PARTS),
-    "peft": Writing("peft", "there", False, False, _PEFT_PARTS),
+    "comfy": Writing("comfy", "here", False, "kohya"),
+    "kohya": Writing("kohya", None, True, "kohya"),
+    "diffusers": Writing("diffusers", "there", False, "peft"),
+    "peft": Writing("peft", "there", False, "peft"),
 }
 
 _ALONE = next(row.prefix for row in DIALECTS if BASE in row.roles and row.prefix)
@@ -71,13 +61,10 @@ def written(
     yield from (item for item in written(component, WRITINGS["comfy"]) if item[1].target.key not in done)
 
 
-def suffix(writing: Writing, kind: str, field: str, param: str = "weight") -> str | None:
-    """Return how a part of an adapter is spelled, None if no spelling is known; `kind` is one of the suffix table."""
-    if param == "weight" or kind == "bias":
-        own = writing.parts.get((kind, field))
-        if own:
-            return own
-    return _FIRST.get((kind, field, param))
+def suffix(writing: Writing, kind: str, field: str, param: str = "weight", module: str = "") -> str:
+    """Return how a part of an adapter on a parameter of a module is spelled; `kind` is one of KINDS."""
+    found = KINDS[kind].suffix(writing.family, field, param, module)
+    return found or f".{param}{KINDS[kind].suffix(writing.family, field, 'weight', module)}"
 
 
 def prefix_of(component: Component, writing: Writing) -> str:
@@ -148,4 +135,3 @@ _WEIGHTS = {
     **{"weight": "weight", "bias": "weight", "scale": "scale"},
     **{"in_proj_weight": "in_proj_weight", "in_proj_bias": "in_proj_weight"},
 }
-_FIRST = {(part.kind, part.field, part.param): part.suffix for part in reversed(PARTS)}

@@ -23,7 +23,7 @@ from ...lora_core.options import Semantics
 from ...lora_core.reading.adapterspec import AdapterSpec
 from ...lora_core.reading.lorafile import LoraFile
 from ...lora_core.stack.matching import LoraMatch, PlacedSpec, match_lora
-from ...lora_core.stack.sizes import Size, change_square, sized
+from ...lora_core.stack.sizes import Size, sized
 from ..host import memory_bytes
 from .models import LoadedModel
 
@@ -66,7 +66,7 @@ class LoadedLora(LoraFile):
         known = self._adapters.get(part)
         if known is None:
             adapter = item.placed().adapter
-            known = self._adapters[part] = _Packed(packed(adapter), not adapter.is_zero(), change_square(adapter))
+            known = self._adapters[part] = _Packed(packed(adapter), not adapter.is_zero(), adapter.change_square())
         item.tell(changes=known.changes)
         return known.values
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ...lora_core.adapters import Reshape, unpacked
+from ...lora_core.adapters import unpacked
 from ...lora_core.errors import UnknownArchError
 from ...lora_core.library.words import words_of
 from ...lora_core.naming.detection import describe
@@ -49,7 +49,7 @@ class KeyStack(WeightAdapterBase):
     def calculate_shape(self, key: str) -> tuple[int, ...] | None:
         """Return the shape that the weight is padded to, for the host to make room for it; None if it keeps its own."""
         adapters = [unpacked(adapter) for adapter, _, strength, _ in self.weights[1] if strength != 0]
-        return next((adapter.shape for adapter in reversed(adapters) if isinstance(adapter, Reshape)), None)
+        return next((adapter.new_shape for adapter in reversed(adapters) if adapter.new_shape is not None), None)
 
     def calculate_weight(
         self,

@@ -46,6 +46,10 @@ def test_what_is_private_stays_in_its_module(layout: Layout) -> None:
     assert layout.private_imports() == []
 
 
+def test_no_one_else_asks_which_kind_an_adapter_is(layout: Layout) -> None:
+    assert layout.kinds_outside_adapters() == []
+
+
 def test_every_place_is_taken() -> None:
     there = {path.name.removesuffix(".py") for path in (REPO / "lora_core").iterdir() if path.name != "__pycache__"}
     assert sorted(unit for units in PLACES for unit in units) == sorted(there)
@@ -105,6 +109,34 @@ def test_the_checker_sees_a_circle_even_of_types() -> None:
     assert Layout(planted).circles() == [
         "lora_core/files/a.py -> lora_core/files/b.py -> lora_core/files/c.py -> lora_core/files/a.py"
     ]
+
+
+@pytest.fixture(scope="module")
+def kinds(files: dict[str, str]) -> dict[str, str]:
+    return {file: text for file, text in files.items() if file.startswith("lora_core/adapters/")}
+
+
+@pytest.mark.parametrize("file", [MERGE, LOAD])
+@pytest.mark.parametrize(
+    ("question", "kind"),
+    [
+        ("return isinstance(x, LoKr)", "LoKr"),
+        ("return isinstance(x, (str, adapters.Reshape))", "Reshape"),
+        ("return isinstance(x, LoHa | None)", "LoHa"),
+        ("return issubclass(KINDS[x], ScaledAdapter)", "ScaledAdapter"),
+        ("return isinstance(x, BiasDifference)", "BiasDifference"),
+        ("match x:\n        case DoRA():\n            pass", "DoRA"),
+    ],
+)
+def test_the_checker_sees_a_planted_question(kinds: dict[str, str], file: str, question: str, kind: str) -> None:
+    [found] = Layout({**kinds, file: f"def _planted(x):\n    {question}\n"}).kinds_outside_adapters()
+    assert found.startswith(f"{file}:") and found.endswith(f": {kind}")
+
+
+def test_results_that_are_no_adapters_may_be_asked() -> None:
+    own = "class LoRA(ScaledAdapter): ...\nclass ScaledAdapter(Adapter): ...\nclass Parts: ...\n"
+    asking = "def f(x):\n    return isinstance(x, (Parts, StoredDifference))\n"
+    assert Layout({"lora_core/adapters/a.py": own, MERGE: asking}).kinds_outside_adapters() == []
 
 
 def test_the_checker_sees_long_modules_twins_and_leaks() -> None:

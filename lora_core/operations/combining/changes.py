@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...adapters import KINDS, LoRA, Reshape, Shape
-from ...adapters.base import Adapter
-from ...adapters.lowrank import factors_of
+from ...adapters import KINDS, Adapter, FullDifference, Shape
 from ...errors import AdapterError
 from ...lazytorch import torch
 from .members import Contribution, StackedLayer
@@ -47,24 +45,24 @@ def depends_on_weight(part: Contribution) -> bool:
 
 def is_dense(layer: StackedLayer) -> bool:
     """Tell whether a layer takes matrices as large as its weight, which are best made one after the other."""
-    is_full = any(part.spec.kind == "full" for part in layer.parts) and not layer.is_vector
+    is_full = any(KINDS[part.spec.kind].difference == FullDifference.id for part in layer.parts) and not layer.is_vector
     return is_full or any(depends_on_weight(part) for part in layer.parts)
 
 
 def factored_change(part: Contribution, adapter: Adapter, shape: Shape) -> FactoredChange | None:
     """Return the change of the layer's rows as factors, None for a kind without; `shape` is what the layer grows to."""
     inner, own = adapter, part.job.slot.shape
-    if isinstance(adapter, Reshape):
+    if adapter.new_shape is not None:
         if not part.is_whole:
             raise AdapterError(f"{part.where}: makes a part of a fused weight larger, which can't be combined.")
-        inner, own = adapter.inner, adapter.shape
-    if isinstance(inner, LoRA) and inner.mid is None:
-        up, down, scale = inner.up.flatten(1), inner.down.flatten(1), inner.scale
-    else:
-        factors = factors_of(inner)
+        inner, own = adapter.on_padded(), adapter.new_shape
+    stored = inner.stored_factors()
+    if stored is None:
+        factors = inner.low_rank()
         if factors is None:
             return None
-        up, down, scale = *factors, 1.0
+        stored = (*factors, 1.0)
+    up, down, scale = stored
     if not part.is_whole:
         up = _placed(part, up, own[0])
     if own != shape:
@@ -77,8 +75,8 @@ def dense_of(part: Contribution, adapter: Adapter) -> torch.Tensor:
 
     Raises AdapterError for one that makes the weight larger and has no factors.
     """
-    if isinstance(adapter, Reshape):
-        raise AdapterError(f"{part.where}: {adapter.inner.kind} that makes its weight larger can't be combined.")
+    if adapter.new_shape is not None:
+        raise AdapterError(f"{part.where}: {adapter.on_padded().kind} that makes its weight larger can't be combined.")
     delta = adapter.delta(torch.zeros(part.piece.shape))
     return delta if part.is_whole else _placed(part, delta, part.job.slot.shape[0])
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ...adapters import KINDS
+from ...adapters import KINDS, DoRA
 from ...errors import AdapterError, OptionError
 from ...lazytorch import torch
 from ...reading.checkpoint import Checkpoint
@@ -80,7 +80,7 @@ class OnBase:
 
     def _missing(self, layer: StackedLayer) -> OptionError:
         part: Contribution = next((part for part in layer.parts if depends_on_weight(part)), layer.parts[0])
-        kind = "DoRA" if part.spec.magnitude is not None else KINDS[part.spec.kind].kind
+        kind = DoRA.kind if part.spec.magnitude is not None else KINDS[part.spec.kind].kind
         which = f"; {self.base.name} does not have it" if self.base else ""
         return OptionError(
             f"{part.where}: the change of {kind} depends on the weight{which}. To combine it, give the model that the "

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ...adapters.parts import Parts
 from ...algebra.rounding import round_to
 from ...algebra.svd import Svd
 from ...lazytorch import torch
@@ -15,7 +16,7 @@ from ...text import counted, some_names
 from ...writing.converter import Made
 from ...writing.layers import Ranked, Truncation, WrittenLayer
 from ...writing.names import Writing, suffix
-from ...writing.parts import Parts, spelled
+from ...writing.parts import spelled
 from ...writing.plan import Slot
 from .concatenated import Joined
 from .members import StackedLayer
@@ -58,7 +59,7 @@ class Output:
             module=slot.module,
             block=block_in(slot.component, slot.module),
             shape=layer.shape,
-            suffixes=(suffix(self.writing, "lora", "up") or "", suffix(self.writing, "lora", "down") or ""),
+            suffixes=(suffix(self.writing, "lora", "up"), suffix(self.writing, "lora", "down")),
             has_alpha=self.writing.has_alpha,
             weight_norm=weight_norm,
             was=kinds_of(layer),

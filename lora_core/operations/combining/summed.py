@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ...adapters import FullDifference, NormDifference
-from ...adapters.base import Adapter
+from ...adapters import Adapter, FullDifference
 from ...algebra.svd import svd_of_product
 from ...lazytorch import torch
 from ...writing.converter import Converter
@@ -38,8 +37,7 @@ class Sum:
             return self._of_dense(layer, self.on_base.change(layer, [None] * len(self.on_base.members)))
         adapters = [read(part) for part in layer.parts]
         if layer.is_vector or self._are_differences(adapters):
-            kind = "norm" if all(isinstance(adapter, NormDifference) for adapter in adapters) else "full"
-            return StoredDifference(_dense(layer.parts, adapters), kind)
+            return StoredDifference(_dense(layer.parts, adapters), _kind_of_sum(adapters))
         changes = [
             factored_change(part, adapter, layer.shape) for part, adapter in zip(layer.parts, adapters, strict=True)
         ]
@@ -53,7 +51,7 @@ class Sum:
 
     def _of_dense(self, layer: StackedLayer, delta: torch.Tensor) -> Result:
         """Return a change that has no factors: a vector as it is, a matrix at the rank that it may have."""
-        return StoredDifference(delta, "full") if layer.is_vector else self.limits.fitted(delta.flatten(1))
+        return StoredDifference(delta, FullDifference.id) if layer.is_vector else self.limits.fitted(delta.flatten(1))
 
     def _stays(self, layer: StackedLayer) -> bool:
         """Tell whether a layer depends on the weight and a single LoRA changes it, at strength 1: it keeps its kind."""
@@ -64,7 +62,13 @@ class Sum:
     def _are_differences(self, adapters: Sequence[Adapter]) -> bool:
         """Tell whether the sum is a difference of no more numbers than each of them."""
         is_exact = self.limits.rule is None and self.has_alpha
-        return is_exact and all(isinstance(adapter, FullDifference) for adapter in adapters)
+        return is_exact and all(adapter.difference for adapter in adapters)
+
+
+def _kind_of_sum(adapters: Sequence[Adapter]) -> str:
+    """Return the kind as which the sum of the adapters is stored whole."""
+    kinds = {adapter.difference or FullDifference.id for adapter in adapters}
+    return kinds.pop() if len(kinds) == 1 else FullDifference.id
 
 
 def change_of_member(parts: Sequence[Contribution], adapters: Sequence[Adapter]) -> torch.Tensor:

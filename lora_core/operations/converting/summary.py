@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from ...adapters import KINDS
+from ...adapters.parts import Parts
+from ...adapters.stored import Loader
 from ...reading.lorafile import LoraFile
 from ...report import Report
 from ...text import counted, some_names
@@ -13,9 +16,6 @@ from ...writing.lorafile import kept_metadata, rank_metadata
 from ...writing.model import ModelNames
 from ...writing.names import Writing
 from ...writing.peft import PeftModule, component_of, peft_metadata
-
-# Kinds that ComfyUI's own loader does not read
-_NOT_IN_COMFYUI = frozenset(("input_oft", "input_boft", "ia3", "peft_ia3"))
 
 
 def layer_of(item: Made) -> dict[str, object]:
@@ -31,7 +31,8 @@ def peft_modules(made: Sequence[Made], writing: Writing) -> list[PeftModule]:
     """Return what PEFT's configuration tells of, nothing if a file has kinds that it does not describe."""
     biases = {item.job.slot.name for item in made if item.parts.kind == "bias"}
     loras = [item for item in made if item.parts.kind == "lora" and item.job.slot.param == "weight"]
-    if any(item.parts.kind == "lokr" for item in made):
+    readers = [KINDS[item.parts.kind].read_by for item in made]
+    if any("diffusers" in by and "peft" not in by for by in readers):
         return []  # diffusers finds the configuration of LoKr in the tensors
     return [
         PeftModule(
@@ -47,7 +48,8 @@ def peft_modules(made: Sequence[Made], writing: Writing) -> list[PeftModule]:
 
 def warn(report: Report, made: Sequence[Made], writing: Writing, names: set[str]) -> None:
     """Say what the dialect's own loaders won't read, what became LoRA unasked, and how exactly."""
-    unread = Counter(reason for item in made if (reason := _unread(item, made, writing)))
+    parts = [item.parts for item in made]
+    unread = Counter(reason for item in made if (reason := _unread(item, parts, writing)))
     reader = "ComfyUI's own loader" if writing.has_alpha else "diffusers and PEFT"
     for what, number in unread.items():
         advice = "" if what.startswith(("norm", "bias")) else "; kind lora makes it plain LoRA"
@@ -68,19 +70,13 @@ def warn(report: Report, made: Sequence[Made], writing: Writing, names: set[str]
         )
 
 
-def _unread(item: Made, made: Sequence[Made], writing: Writing) -> str | None:
-    """Return what of an adapter the loaders of its dialect leave out, None if they read it."""
-    kind = item.parts.kind
-    if writing.has_alpha:
-        return item.was if kind in _NOT_IN_COMFYUI else None
-    if kind == "lora":
-        return "DoRA of the input" if item.parts.magnitude_of_input else None
-    if kind == "bias":
-        loras = sum(other.parts.kind == "lora" for other in made)
-        return None if sum(other.parts.kind == "bias" for other in made) == loras else "bias of some layers only"
-    if kind == "lokr" and "t2" not in item.parts.fields and all(other.parts.kind == "lokr" for other in made):
-        return None if writing.id == "diffusers" else item.was
-    return f"{item.was} of a vector" if kind in ("full", "norm", "set") and item.recast else item.was
+def _unread(item: Made, file: Sequence[Parts], writing: Writing) -> str | None:
+    """Return what of an adapter the loaders of its dialect leave out of a file of these parts, None if they read it."""
+    loader: Loader = "comfyui" if writing.has_alpha else "peft" if writing.id == "peft" else "diffusers"
+    reason = KINDS[item.parts.kind].unread(loader, item.parts, file)
+    if reason is None or reason:
+        return reason
+    return f"{item.was} of a vector" if item.recast and not writing.has_alpha else item.was
 
 
 def converted_metadata(

@@ -10,9 +10,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...adapters.dora import WRITTEN
 from ...algebra.svd import Svd
 from ...lazytorch import torch
-from ...writing.names import Writing, suffix
+from ...writing.names import Writing
 from .comparison import WeightChange, sum_of_squares
 
 _PIECE = 2**20  # numbers
@@ -76,7 +77,7 @@ def magnitude_part(magnitude: torch.Tensor, dimensions: int, writing: Writing) -
     """
     ones = (1,) * (dimensions - 2)
     length = magnitude.numel()
-    ending = suffix(writing, "", "magnitude") or ""
+    ending = WRITTEN[writing.family]
     if writing.has_alpha:
         return ending, magnitude.reshape(length, 1, *ones)
     return ending, magnitude.reshape(1, length, *ones) if ones else magnitude

@@ -190,7 +190,7 @@ class Extraction:
             job.written.module,
             job.block,
             job.target.shape,
-            (suffix(writing, "lora", "up") or "", suffix(writing, "lora", "down") or ""),
+            (suffix(writing, "lora", "up"), suffix(writing, "lora", "down")),
             writing.has_alpha,
             weight_norm=None if weight is None else math.sqrt(sum_of_squares(weight)),
         )

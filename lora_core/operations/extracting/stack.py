@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...adapters import Reshape
-from ...adapters.lowrank import factors_of
 from ...errors import NothingMatchedError
 from ...lazytorch import torch
 from ...report import Report
@@ -46,7 +44,7 @@ class Stacked:
         if factors is not None:
             weight = self.before.tensor(key) if with_weight else None
             return WeightChange(None, factors, weight) if factors[0].shape[1] else None
-        if any(isinstance(item.adapter, Reshape) for item in placed):
+        if any(item.adapter.new_shape is not None for item in placed):
             self.reshaped.append(key)
             return None
         weight = self.before.tensor(key)
@@ -77,7 +75,7 @@ def _factors(placed: Sequence[Placed], shape: tuple[int, ...]) -> Factors | None
     ups: list[torch.Tensor] = []
     downs: list[torch.Tensor] = []
     for item in placed:
-        factors = None if isinstance(item.adapter, Reshape) else factors_of(item.adapter)
+        factors = item.adapter.low_rank()
         if factors is None:
             return None
         up, down = factors[0] * item.strength, factors[1]

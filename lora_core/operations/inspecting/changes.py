@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from ...adapters import Reshape, Shape, tensors_of
-from ...adapters.base import Adapter
-from ...adapters.lowrank import factors_of
+from ...adapters import Adapter, Shape, tensors_of
 from ...algebra.factored import Factors, inner
 from ...algebra.svd import EXACT_SIDE
 from ...errors import AdapterError
@@ -32,10 +30,10 @@ def adapter_change(layer: AdapterLayer, weight: torch.Tensor | None) -> Change:
     adapter, shape = layer.lora.adapter(layer.spec), layer.shape
     if not all(bool(torch.isfinite(tensor.float()).all()) for tensor in tensors_of(adapter)):
         raise UnmeasuredError(NOT_FINITE)
-    if isinstance(adapter, Reshape):
+    if adapter.new_shape is not None:
         weight = weight if weight is None else adapter.padded(weight)
-        adapter, shape = adapter.inner, adapter.shape
-    factors = factors_of(adapter)
+        adapter, shape = adapter.on_padded(), adapter.new_shape
+    factors = adapter.low_rank()
     if factors is None:
         return _matrix(_delta(adapter, shape, weight))
     return factors if is_low(factors) else factors[0] @ factors[1]

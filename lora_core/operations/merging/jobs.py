@@ -22,7 +22,7 @@ from ...parallel.pipeline import Worker
 from ...reading.checkpoint import OpenPart
 from ...stack.apply import Placed, apply_stack
 from ...stack.matching import PlacedSpec
-from ...stack.sizes import change_square, weight_square
+from ...stack.sizes import weight_square
 from .fileplan import FilePlan
 from .steps import Step, WrittenTensors
 
@@ -176,7 +176,7 @@ class FileJobs:
 def _effect(item: PlacedSpec, placed: Placed, weight: torch.Tensor) -> Effect:
     square = weight_square(weight, item.target)
     changes = not placed.adapter.is_zero()
-    return Effect(item, changes, change_square(placed.adapter), None if square is None else float(square))
+    return Effect(item, changes, placed.adapter.change_square(), None if square is None else float(square))
 
 
 def _is_change(outcome: Outcome) -> bool:

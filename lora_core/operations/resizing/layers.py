@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ...adapters.recast import folded
+from ...adapters.parts import folded
 from ...algebra.ranks import Spectrum
 from ...algebra.rounding import round_to
 from ...files.dtypes import DTYPES, dtype_name

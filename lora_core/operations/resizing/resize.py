@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from ...adapters import KINDS, LoRA
 from ...algebra.ranks import rule_of
 from ...errors import LoraError
 from ...files.dtypes import DTYPE_NAMES, DTYPES
@@ -37,6 +38,8 @@ from .spectra import SpectrumFinder
 from .summary import compare, how, tell_resizing
 
 PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
+# LoCon is a name for LoRA on convolutions
+_FACTORED = dict.fromkeys((LoRA.kind, "LoCon", *(kind.kind for kind in KINDS.values() if kind.has_factors)))
 
 
 def resize(
@@ -115,7 +118,7 @@ def _take_all(resizing: Resizing, lora: LoraFile, checkpoint: Checkpoint | None,
     if not sources:
         raise LoraError(
             f"{lora.name}: nothing to resize: its kinds ({', '.join(lora.kinds)}) have no factors; "
-            "LoRA, LoCon, LoHa, LoKr and DoRA have."
+            f"{', '.join(_FACTORED)} and DoRA have."
         )
     _keep_others(resizing, lora, sources)
     if resizing.rule.is_budget:  # which counts bytes before it is known which layers get any

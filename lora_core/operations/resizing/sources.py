@@ -8,8 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...adapters import KINDS
-from ...adapters.base import ScaledAdapter, Shape
+from ...adapters import KINDS, LoRA, Shape
 from ...errors import LoraError
 from ...lazytorch import torch
 from ...naming.blocks import block_of
@@ -19,14 +18,12 @@ from ...reading.adapterspec import AdapterSpec
 from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile
 from ...writing.model import choose_model
-from ...writing.names import WRITINGS
+from ...writing.names import WRITINGS, suffix
 
 Suffixes = tuple[str, str]  # of up and down
 
-FACTORED = ("lora", "loha", "lokr")  # kinds that have factors, whatever the weight
-_UNSCALED = ("full", "norm", "bias")  # kinds that a module's alpha does not change
-_WITH_ALPHA: Suffixes = (".lora_up.weight", ".lora_down.weight")
-_WITHOUT: Suffixes = (".lora_B.weight", ".lora_A.weight")
+_WITH_ALPHA: Suffixes = (suffix(WRITINGS["kohya"], LoRA.id, "up"), suffix(WRITINGS["kohya"], LoRA.id, "down"))
+_WITHOUT: Suffixes = (suffix(WRITINGS["peft"], LoRA.id, "up"), suffix(WRITINGS["peft"], LoRA.id, "down"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class Resizable:
 
     @property
     def is_lora(self) -> bool:
-        return self.spec.kind == "lora"
+        return self.spec.is_lora
 
     @property
     def must_stay(self) -> bool:
@@ -66,14 +63,14 @@ def sources_of(lora: LoraFile, base: Checkpoint | None) -> Iterator[Resizable]:
         beside[spec.module].append(spec)
     usual, keymap = _usual_suffixes(lora), _keymap(lora, base)
     for spec in lora.adapters:
-        if spec.kind not in FACTORED or spec.param != "weight":
+        if not KINDS[spec.kind].has_factors or spec.param != "weight":
             continue
         others = [other for other in beside[spec.module] if other is not spec]
-        if any(issubclass(KINDS[other.kind], ScaledAdapter) and other.kind not in _UNSCALED for other in others):
+        if any(KINDS[other.kind].alpha == "scale" for other in others):
             continue  # two kinds share an alpha, or would share names
         suffixes = _suffixes(spec) or usual
-        has_alpha = f"{spec.module}.alpha" in lora.file if spec.kind == "lora" else False
-        bias = next((other for other in others if other.kind == "bias"), None)
+        has_alpha = f"{spec.module}.alpha" in lora.file if spec.is_lora else False
+        bias = next((other for other in others if KINDS[other.kind].scaled_with), None)
         yield Resizable(spec, _shape(spec, keymap), suffixes, has_alpha or suffixes == _WITH_ALPHA, bias)
 
 
@@ -96,7 +93,7 @@ def base_weight(spec: AdapterSpec, base: Checkpoint) -> torch.Tensor | None:
 
 def _keymap(lora: LoraFile, base: Checkpoint | None) -> KeyMap | None:
     """Return where modules have their places, None if it does not matter or the file does not tell its model."""
-    if all(spec.kind not in ("loha", "lokr") for spec in lora.adapters):
+    if all(spec.is_lora or not KINDS[spec.kind].has_factors for spec in lora.adapters):
         return None
     try:
         return base.keymap if base else choose_model(lora, "", None, WRITINGS["comfy"]).keymap
@@ -114,7 +111,7 @@ def _shape(spec: AdapterSpec, keymap: KeyMap | None) -> Shape:
 
 
 def _suffixes(spec: AdapterSpec) -> Suffixes | None:
-    if spec.kind != "lora":
+    if not spec.is_lora:
         return None
     up, down = (spec.parts[name].name.removeprefix(spec.module) for name in ("up", "down"))
     return up, down

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ...adapters import DoRA, Reshape
-from ...adapters.base import Adapter
-from ...adapters.lowrank import Factors, factors_of, svd_of
+from ...adapters import Adapter, DoRA
+from ...adapters.dora import without_magnitude
+from ...algebra.factored import Factors
 from ...algebra.svd import Svd, svd_of_product
 from ...errors import UnmatchedError
 from ...lazytorch import torch
@@ -57,12 +57,12 @@ class SpectrumFinder:
         return LayerSpectrum(source, layer, self._svd(adapter, layer, weight), wants_weight and weight is None)
 
     def _svd(self, adapter: Adapter, layer: WrittenLayer, weight: torch.Tensor | None) -> Svd:
-        adapter = adapter.inner if isinstance(adapter, Reshape) else adapter
-        inner = adapter.inner if isinstance(adapter, DoRA) else adapter
-        factors = factors_of(inner) if isinstance(adapter, DoRA) and weight is not None else None
-        if isinstance(adapter, DoRA) and weight is not None and factors is not None:
-            return svd_of_direction(adapter, factors, weight.flatten(1), self.limit(layer))
-        svd = svd_of(inner, layer.shape, self.limit(layer))
+        inner, dora = without_magnitude(adapter.on_padded())
+        if dora is not None and weight is not None:
+            factors = inner.low_rank()
+            if factors is not None:
+                return svd_of_direction(dora, factors, weight.flatten(1), self.limit(layer))
+        svd = inner.svd(layer.shape, self.limit(layer))
         assert svd is not None  # sources_of yields only kinds that have factors
         return svd
 

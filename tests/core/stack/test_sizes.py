@@ -13,7 +13,7 @@ from lora_core.adapters.base import Adapter
 from lora_core.adapters.full import BiasDifference, FullDifference
 from lora_core.adapters.rows import RowCut
 from lora_core.naming.targets import Target
-from lora_core.stack.sizes import Size, change_square, sized, weight_square
+from lora_core.stack.sizes import Size, sized, weight_square
 from tests import tiny
 from tests.core.samples import save
 
@@ -40,13 +40,13 @@ def test_the_square_is_that_of_the_delta(adapter: Adapter) -> None:
     shape = (48, 5, 3, 3) if isinstance(adapter, LoRA) and adapter.up.dim() == 4 else (48, 60)
     weight = torch.zeros(48) if isinstance(adapter, BiasDifference) else torch.zeros(shape)
     expected = float(adapter.delta(weight).double().square().sum())
-    assert change_square(adapter) == pytest.approx(expected, rel=1e-4)
+    assert adapter.change_square() == pytest.approx(expected, rel=1e-4)
 
 
 def test_kinds_that_take_the_whole_change_tell_nothing() -> None:
     wide = LoHa(noise(600, 20), noise(20, 600), noise(600, 20), noise(20, 600), None, None, 1.0)
-    assert change_square(wide) is None
-    assert change_square(RowCut(wide, 0, 300, 600)) is None
+    assert wide.change_square() is None
+    assert RowCut(wide, 0, 300, 600).change_square() is None
 
 
 def exact(weight: torch.Tensor) -> float:

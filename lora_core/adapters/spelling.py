@@ -1,0 +1,39 @@
+"""How trainers spell the tensors of an adapter: rows of a suffix and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+# The dialects that we write, by how they spell parts: ComfyUI's and kohya's, PEFT's and diffusers'
+Family = Literal["kohya", "peft"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One row: a suffix and what it means."""
+
+    suffix: str
+    kind: str  # adapter kind, or the word that kinds share which are spelled alike; "" for parts that any kind may have
+    field: str
+    param: str = "weight"  # the parameter of the module that the adapter changes
+    keeps: str = ""  # what of the suffix belongs to the module's name
+    beside: str = ""  # counts only if the module has this suffix too
+    in_lora: bool = False  # counts only in a file that holds an adapter besides
+    family: Family | None = None  # the dialects that write it, where it is not the field's first row
+
+
+def spelled(kind: str, field: str, *suffixes: str, param: str = "weight", family: Family | None = None) -> list[Part]:
+    return [Part(suffix, kind, field, param, family=family) for suffix in suffixes]
+
+
+def factors(kind: str, prefix: str, *fields: str, ending: str = "") -> tuple[Part, ...]:
+    return tuple(Part(f".{prefix}{field}{ending}", kind, field) for field in fields)
+
+
+def written_suffix(rows: Iterable[Part], family: Family, field: str, param: str) -> str | None:
+    """Return the suffix that dialects of a family write, None if the rows have none for this parameter."""
+    found = [row for row in rows if (row.field, row.param) == (field, param)]
+    own = (row for row in found if row.family == family)
+    return next((row.suffix for row in (*own, *found)), None)
