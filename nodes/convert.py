@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..lora_core.operations.converting.convert import convert
 from ..lora_core.options import CONVERT
-from . import host
+from ..lora_core.options.shared import NO_FILE
+from . import operation
 from .host import io
-from .schema import NONE, schema_of
+from .schema import schema_of, shown
 
 
 class ConvertLora(io.ComfyNode):
@@ -18,28 +18,18 @@ class ConvertLora(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lora_name: str | None = None, base: str | None = None) -> bool | str:
-        if lora_name == NONE:
+        if lora_name == NO_FILE:
             return "lora_name: choose the LoRA to convert."
-        found = host.problem(host.lora_path, (lora_name,))
-        return found if found is not True else host.problem(host.model_path, _model(base))
+        return operation.problem((lora_name,), (base,))
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str | None = None, base: str | None = None, **_: Any) -> list[Any]:
-        return [*host.fingerprint(host.lora_path, (lora_name,)), *host.fingerprint(host.model_path, _model(base))]
+        return operation.fingerprint((lora_name,), (base,))
 
     @classmethod
-    def execute(cls, lora_name: str, filename_prefix: str, base: str = NONE, **options: Any) -> io.NodeOutput:
-        out = host.new_lora_path(filename_prefix)
-        model = None if base == NONE else host.model_path(base)
-        report = convert(
-            host.lora_path(lora_name), out, base=model, **options, on_step=host.progress("converting", "writing")
-        )
-        shown = {"text": (report.text(),), "report": (report.to_dict(),)}
-        return io.NodeOutput(host.listed_name(out, "loras"), report.text(), ui=shown)
-
-
-def _model(base: str | None) -> tuple[str, ...]:
-    return () if base in (None, NONE) else (base,)
+    def execute(cls, **inputs: Any) -> io.NodeOutput:
+        done = operation.performed(CONVERT, inputs, "converting", "writing")
+        return io.NodeOutput(*done.texts, ui=shown(cls, done.report))
 
 
 NODES = [ConvertLora]

@@ -10,9 +10,8 @@ from ..lora_core.errors import FileFormatError, LoraError
 from ..lora_core.files.hashes import Hashes
 from ..lora_core.library.listing import Listing
 from ..lora_core.library.stackfiles import located, missing_files, rows_in_use
-from ..lora_core.library.words import trigger_words as words_of
 from ..lora_core.stack.entry import StackEntry
-from ..lora_core.stack.rows import each_file, join_stacks, parse_rows
+from ..lora_core.stack.rows import each_file, parse_rows
 from . import host
 
 HASHES = Hashes(host.own_file("hashes.json"))
@@ -26,16 +25,6 @@ def loras() -> Listing:
 def found(entries: Iterable[StackEntry]) -> list[StackEntry]:
     """Return the entries with their files; raises one FileFormatError that names all that have none."""
     return located(entries, loras())
-
-
-def stack_files(lora_stack: list[Any] | None) -> list[StackEntry]:
-    """Return the entries of a LORA_STACK with their files' paths as names, as lora_core takes them."""
-    return [entry.opened_as() for entry in found(join_stacks(lora_stack, ()))]
-
-
-def trigger_words(entries: Iterable[StackEntry]) -> str:
-    """Return the trigger words of all files, each once, joined with commas."""
-    return ", ".join(dict.fromkeys(word for entry in each_file(entries) if entry.path for word in words_of(entry.path)))
 
 
 def rows_problem(rows: Any) -> bool | str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..lora_core.library.stackfiles import notes_of
 from ..lora_core.options import LOAD
+from ..lora_core.options.shared import NO_FILE
 from ..lora_core.stack.entry import stack_in_memory
 from ..lora_core.stack.rows import join_stacks, stack_of_one
 from . import host, library
@@ -21,7 +22,7 @@ class LoadLora(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lora_name: str | None = None) -> bool | str:
-        return host.problem(host.lora_path, () if lora_name in ("None", "") else (lora_name,))
+        return host.problem(host.lora_path, () if lora_name in (NO_FILE, "") else (lora_name,))
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str | None = None, lora_stack: Any = None, **_: Any) -> list[Any]:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..lora_core.library.stackfiles import notes_of
-from ..lora_core.operations.merging.merge import merge
 from ..lora_core.options import MERGE
-from ..lora_core.stack.entry import stack_in_memory
-from . import host, library
+from . import host, library, operation
 from .host import io
 from .schema import schema_of, shown
 
@@ -27,27 +24,10 @@ class MergeToCheckpoint(io.ComfyNode):
         return host.fingerprint(host.model_path, (checkpoint,))
 
     @classmethod
-    def execute(
-        cls,
-        checkpoint: str,
-        filename_prefix: str,
-        lora_stack: list[Any] | None = None,
-        lora: Any = None,
-        **options: Any,
-    ) -> io.NodeOutput:
-        out = host.new_model_path(checkpoint, filename_prefix)
-        loras = library.stack_files([*(lora_stack or ()), *stack_in_memory(lora)])
-        report = merge(
-            host.model_path(checkpoint),
-            loras,
-            out,
-            **options,
-            on_step=host.progress("merging", "verifying" if options.get("verify") else "writing"),
-            hashes=library.HASHES,
-        )
-        report.warnings[:0] = notes_of(loras)
-        name = host.listed_name(out, host.model_folder(checkpoint))
-        return io.NodeOutput(name, report.text(), ui=shown(cls, report))
+    def execute(cls, **inputs: Any) -> io.NodeOutput:
+        last = "verifying" if inputs.get("verify") else "writing"
+        done = operation.performed(MERGE, inputs, "merging", last, hashes=library.HASHES)
+        return io.NodeOutput(*done.texts, ui=shown(cls, done.report))
 
 
 NODES = [MergeToCheckpoint]

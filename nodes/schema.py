@@ -7,17 +7,11 @@ import inspect
 from typing import Any
 
 from ..lora_core.options import Node, Option, Socket
+from ..lora_core.options.shared import NO_FILE
 from .host import io, lora_names, model_names, ui
 
 CATEGORY = "LoRA Core"
 ROWS_TYPE = "LORACORE_ROWS"
-NONE = "None"
-
-
-def chosen(*names: str | None) -> list[str]:
-    """Return the names that mean files; a linked input is None."""
-    return [name for name in names if name not in (None, NONE)]
-
 
 SOCKETS = {
     "MODEL": io.Model,
@@ -100,9 +94,10 @@ _WIDGETS = {
     "INT": _number,
     "BOOLEAN": lambda option: _make(io.Boolean, option.name, **_common(option)),
     "STRING": lambda option: _make(io.String, option.name, **_common(option)),
+    "NEW_FILE": lambda option: _make(io.String, option.name, **_common(option)),
     "COMBO": lambda option: _combo(option, list(option.choices)),
-    "LORA_FILE": lambda option: _combo(option, [NONE, *lora_names()]),
-    "MODEL_FILE": lambda option: _combo(option, [*([NONE] if option.default == NONE else []), *model_names()]),
+    "LORA_FILE": lambda option: _combo(option, [NO_FILE, *lora_names()]),
+    "MODEL_FILE": lambda option: _combo(option, [*([NO_FILE] if option.default == NO_FILE else []), *model_names()]),
     "ROWS": _rows,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..lora_core.library.stackfiles import notes_of
+from ..lora_core.library.words import words_of_stack
 from ..lora_core.options import STACK
 from ..lora_core.stack.entry import stack_in_memory
 from ..lora_core.stack.rows import check_strength, join_stacks, lora_text, parse_rows, stack_of
@@ -35,7 +36,7 @@ class StackLoras(io.ComfyNode):
         entries = library.found(join_stacks(lora_stack, own))
         text = lora_text(entries)
         shown = "\n".join([text, *(f"warning: {note}" for note in notes_of(entries))])
-        return io.NodeOutput(entries, text, library.trigger_words(entries), ui={"text": (shown,)})
+        return io.NodeOutput(entries, text, words_of_stack(entries), ui={"text": (shown,)})
 
 
 NODES = [StackLoras]

@@ -7,10 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..lora_core.arch.base import Arch
 from ..lora_core.files.dtypes import dtype_name
 from ..lora_core.files.tensorheader import TensorInfo
-from ..lora_core.naming.detection import FoundArch, describe, detect
+from ..lora_core.naming.detection import describe, detect, unknown_arch
 from ..lora_core.naming.keymap import KeyMap
 from . import host
 
@@ -30,7 +29,7 @@ class LoadedModel:
         self._model = model
         self._weights = {key: weight for key, weight in weights.items() if key.startswith(_PREFIX)}
         self.shapes = {key: host.patched_shape(model, key, weight) for key, weight in self._weights.items()}
-        self.found = detect(self.shapes) or [_unknown(type(model.model).__name__)]
+        self.found = detect(self.shapes) or [unknown_arch(type(model.model).__name__, _PREFIX)]
 
     @cached_property
     def keymap(self) -> KeyMap:
@@ -77,8 +76,3 @@ def _coding(weight: Any) -> str | None:
     if layout is not None:
         return str(getattr(layout, "__name__", layout))
     return "fp8 without scales" if dtype_name(weight.dtype).startswith("F8_") else None
-
-
-def _unknown(title: str) -> FoundArch:
-    """Return an architecture without another name for anything: what the host loads and LoRA Core does not know."""
-    return FoundArch(Arch(title, title, signatures=(), prefixes=(_PREFIX,)), None, _PREFIX)

@@ -26,7 +26,7 @@ class GgufFile(Tensors):
         self.metadata = {}  # GGUF's own describes its tensors, and is not carried over
         self._file = OpenFile(self.path, "a model file")
         try:
-            self._values, self._tensors = read_gguf_header(self._file)
+            self._tensors = read_gguf_header(self._file)
         except BaseException:
             self._file.close()
             raise
@@ -34,10 +34,6 @@ class GgufFile(Tensors):
             name: TensorInfo(name, self._dtype(name), info.shape, info.start, info.nbytes)
             for name, info in self._tensors.items()
         }
-
-    @property
-    def architecture(self) -> str:
-        return str(self._values.get("general.architecture", "unknown"))[:40]
 
     def close(self) -> None:
         self._file.close()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ..files.opening import open_tensors
 from ..reading.lorafile import LoraFile, lora_file_of
+from ..stack.entry import StackEntry
+from ..stack.rows import each_file
 from ..text import json_list, json_object, plain_line
 from .sidecars import MOST_WORDS, Sidecar, read_sidecars, split_words
 
@@ -32,6 +34,12 @@ def trigger_words(path: str | os.PathLike[str]) -> list[str]:
     file = lora_file_of(Path(path))
     with open_tensors(file) as opened:
         return [one.word for one in known_words(read_sidecars(file)[0], opened.metadata)]
+
+
+def words_of_stack(entries: Iterable[StackEntry]) -> str:
+    """Return the trigger words of all files of located entries, each once, joined with commas."""
+    files = [entry.path for entry in each_file(entries) if entry.path]
+    return ", ".join(dict.fromkeys(word for path in files for word in trigger_words(path)))
 
 
 def words_of(lora: LoraFile) -> list[str]:

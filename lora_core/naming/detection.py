@@ -58,6 +58,11 @@ def detect(shapes: Shapes) -> list[FoundArch]:
     return found
 
 
+def unknown_arch(title: str, prefix: str) -> FoundArch:
+    """Return an architecture without another name for anything: what a host loads and LoRA Core does not know."""
+    return FoundArch(Arch(title, title, signatures=(), prefixes=(prefix,)), None, prefix)
+
+
 def guess_arches(modules: Iterable[tuple[str, Shape | None]]) -> list[Arch]:
     """Return the diffusion architectures that a LoRA's modules fit best, judging by their marks.
 

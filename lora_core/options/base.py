@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..errors import OptionError
 
-OptionType = Literal["FLOAT", "INT", "BOOLEAN", "COMBO", "STRING", "LORA_FILE", "MODEL_FILE", "ROWS"]
+OptionType = Literal["FLOAT", "INT", "BOOLEAN", "COMBO", "STRING", "LORA_FILE", "MODEL_FILE", "NEW_FILE", "ROWS"]
 SocketType = Literal["MODEL", "CLIP", "LORA_STACK", "LORA_MODEL", "STRING", "FLOAT", "IMAGE"]
 
 
@@ -26,6 +26,13 @@ class Option:
     choices: tuple[str, ...] = ()
     advanced: bool = False
     optional: bool = False  # prompts without it run: those saved before it was added
+    argument: str = ""  # of the operation, where it has another name
+    beside: str = ""  # of a new file: the input whose file gives the folder; a LoRA goes to the LoRAs
+
+    @property
+    def fills(self) -> str:
+        """The argument of the operation that the value becomes."""
+        return self.argument or self.name
 
     def check(self, value: Any) -> None:
         """Raise OptionError if `value` is not allowed here."""
@@ -49,6 +56,12 @@ class Socket:
     type: SocketType
     help: str
     optional: bool = False
+    argument: str = ""  # of the operation, where it has another name
+
+    @property
+    def fills(self) -> str:
+        """The argument of the operation that the value becomes."""
+        return self.argument or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,7 @@ class Command:
 
     name: str
     description: str
-    options: tuple[Option, ...]
+    inputs: tuple[Option, ...]
 
     def option(self, name: str) -> Option:
-        return next(o for o in self.options if o.name == name)
+        return next(o for o in self.inputs if o.name == name)

@@ -53,7 +53,7 @@ COMBINE = Node(
     "Combine LoRAs",
     "Writes a stack of LoRAs as one LoRA.",
     (
-        Socket("lora_stack", "LORA_STACK", "The LoRAs to combine, each at its strength."),
+        Socket("lora_stack", "LORA_STACK", "The LoRAs to combine, each at its strength.", argument="loras"),
         METHOD,
         COMBINED_RANK,
         ENERGY,

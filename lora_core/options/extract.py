@@ -37,6 +37,17 @@ ESTIMATE = Option(
     "estimate_only", "BOOLEAN", "Tell ranks, retained energy and file size, and write nothing.", False, advanced=True
 )
 
+MODEL_BASE = Socket(
+    "model_base", "MODEL", "The model that was tuned, instead of a file.", optional=True, argument="base"
+)
+MODEL_TUNED = Socket(
+    "model_tuned", "MODEL", "The tuned model with all its patches, instead of a file.", optional=True, argument="tuned"
+)
+STACK_OF_ANY_KIND = Socket(
+    "lora_stack", "LORA_STACK", "Without a tuned model: LoRAs of any kind, made one LoRA.", optional=True,
+    argument="loras",
+)  # fmt: skip
+
 EXTRACT = Node(
     "LoraCoreExtract",
     "Extract LoRA",
@@ -52,9 +63,9 @@ EXTRACT = Node(
         FACTOR_DTYPE,
         prefix("loracore/extracted"),
         *(replace(option, optional=True) for option in (RANK_BY, THRESHOLD, EXTRACT_KIND, CLAMP, ESTIMATE)),
-        Socket("model_base", "MODEL", "The model that was tuned, instead of a file.", optional=True),
-        Socket("model_tuned", "MODEL", "The tuned model with all its patches, instead of a file.", optional=True),
-        Socket("lora_stack", "LORA_STACK", "Without a tuned model: LoRAs of any kind, made one LoRA.", optional=True),
+        MODEL_BASE,
+        MODEL_TUNED,
+        STACK_OF_ANY_KIND,
     ),
     (LORA_NAME_OUT, REPORT, Socket("picture", "IMAGE", "Energy against rank, and what each block keeps.")),
     is_output=True,

@@ -14,9 +14,11 @@ INSPECT = Node(
     "Inspect LoRA",
     "Shows what a LoRA changes, block by block, and where the LoRAs of a stack reinforce or cancel each other.",
     (
-        lora_to("inspect"),
+        lora_to("inspect", argument="loras"),
         AGAINST,
-        Socket("lora_stack", "LORA_STACK", "More LoRAs; the conflict map compares all.", optional=True),
+        Socket(
+            "lora_stack", "LORA_STACK", "More LoRAs; the conflict map compares all.", optional=True, argument="loras"
+        ),
     ),
     (
         REPORT,

@@ -9,7 +9,9 @@ from .shared import ON_UNMATCHED, REPORT, SEMANTICS, lora_in_memory, prefix
 
 MergeDtype = Literal["keep", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e4m3fn_scaled"]
 
-CHECKPOINT = Option("checkpoint", "MODEL_FILE", "The checkpoint, diffusion model or text encoder to merge into.")
+CHECKPOINT = Option(
+    "checkpoint", "MODEL_FILE", "The checkpoint, diffusion model or text encoder to merge into.", argument="base"
+)
 MERGE_DTYPE = Option(
     "dtype",
     "COMBO",
@@ -41,14 +43,14 @@ MERGE = Node(
     "Writes a checkpoint with a stack of LoRAs merged in, streaming from disk to disk.",
     (
         CHECKPOINT,
-        Socket("lora_stack", "LORA_STACK", "The LoRAs to merge in.", optional=True),
-        prefix("loracore/merged"),
+        Socket("lora_stack", "LORA_STACK", "The LoRAs to merge in.", optional=True, argument="loras"),
+        prefix("loracore/merged", beside=CHECKPOINT.name),
         MERGE_DTYPE,
         SEMANTICS,
         ON_UNMATCHED,
         VERIFY,
         PAIR,
-        lora_in_memory("; merged in last, at strength 1"),
+        lora_in_memory("; merged in last, at strength 1", argument="loras"),
     ),
     (Socket("checkpoint_name", "STRING", "The written file's name, as ComfyUI's loaders list it."), REPORT),
     is_output=True,

@@ -21,7 +21,7 @@ RESIZE = Node(
         KEPT_DTYPE,
         prefix("loracore/resized"),
         model_of_lora("needed where rank_by is relative, and for the closest DoRA"),
-        lora_in_memory(", instead of lora_name"),
+        lora_in_memory(", instead of lora_name", argument="file"),
     ),
     (LORA_NAME_OUT, REPORT, Socket("picture", "IMAGE", "Energy against rank, and what each block keeps.")),
     is_output=True,

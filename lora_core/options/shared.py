@@ -54,20 +54,21 @@ KEPT_DTYPE = Option(
 LORA_NAME_OUT = Socket("lora_name", "STRING", "The written file's name, as ComfyUI's loaders list it.")
 
 
-def lora_in_memory(what_becomes_of_it: str) -> Socket:
+def lora_in_memory(what_becomes_of_it: str, *, argument: str = "") -> Socket:
     """Return the input for a LoRA that no file holds."""
     help = f"A LoRA that no file holds, such as ComfyUI's Train LoRA gives{what_becomes_of_it}."
-    return Socket("lora", "LORA_MODEL", help, optional=True)
+    return Socket("lora", "LORA_MODEL", help, optional=True, argument=argument)
 
 
-def lora_to(verb: str) -> Option:
-    return Option("lora_name", "LORA_FILE", f"The LoRA file to {verb}.", NO_FILE)
+def lora_to(verb: str, *, argument: str = "file") -> Option:
+    return Option("lora_name", "LORA_FILE", f"The LoRA file to {verb}.", NO_FILE, argument=argument)
 
 
 def model_of_lora(why: str) -> Option:
     return Option("base", "MODEL_FILE", f"The model that the LoRA is for: {why}.", NO_FILE, advanced=True)
 
 
-def prefix(default: str) -> Option:
+def prefix(default: str, *, beside: str = "") -> Option:
     """Return where a node writes its file."""
-    return Option("filename_prefix", "STRING", "Folder and name of the file to write; a number is added.", default)
+    help = "Folder and name of the file to write; a number is added."
+    return Option("filename_prefix", "NEW_FILE", help, default, argument="out", beside=beside)

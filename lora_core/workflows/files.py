@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import OptionError
 from ..files.hashes import Hashes
 from ..files.names import new_path
 from ..library.listing import Listing
-from ..library.stackfiles import changed, located, notes_of
-from ..options.shared import NO_FILE
+from ..library.stackfiles import changed, located
 from ..stack.entry import StackEntry
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -25,21 +24,34 @@ class WorkflowFiles:
         self._models, self._output = models, output
         self._written: dict[str, Path] = {}  # the name that a node gives on -> the file
         self._hashes = Hashes()
-        self._notes: list[str] = []
 
-    def note_written(self, path: Path) -> None:
+    def model(self, name: Any) -> Path:
+        """Return the file that a model name means; one that a node wrote by the name that it gives on."""
+        return self._model(name)[0]
+
+    def located(self, entries: Iterable[StackEntry]) -> list[StackEntry]:
+        written = ((one, self._written.get(one[0])) for one in entries)
+        known = [changed(one, one[0], path=str(path)) if path else one for one, path in written]
+        return located(known, self._listing(LORAS))
+
+    def loaded_model(self, model: Any, name: str) -> NoReturn:
+        raise OptionError(f"{name}: expected a wire from a node that loads a model, found {model!r:.80}.")
+
+    def lora(self, name: Any) -> Path:
+        return self._written.get(str(name)) or self._file(LORAS, str(name))
+
+    def new_path(self, prefix: Any, beside: Any) -> Path:
+        if not isinstance(prefix, str):
+            raise OptionError(f"filename_prefix: expected text, found {prefix!r}.")
+        root = self._output or self._models / (LORAS if beside is None else self._model(beside)[1])
+        root.mkdir(parents=True, exist_ok=True)
+        return new_path([root], prefix)
+
+    def listed_name(self, path: Path, beside: Any) -> str:
         self._written[path.name] = path
+        return path.name
 
-    def taken_notes(self) -> list[str]:
-        """Return how files were found since this was last asked."""
-        notes, self._notes = self._notes, []
-        return notes
-
-    def base(self, name: Any) -> Path | None:
-        """Return the file that an optional model name means."""
-        return None if name == NO_FILE else self.model(name)[0]
-
-    def model(self, name: Any) -> tuple[Path, str]:
+    def _model(self, name: Any) -> tuple[Path, str]:
         """Return the file and the folder that a model name means: checkpoints, or the folder that it begins with."""
         if (written := self._written.get(str(name))) is not None:
             return written, MODEL_FOLDERS[0]
@@ -47,20 +59,6 @@ class WorkflowFiles:
         if head in MODEL_FOLDERS[1:] and rest and not (self._models / MODEL_FOLDERS[0] / str(name)).is_file():
             return self._file(head, rest), head
         return self._file(MODEL_FOLDERS[0], str(name)), MODEL_FOLDERS[0]
-
-    def stack_files(self, entries: Iterable[StackEntry]) -> list[StackEntry]:
-        """Return the entries with their files' paths as names; `taken_notes` tells how they were found."""
-        found = self.located(entries)
-        self._notes += notes_of(found)
-        return [entry.opened_as() for entry in found]
-
-    def located(self, entries: Iterable[StackEntry]) -> list[StackEntry]:
-        written = ((one, self._written.get(one[0])) for one in entries)
-        known = [changed(one, one[0], path=str(path)) if path else one for one, path in written]
-        return located(known, self._listing(LORAS))
-
-    def lora(self, name: Any) -> Path:
-        return self._written.get(str(name)) or self._file(LORAS, str(name))
 
     def _file(self, folder: str, name: str) -> Path:
         listing = self._listing(folder)
@@ -70,10 +68,3 @@ class WorkflowFiles:
         root = self._models / folder
         listed = [path.relative_to(root).as_posix() for path in root.rglob("*.safetensors")] if root.is_dir() else []
         return Listing(listed, root.joinpath, str(root), self._hashes)
-
-    def new_path(self, folder: str, prefix: Any) -> Path:
-        if not isinstance(prefix, str):
-            raise OptionError(f"filename_prefix: expected text, found {prefix!r}.")
-        root = self._output or self._models / folder
-        root.mkdir(parents=True, exist_ok=True)
-        return new_path([root], prefix)

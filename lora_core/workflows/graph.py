@@ -45,16 +45,11 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise WorkflowError(f"{path.name}: not a workflow file: {error}.") from error
 
 
-def read_graph(path: str | os.PathLike[str]) -> dict[str, GraphNode]:
-    """Return the nodes of a workflow file of either format by id; muted nodes are left out.
-
-    Raises WorkflowError for a file that is no workflow.
-    """
-    return graph_of(read_json(path), Path(path).name)
-
-
 def graph_of(data: Any, name: str) -> dict[str, GraphNode]:
-    """Return the nodes of a workflow of either format by id, as `read_graph`; `name` stands in errors."""
+    """Return the nodes of a workflow of either format by id; muted nodes are left out. `name` stands in errors.
+
+    Raises WorkflowError for what is no workflow.
+    """
     if isinstance(data, Mapping) and isinstance(data.get("prompt"), Mapping):  # as POSTed to /prompt
         data = data["prompt"]
     try:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..errors import LoraError, WorkflowError
-from ..library.words import trigger_words
-from ..operations.combining.combine import combine
-from ..operations.converting.convert import convert
-from ..operations.extracting.extract import check_choice, extract
-from ..operations.inspecting.inspect import inspect, to_inspect
-from ..operations.merging.merge import merge
-from ..operations.resizing.resize import resize
-from ..options import COMBINE, CONVERT, EXTRACT, INSPECT, LOAD, MERGE, NODES, RESIZE, STACK, Node
+from ..library.words import words_of_stack
+from ..operations import NODE_OPERATIONS
+from ..options import LOAD, NODES, STACK, Node
 from ..parallel.progress import OnStep
 from ..report import Report
-from ..stack.entry import StackEntry
-from ..stack.rows import each_file, join_stacks, lora_text, parse_rows, stack_of
-from .files import LORAS, WorkflowFiles
+from ..stack.rows import join_stacks, lora_text, parse_rows, stack_of
+from .files import WorkflowFiles
 from .graph import GraphNode, Link, graph_of, read_json
 from .importing import convert_workflow, counted_nodes, has_peers, lora_names
+from .perform import perform
 
 
 def run(
@@ -92,22 +87,13 @@ class _Runner:
             node = self._graph.get(node_id)
             if node is None:
                 raise WorkflowError(f"node {node_id}: is wired to another, but missing or muted.")
-            kinds: dict[str, Callable[[GraphNode], tuple[Any, ...]]] = {
-                STACK.id: self._stack,
-                MERGE.id: self._merge,
-                EXTRACT.id: self._extract,
-                CONVERT.id: self._convert,
-                COMBINE.id: self._combine,
-                INSPECT.id: self._inspect,
-                RESIZE.id: self._resize,
-            }
-            if node.type not in kinds:
+            if node.type != STACK.id and node.type not in NODE_OPERATIONS:
                 raise WorkflowError(f"{_named(node)} needs ComfyUI: only LoRA Core's own nodes run without it.")
             if node_id in self._running:
                 raise WorkflowError(f"{_named(node)}: is wired to itself.")
             self._running.add(node_id)
             try:
-                self._results[node_id] = kinds[node.type](node)
+                self._results[node_id] = self._stack(node) if node.type == STACK.id else self._operation(node)
             except LoraError as error:
                 if not isinstance(error, WorkflowError):
                     first, *more = str(error).split("\n")
@@ -119,77 +105,22 @@ class _Runner:
 
     def _stack(self, node: GraphNode) -> tuple[Any, ...]:
         inputs = self._inputs(node, STACK)
-        own = [] if node.bypassed else stack_of(parse_rows(inputs["rows"]))
-        entries = self._files.located(join_stacks(inputs["lora_stack"], own))
-        return entries, lora_text(entries), _trigger_words(entries)
+        own = [] if node.bypassed else stack_of(parse_rows(inputs.get("rows")))
+        entries = self._files.located(join_stacks(inputs.get("lora_stack"), own))
+        return entries, lora_text(entries), words_of_stack(entries)
 
-    def _merge(self, node: GraphNode) -> tuple[Any, ...]:
-        options = self._inputs(node, MERGE)
-        base, folder = self._files.model(options.pop("checkpoint"))
-        loras = self._files.stack_files(join_stacks(options.pop("lora_stack"), []))
-        out = self._files.new_path(folder, options.pop("filename_prefix"))
-        options.pop("lora")  # a wired one has raised before
-        report = merge(base, loras, out, **options, on_step=self._on_step)
-        return self._finished(report, out)
-
-    def _extract(self, node: GraphNode) -> tuple[Any, ...]:
-        options = self._inputs(node, EXTRACT)
-        names, stack = (options.pop("base"), options.pop("tuned")), options.pop("lora_stack")
-        check_choice(*names, options.pop("model_base"), options.pop("model_tuned"), stack)
-        base, tuned = map(self._files.base, names)
-        loras = self._files.stack_files(join_stacks(stack, []))
-        prefix = options.pop("filename_prefix")
-        out = None if options["estimate_only"] else self._files.new_path(LORAS, prefix)
-        assert base is not None  # a wired model has raised before
-        report = extract(base, tuned, out, loras=loras, **options, on_step=self._on_step)
-        return self._finished(report, out)
-
-    def _convert(self, node: GraphNode) -> tuple[Any, ...]:
-        options = self._inputs(node, CONVERT)
-        name, base = options.pop("lora_name"), options.pop("base")
-        out = self._files.new_path(LORAS, options.pop("filename_prefix"))
-        report = convert(self._files.lora(name), out, base=self._files.base(base), **options, on_step=self._on_step)
-        return self._finished(report, out)
-
-    def _inspect(self, node: GraphNode) -> tuple[Any, ...]:
-        options = self._inputs(node, INSPECT)
-        entries = to_inspect(options["lora_name"], options["lora_stack"])
-        first, *more = self._files.stack_files(entries)
-        against = self._files.base(options["against"])
-        report = inspect(first, [against] if against else [], stack=more, spectra=True, on_step=self._on_step)
-        return self._finished(report, None)[1], _trigger_words(self._files.located(entries))
-
-    def _combine(self, node: GraphNode) -> tuple[Any, ...]:
-        options = self._inputs(node, COMBINE)
-        base = options.pop("base")
-        loras = self._files.stack_files(join_stacks(options.pop("lora_stack"), []))
-        out = self._files.new_path(LORAS, options.pop("filename_prefix"))
-        report = combine(loras, out, base=self._files.base(base), **options, on_step=self._on_step)
-        return self._finished(report, out)
-
-    def _resize(self, node: GraphNode) -> tuple[Any, ...]:
-        options = self._inputs(node, RESIZE)
-        name, base = options.pop("lora_name"), options.pop("base")
-        out = self._files.new_path(LORAS, options.pop("filename_prefix"))
-        options.pop("lora")  # a wired one has raised before
-        report = resize(self._files.lora(name), out, base=self._files.base(base), **options, on_step=self._on_step)
-        return self._finished(report, out)
-
-    def _finished(self, report: Report, out: Path | None) -> tuple[Any, ...]:
-        report.warnings[:0] = self._files.taken_notes()
-        self.reports.append(report)
-        if out is None:
-            return "", report.text()
-        self._files.note_written(out)
-        return out.name, report.text()
+    def _operation(self, node: GraphNode) -> tuple[Any, ...]:
+        declared = NODES[node.type]
+        done = perform(declared, self._inputs(node, declared), self._files, on_step=self._on_step)
+        self.reports.append(done.report)
+        return done.texts
 
     def _inputs(self, node: GraphNode, declared: Node) -> dict[str, Any]:
-        """Return every declared input by name: what is wired, else what is set, else the default."""
-        values: dict[str, Any] = {}
-        for item in declared.inputs:
-            value = node.inputs.get(item.name, getattr(item, "default", None))
-            values[item.name] = self._wired(node, item.name, value) if isinstance(value, Link) else value
-        return values
+        """Return the declared inputs that are wired or set, by name."""
+        given = {item.name: node.inputs[item.name] for item in declared.inputs if item.name in node.inputs}
+        return {
+            name: self._wired(node, name, value) if isinstance(value, Link) else value for name, value in given.items()
+        }
 
     def _wired(self, node: GraphNode, name: str, link: Link) -> Any:
         outputs = self.results(link.node)
@@ -206,7 +137,3 @@ def _is_output(node: GraphNode) -> bool:
 def _named(node: GraphNode) -> str:
     declared = NODES.get(node.type)
     return f"node {node.id} ({declared.display_name if declared else node.type})"
-
-
-def _trigger_words(entries: Iterable[StackEntry]) -> str:
-    return ", ".join(dict.fromkeys(word for entry in each_file(entries) for word in trigger_words(entry.path)))

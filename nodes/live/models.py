@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from ...lora_core.arch.base import Arch
-from ...lora_core.naming.detection import FoundArch, detect
+from ...lora_core.naming.detection import FoundArch, detect, unknown_arch
 from ...lora_core.naming.keymap import KeyMap
 from ...lora_core.naming.targets import Target
 from ...lora_core.stack.sizes import weight_square
@@ -92,7 +91,7 @@ def _mapped(diffusion: Any, encoder: Any) -> LoadedModel:
             shapes = _shapes(module)
             files.append((shapes, detect(shapes)))
     if not files[0][1]:  # its own names and the host's still count
-        files[0] = (files[0][0], [_unknown(type(diffusion).__name__)])
+        files[0] = (files[0][0], [unknown_arch(type(diffusion).__name__, "diffusion_model.")])
     keymap = KeyMap(*files, more=_host_targets(diffusion, encoder, files))
     return LoadedModel(keymap, [item for _, items in files for item in items])
 
@@ -101,11 +100,6 @@ def _shapes(module: Any) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a loaded model's tensors, of quantised weights those that they stand for."""
     shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}  # packed codes are narrower
     return shapes | {key: tuple(value.shape) for key, value in module.named_parameters() if key in shapes}
-
-
-def _unknown(title: str) -> FoundArch:
-    """Return an architecture without another name for anything: what the host loads and LoRA Core does not know."""
-    return FoundArch(Arch(title, title, signatures=(), prefixes=("diffusion_model.",)), None, "diffusion_model.")
 
 
 def _host_targets(

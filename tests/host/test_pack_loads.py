@@ -12,7 +12,10 @@ from tests.host_fixtures import LORAS
 from tests.host_server import PACK, Server
 
 ALIASES_SINCE, ADVANCED_SINCE = (0, 10, 0), (0, 9, 2)  # ComfyUI's versions with search_aliases, and advanced widgets
-HOST_TYPES = {"FLOAT": "FLOAT", "INT": "INT", "BOOLEAN": "BOOLEAN", "STRING": "STRING", "ROWS": "LORACORE_ROWS"}
+HOST_TYPES = {
+    "FLOAT": "FLOAT", "INT": "INT", "BOOLEAN": "BOOLEAN", "STRING": "STRING", "NEW_FILE": "STRING",
+    "ROWS": "LORACORE_ROWS",
+}  # fmt: skip
 
 
 def test_loads_without_a_warning(server: Server) -> None:

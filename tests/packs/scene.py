@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lora_core.workflows.importing import convert_prompt
+from lora_core.workflows.importing import convert_workflow
 from tests import tiny
 from tests.host.families import FAMILIES, LOAD, Patch, Prompt, node, render, stack_rows
 from tests.host_server import Server
@@ -47,7 +47,7 @@ class Scene:
     def check_imported(self, patch: Patch, *gone: str) -> None:
         """The image of a prompt with nodes of another pack, and of the same prompt with ours for those of `gone`."""
         prompt = SD15.prompt(patch)
-        imported = convert_prompt(prompt, names=LORAS)
+        imported = convert_workflow(prompt, names=LORAS).workflow
         kinds = {inner["class_type"] for inner in imported.values()}
         assert {*gone} <= {inner["class_type"] for inner in prompt.values()}
         assert not kinds & {*gone}

@@ -149,8 +149,8 @@ def _target(
     return Path(out)
 
 
-def check_choice(base: str, tuned: str, model_base: Any, model_tuned: Any, lora_stack: Any) -> None:
-    """Raise OptionError, saying what to choose or to connect, unless there is one of each side."""
+def check_choice(base: str, tuned: str, model_base: Any, model_tuned: Any, lora_stack: Any, **_: Any) -> None:
+    """Raise OptionError, saying what to choose or to connect, unless the node's inputs give one of each side."""
     has_base = (base != NO_FILE) + (model_base is not None)
     if has_base == 0:
         raise OptionError("base: choose the checkpoint that was tuned, or connect model_base.")

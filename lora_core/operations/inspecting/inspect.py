@@ -17,11 +17,9 @@ from ...parallel.progress import LayerSteps, OnStep
 from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile
 from ...report import Report, Stopwatch
-from ...stack.entry import StackEntry
 from ...stack.matching import describe_lora, match_stack
 from ...stack.opened import LoraItem, StackedLora, about_blocks, open_stack
 from ...stack.pairs import NO_PAIR, unused
-from ...stack.rows import join_stacks, stack_of_one
 from .agreement import Agreement, agreements, pairs_of, places_of, total_of, twins
 from .measures import analysed, summed, unmeasured
 from .reference import Reference, guessed, shared_arches
@@ -65,12 +63,14 @@ def inspect(
     return watch.stop()
 
 
-def to_inspect(lora_name: str, lora_stack: Iterable[Any] | None) -> list[StackEntry]:
-    """Return what the inputs of Inspect LoRA name, the node's own LoRA first; raises OptionError for nothing."""
-    entries = [*stack_of_one(lora_name, 1.0, 1.0), *join_stacks(lora_stack, ())]
-    if not entries:
+def inspect_all(
+    loras: Sequence[LoraItem], against: str | os.PathLike[str] | None, *, on_step: OnStep | None = None
+) -> Report:
+    """Return what Inspect LoRA shows of the LoRAs of its inputs, every layer measured; raises OptionError for none."""
+    if not loras:
         raise OptionError("lora_name: nothing to inspect; choose a LoRA, or wire a stack that holds one.")
-    return entries
+    first, *more = loras
+    return inspect(first, [against] if against else [], stack=more, spectra=True, on_step=on_step)
 
 
 def _opened(file: LoraItem, files: ExitStack) -> StackedLora | None:

@@ -6,11 +6,10 @@ other packs. Facts about their nodes were read in their repositories, in Novembe
 
 from .command import counted_nodes, import_workflow, lora_names
 from .text import TextRows, rows_of_text
-from .workflows import convert_prompt, convert_workflow, has_peers
+from .workflows import convert_workflow, has_peers
 
 __all__ = [
     "TextRows",
-    "convert_prompt",
     "convert_workflow",
     "counted_nodes",
     "has_peers",

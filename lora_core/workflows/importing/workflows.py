@@ -59,11 +59,6 @@ def convert_workflow(
     return result
 
 
-def convert_prompt(prompt: Mapping[str, Any], *, names: Iterable[str] | None = None) -> dict[str, Any]:
-    """Return an API prompt with all other packs' LoRA nodes as ours."""
-    return convert_workflow(prompt, names=names).workflow
-
-
 def has_peers(workflow: Any) -> bool:
     """Return whether a workflow of either format has LoRA nodes of other packs. Any JSON may be asked."""
     data = _mapping(workflow)

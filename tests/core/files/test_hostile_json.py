@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import lora_core
 from lora_core.errors import OptionError, WorkflowError
 from lora_core.stack.rows import parse_rows
-from lora_core.workflows.graph import read_graph
 from tests.core import samples
 
 HOSTILE = {
@@ -30,7 +30,7 @@ def test_rows(case: str) -> None:
 def test_a_workflow(tmp_path: Path, case: str) -> None:
     path = tmp_path / "workflow.json"
     path.write_text(HOSTILE[case])
-    text = samples.message(WorkflowError, lambda: read_graph(path))
+    text = samples.message(WorkflowError, lambda: lora_core.run(path))
     assert text.startswith("workflow.json: not a workflow file: ")
 
 
@@ -38,5 +38,5 @@ def test_a_workflow_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "workflow.json"
     path.write_bytes(b"\xff\xfe{}")
     assert "workflow.json: not a workflow file: 'utf-8' codec" in samples.message(
-        WorkflowError, lambda: read_graph(path)
+        WorkflowError, lambda: lora_core.run(path)
     )

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from lora_core.errors import LoraError, OptionError, WorkflowError
-from lora_core.workflows.graph import GraphNode, Link, read_graph
-from lora_core.workflows.importing import convert_prompt, convert_workflow, has_peers, rows_of_text
+from lora_core.workflows import graph
+from lora_core.workflows.graph import GraphNode, Link
+from lora_core.workflows.importing import convert_workflow, has_peers, rows_of_text
 from lora_core.workflows.importing.model import Converted
 from lora_core.workflows.importing.peers import PEERS as PEERS_BY_TYPE
 from tests.core.samples import REPO, message
@@ -53,11 +54,15 @@ def fixture(name: str) -> dict[str, Any]:
     return json.loads((FIXTURES / f"{name}.json").read_text("utf-8"))
 
 
+def convert_prompt(prompt: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return convert_workflow(prompt, **more).workflow
+
+
 def graph_of(workflow: dict[str, Any], tmp_path: Path) -> dict[str, GraphNode]:
     """Return what the rest of the library reads in a workflow, by id."""
     file = tmp_path / "workflow.json"
     file.write_text(json.dumps(workflow), encoding="utf-8")
-    return read_graph(file)
+    return graph.graph_of(graph.read_json(file), file.name)
 
 
 def of_type(graph: dict[str, GraphNode], kind: str) -> dict[str, GraphNode]:
