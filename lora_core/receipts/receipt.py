@@ -25,7 +25,7 @@ from ..stack.opened import StackedLora
 from ..version import VERSION
 from .hashing import InputHashes
 
-RECEIPT = "lora_core.receipts.receipt"  # the key in the metadata
+RECEIPT = "lora_core.receipt"  # the key in the metadata
 RECEIPT_FILE = "lora_core_receipt.json"  # in a model folder, as its shards are done before everything is known
 SPARE = 1024  # bytes of a header for what a receipt tells at the end
 FORMAT = 1

@@ -84,7 +84,7 @@ def test_merge_writes_a_listed_checkpoint_and_reports(server: Server) -> None:
     assert f"{layers} written as {dtype}: the written change differs from the exact one by " in run.text("merge")
     with safe_open(path, framework="np") as file:
         metadata = file.metadata()
-    receipt = json.loads(metadata["lora_core.receipts.receipt"])
+    receipt = json.loads(metadata["lora_core.receipt"])
     assert [one["name"] for one in receipt["loras"]] == [Path(LORA).name]
     assert receipt["loras"][0]["strength_model"] == 0.5
     assert receipt["precision"][0]["layers"] == told["layers"]

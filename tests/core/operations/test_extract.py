@@ -304,7 +304,7 @@ def test_the_metadata_is_what_other_tools_look_for(pairs: dict[str, tuple[Path, 
     content = out.read_bytes()
     length = struct.unpack("<Q", content[:8])[0]
     metadata = samples.metadata_of(out)
-    assert json.loads(metadata.pop("lora_core.receipts.receipt"))["operation"] == "extract"
+    assert json.loads(metadata.pop("lora_core.receipt"))["operation"] == "extract"
     assert metadata == {
         "format": "pt",
         "ss_v2": "False",

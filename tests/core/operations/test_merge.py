@@ -305,7 +305,7 @@ def test_markers_metadata_and_whole_numbers_pass_through(
         ids = "cond_stage_model.transformer.text_model.embeddings.position_ids"
         assert samples.same_bytes(after[ids], before[ids])
         metadata = samples.metadata_of(out)
-        assert json.loads(metadata.pop("lora_core.receipts.receipt"))["operation"] == "merge"
+        assert json.loads(metadata.pop("lora_core.receipt"))["operation"] == "merge"
         merged_from = json.loads(metadata.pop("lora_core.merged_from"))
         assert merged_from == {
             "loras": [{"name": "lora.safetensors", "strength_model": 1.0, "strength_clip": 1.0}],
