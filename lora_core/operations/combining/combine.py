@@ -25,13 +25,13 @@ from ...stack.pairs import NO_PAIR, unused
 from ...stack.refusals import OnUnmatched
 from ...writing.layers import Truncation
 from ...writing.lorafile import write_lora
-from ...writing.model import ModelNames
+from ...writing.model import ModelNames, common_model
 from ...writing.names import WRITINGS, WrittenDialect
 from ...writing.peft import PEFT_FILE, PeftModule, check_config, peft_file_config, write_config
 from .changes import is_dense
 from .elementwise import Rule, Sign
 from .experimental import Experimental
-from .members import Member, StackedLayer, common_model, layers_of, members_of
+from .members import Member, StackedLayer, layers_of, members_of
 from .metadata import combined_metadata, peft_modules
 from .onbase import OnBase
 from .output import Output, Result
