@@ -49,7 +49,7 @@ class Signature:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Edition:
     """One size or release of an architecture."""
 

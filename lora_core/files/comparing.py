@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..lazytorch import torch
-from .dtypes import DTYPES
+from .dtypes import DTYPES, torch_dtype
 from .layout import PlannedTensor
 from .tensorfile import TensorFile, byte_view
 
@@ -71,11 +71,11 @@ class Comparer:
         if torch.equal(first, second):
             return
         info = self._written[name]
-        width, attribute = DTYPES[info.dtype]
+        width, _ = DTYPES[info.dtype]
         told = self.differences.setdefault(name, Difference(name, of=info.nbytes // width))
         told.values += int((first != second).view(-1, width).any(dim=1).sum())
         if info.is_float:
-            dtype = getattr(torch, attribute)
+            dtype = torch_dtype(info.dtype)
             distance = (first.view(dtype).double() - second.view(dtype).double()).abs()
             told.largest = max(told.largest, float(distance.nan_to_num(nan=float("inf")).max()))
 

@@ -29,6 +29,11 @@ FLOAT_DTYPES = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 DTYPE_NAMES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16", "fp8_e4m3fn": "F8_E4M3"}  # user's name -> header's
 
 
+def torch_dtype(name: str) -> torch.dtype:
+    """Return the torch dtype that a header names."""
+    return getattr(torch, DTYPES[name][1])
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """Return the header's name of a torch dtype."""
     return next(name for name, (_, attribute) in DTYPES.items() if getattr(torch, attribute, None) is dtype)

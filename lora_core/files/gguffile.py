@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import FileFormatError, UnknownArchError
 from ..lazytorch import torch
-from .dtypes import DTYPES
+from .dtypes import DTYPES, torch_dtype
 from .ggufheader import TYPES, read_gguf_header
 from .openfile import OpenFile
 from .tensorheader import TensorInfo
@@ -42,7 +42,7 @@ class GgufFile(Tensors):
         info = self._tensors[name]
         raw = self._file.read(info.start, info.nbytes)
         if self.coded_as(name) is None:
-            dtype = getattr(torch, DTYPES[TYPES[info.type][0]][1])
+            dtype = torch_dtype(TYPES[info.type][0])
             return (
                 torch.frombuffer(raw, dtype=dtype).reshape(info.shape) if raw else torch.empty(info.shape, dtype=dtype)
             )

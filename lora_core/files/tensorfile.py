@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import FileFormatError
 from ..lazytorch import torch
-from .dtypes import DTYPES
+from .dtypes import DTYPES, torch_dtype
 from .openfile import OpenFile, hashed_range, read_exactly
 from .otherformats import HEAD_BYTES, refuse_other_formats, refuse_zeros
 from .tensorheader import MAX_HEADER_BYTES, TensorInfo, parse_header
@@ -59,7 +59,7 @@ class TensorFile(Tensors):
         info = self._infos[name]
         if info.dtype not in DTYPES:
             raise FileFormatError(f"{self.path.name}: tensor {name!r} has dtype {info.dtype}, which can't be read yet.")
-        dtype = getattr(torch, DTYPES[info.dtype][1])
+        dtype = torch_dtype(info.dtype)
         if info.nbytes == 0:  # markers such as `v_pred` hold no data
             return torch.empty(info.shape, dtype=dtype)
         data = memory_for(f"{self.path.name}: tensor {name!r}", info.nbytes)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ..errors import OutputError
 from ..lazytorch import torch
-from .dtypes import DTYPES
+from .dtypes import torch_dtype
 from .flushing import Flusher
 from .layout import PlannedTensor, laid_out, refilled
 from .openfile import hashed_range
@@ -95,7 +95,7 @@ class TensorWriter:
     def put(self, name: str, tensor: torch.Tensor) -> None:
         """Write one tensor; dtype and shape must be the planned ones."""
         info = self._infos[name]
-        expected = getattr(torch, DTYPES[info.dtype][1])
+        expected = torch_dtype(info.dtype)
         if tensor.dtype != expected or tuple(tensor.shape) != info.shape:
             raise OutputError(
                 f"{self.path.name}: tensor {name!r} was planned as {expected} {info.shape}, "

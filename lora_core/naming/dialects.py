@@ -7,6 +7,7 @@ language model that stands alone, without a diffusion model and other encoders.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 DIFFUSION = "diffusion"
@@ -74,7 +75,7 @@ DIALECTS: tuple[Dialect, ...] = (
 
 def dialects_of(name: str) -> list[Dialect]:
     """Return the rows whose prefix begins `name`, the longest prefix first; the last is the bare one."""
-    return [dialect for dialect in _LONGEST_FIRST if name.startswith(dialect.prefix)]
+    return [dialect for dialect in _BY_START.get(name[:_START], _BY_START[""]) if name.startswith(dialect.prefix)]
 
 
 def addressed_roles(name: str) -> frozenset[str]:
@@ -88,4 +89,12 @@ def split_dialect(name: str) -> tuple[Dialect, str]:
     return dialect, name[len(dialect.prefix) :]
 
 
-_LONGEST_FIRST = sorted(DIALECTS, key=lambda dialect: -len(dialect.prefix))
+def _by_start(rows: Iterable[Dialect]) -> dict[str, list[Dialect]]:
+    """Return the rows that names of the same first letters may have, the longest prefix first."""
+    longest_first = sorted(rows, key=lambda row: -len(row.prefix))
+    starts = {row.prefix[:_START] for row in longest_first}
+    return {start: [row for row in longest_first if row.prefix[:_START] in (start, "")] for start in starts}
+
+
+_START = 4  # letters: no prefix is shorter, so a name is compared with few of them
+_BY_START = _by_start(DIALECTS)

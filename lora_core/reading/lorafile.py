@@ -19,7 +19,7 @@ from ..files.tensorheader import TensorInfo
 from ..files.tensors import Tensors
 from ..lazytorch import torch
 from ..naming.detection import detect, guess_arches
-from ..naming.dialects import DIFFUSION, split_dialect
+from ..naming.dialects import DIFFUSION, addressed_roles, split_dialect
 from ..options import Semantics
 from ..text import counted, some_names
 from .adapterspec import AdapterSpec
@@ -94,6 +94,11 @@ class LoraFile:
     @property
     def kinds(self) -> list[str]:
         return sorted({kind for spec in self.adapters for kind in spec.kinds} | set(self.unsupported.values()))
+
+    @cached_property
+    def roles(self) -> frozenset[str]:
+        """What the prefixes of the modules' names address: the diffusion model, text encoders."""
+        return frozenset(role for module in self.modules for role in addressed_roles(module))
 
     @cached_property
     def arches(self) -> list[Arch]:

@@ -9,16 +9,22 @@ from ..arch import ARCHES, DIFFUSION_ARCHES
 from ..arch.base import Shapes
 from ..errors import OptionError, UnknownArchError
 from ..naming.detection import FoundArch, describe, own_shapes
-from ..naming.dialects import DIFFUSION, addressed_roles
 from ..naming.keymap import KeyMap
 from ..naming.outlines import diffusers_names, outlined, outlines_of, read_outline
 from ..reading.checkpoint import Checkpoint
+from ..reading.guess import (
+    ModelFile,
+    best_outlines,
+    fitting,
+    numbered_keymap,
+    outline_file,
+    outline_keymap,
+    with_encoders,
+)
 from ..reading.lorafile import LoraFile
 from ..text import some_names
 from .names import Writing, written
 from .plan import plan
-
-File = tuple[Shapes, Sequence[FoundArch]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class ModelNames:
 def choose_model(lora: LoraFile, arch: str, base: Checkpoint | None, writing: Writing) -> ModelNames:
     """Return the model; raises OptionError for an unknown `arch`, UnknownArchError if the file does not tell."""
     if base is not None:
-        return _model([_own_layout(base, found) for found in base.found], lora)
+        return _given(base, [lora])
     candidates = outlined(arch) if arch else [found for guess in lora.arches for found in outlines_of(guess)]
     if arch and not candidates:
         known = sorted({item.id for one in ARCHES for item in outlines_of(one)})
@@ -51,7 +57,7 @@ def choose_model(lora: LoraFile, arch: str, base: Checkpoint | None, writing: Wr
     if not candidates:
         candidates = _named_encoders(lora)
         if candidates and writing.id in ("comfy", "peft"):  # the others count the encoders of a model
-            return _model([_outline(found) for found in candidates], lora)
+            return _outlined(candidates, lora)
         raise UnknownArchError(
             f"{lora.name}: its names and shapes do not tell which model it is for, e.g. {lora.modules[0]!r}; "
             "name it with --arch, or give it with --base."
@@ -59,31 +65,48 @@ def choose_model(lora: LoraFile, arch: str, base: Checkpoint | None, writing: Wr
     return _best(lora, candidates, writing)
 
 
-def _model(files: list[File], lora: LoraFile) -> ModelNames:
-    """Return the model with the text encoders that belong to it, if the LoRA changes any."""
-    found = [item for _, items in files for item in items]
-    title = describe(found)
-    if {role for module in lora.modules for role in addressed_roles(module)} - {DIFFUSION}:
-        held = {item.arch.id for item in found}
-        families = [item for item in found if item.arch.role == "diffusion"]
-        wanted = dict.fromkeys(name for family in families for name in family.text_encoders if name not in held)
-        files = [*files, *(_outline(item) for name in wanted for item in outlined(name)[:1])]
-    names = {item.arch.id: diffusers_names(item) for _, items in files for item in items}
-    return ModelNames(*title, KeyMap(*(_numbered(number, *file) for number, file in enumerate(files))), names)
+def common_model(loras: Sequence[LoraFile], arch: str, base: Checkpoint | None, writing: Writing) -> ModelNames:
+    """Return the model that most adapters of the files fit, with its text encoders if any file changes one.
+
+    Raises UnknownArchError if no file tells its model.
+    """
+    if base is not None:
+        return _given(base, loras)
+    models: list[ModelNames] = []
+    unknown: UnknownArchError | None = None
+    for lora in loras:
+        try:
+            models.append(choose_model(lora, arch, None, writing))
+        except UnknownArchError as error:  # another file of the stack may tell
+            unknown = unknown or error
+    if not models:
+        assert unknown is not None
+        raise unknown
+    models.sort(key=lambda model: -len(model.keymap.components))
+    distinct = list({model.title: model for model in reversed(models)}.values())[::-1]
+    if len(distinct) == 1:
+        return distinct[0]
+    return max(distinct, key=lambda model: sum(fitting(lora, model.keymap) for lora in loras))
 
 
-def _numbered(number: int, shapes: Shapes, found: Sequence[FoundArch]) -> File:
-    """Return a file with its number before its keys: two text encoders may have keys alike."""
-    start = f"{number}/"
-    keys = {start + key: shape for key, shape in shapes.items()}
-    return keys, [replace(item, prefix=start + item.prefix) for item in found]
+def _given(base: Checkpoint, loras: Sequence[LoraFile]) -> ModelNames:
+    """Return a checkpoint's model, with the text encoders that belong to it if any file changes one."""
+    encoders = with_encoders(base.found, loras)[len(base.found) :]
+    files = [_own_layout(base, found) for found in base.found] + [outline_file(item) for item in encoders]
+    return _named(base.found, encoders, numbered_keymap(files))
 
 
-def _outline(found: FoundArch) -> File:
-    return read_outline(found.id).shapes, [found]
+def _outlined(found: Sequence[FoundArch], lora: LoraFile) -> ModelNames:
+    """Return a model that its outline tells, with its text encoders if the LoRA changes any."""
+    outlines = with_encoders(found, [lora])
+    return _named(list(found), outlines[len(found) :], outline_keymap(outlines))
 
 
-def _own_layout(base: Checkpoint, found: FoundArch) -> File:
+def _named(found: list[FoundArch], encoders: Sequence[FoundArch], keymap: KeyMap) -> ModelNames:
+    return ModelNames(*describe(found), keymap, {item.arch.id: diffusers_names(item) for item in (*found, *encoders)})
+
+
+def _own_layout(base: Checkpoint, found: FoundArch) -> ModelFile:
     """Return a checkpoint's keys as the architecture's own layout has them."""
     if found.renamed:
         shapes: Shapes = own_shapes(found.arch, base.shapes, found.prefix)
@@ -98,11 +121,10 @@ def _best(lora: LoraFile, candidates: Sequence[FoundArch], writing: Writing) -> 
 
     Raises UnknownArchError for two architectures alike, unless the names to write are the same in both.
     """
-    counts = {found.id: _fitting(lora, found) for found in candidates} if len(candidates) > 1 else {}
-    best = [found for found in candidates if counts.get(found.id) == max(counts.values(), default=None)]
+    best = best_outlines([lora], candidates)
     best.sort(key=lambda found: len(read_outline(found.id).shapes))
     arches = {found.arch.id: found for found in reversed(best)}  # the smallest of each
-    models = [_model([_outline(found)], lora) for found in reversed(arches.values())]
+    models = [_outlined([found], lora) for found in reversed(arches.values())]
     first = models[0]
     if len(models) > 1 and any(_names(lora, model, writing) != _names(lora, first, writing) for model in models):
         raise UnknownArchError(
@@ -119,16 +141,8 @@ def _names(lora: LoraFile, model: ModelNames, writing: Writing) -> set[tuple[str
     return {(job.slot.name, job.slot.param) for job in plan(lora, model.keymap, writing, model.diffusers).jobs}
 
 
-def _fitting(lora: LoraFile, found: FoundArch) -> int:
-    """Return how many adapters have a place of their shape in this model."""
-    keymap = _model([_outline(found)], lora).keymap
-    places = ((spec, keymap.find(spec.module, spec.param)) for spec in lora.adapters)
-    return sum(bool(targets) and spec.fits(targets[0].adapter_shape) for spec, targets in places)
-
-
 def _named_encoders(lora: LoraFile) -> list[FoundArch]:
     """Return the text encoders that modules name by their ids, if there is nothing else in the file."""
-    named = {role for module in lora.modules for role in addressed_roles(module)}
-    encoders = [found for name in sorted(named) for found in outlined(name)[:1]]
-    known = {found.arch.id for found in encoders} - {arch.id for arch in DIFFUSION_ARCHES}
-    return encoders if named and named == known else []
+    encoders = [found for name in sorted(lora.roles) for found in outlined(name)[:1]]
+    known = frozenset(found.arch.id for found in encoders).difference(arch.id for arch in DIFFUSION_ARCHES)
+    return encoders if lora.roles and lora.roles == known else []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import OptionError
+from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...files.outputs import check_target
 from ...files.scratch import Scratch
 from ...options import COMBINE
@@ -25,18 +26,18 @@ from ...stack.pairs import NO_PAIR, unused
 from ...stack.refusals import OnUnmatched
 from ...writing.layers import Truncation
 from ...writing.lorafile import write_lora
-from ...writing.model import ModelNames
+from ...writing.model import ModelNames, common_model
 from ...writing.names import WRITINGS, WrittenDialect
 from ...writing.peft import PEFT_FILE, PeftModule, check_config, peft_file_config, write_config
 from .changes import is_dense
 from .elementwise import Rule, Sign
 from .experimental import Experimental
-from .members import Member, StackedLayer, common_model, layers_of, members_of
+from .members import Member, StackedLayer, layers_of, members_of
 from .metadata import combined_metadata, peft_modules
 from .onbase import OnBase
 from .output import Output, Result
 from .refusals import in_use, nothing_left, tell_stack
-from .settings import Limits, Settings, rank_rule, torch_dtype, widest_dtype
+from .settings import Limits, Settings, rank_rule, widest_dtype
 from .summed import Sum, converters_of
 
 
@@ -142,7 +143,7 @@ class _Combination:
         dtype = (
             widest_dtype([item.lora for item in self.stack])
             if settings.dtype == "keep"
-            else torch_dtype(settings.dtype)
+            else torch_dtype(DTYPE_NAMES[settings.dtype])
         )
         truncation = Truncation(settings.limits.deciding, 0, dtype, scratch, self.report)
         output = Output(truncation, settings.writing, dtype, self.report)

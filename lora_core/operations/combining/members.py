@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...arch.base import Shape
-from ...errors import UnknownArchError
 from ...reading.adapterspec import AdapterSpec
-from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile
 from ...report import LoraReport
 from ...stack.matching import describe_lora
 from ...stack.opened import StackedLora, Strengths
-from ...writing.model import ModelNames, choose_model
+from ...writing.model import ModelNames
 from ...writing.names import Writing
 from ...writing.plan import Job, Piece, Plan, Slot, plan
 
@@ -81,28 +79,6 @@ class StackedLayer:
         return self.slot.param != "weight" or len(self.slot.shape) < 2
 
 
-def common_model(loras: Sequence[LoraFile], arch: str, base: Checkpoint | None, writing: Writing) -> ModelNames:
-    """Return the model that most adapters of the files fit, with its text encoders if any file changes one.
-
-    Raises UnknownArchError if no file tells its model.
-    """
-    models: list[ModelNames] = []
-    unknown: UnknownArchError | None = None
-    for lora in loras:
-        try:
-            models.append(choose_model(lora, arch, base, writing))
-        except UnknownArchError as error:  # another file of the stack may tell
-            unknown = unknown or error
-    if not models:
-        assert unknown is not None
-        raise unknown
-    models.sort(key=lambda model: -len(model.keymap.components))
-    distinct = list({model.title: model for model in reversed(models)}.values())[::-1]
-    if len(distinct) == 1:
-        return distinct[0]
-    return max(distinct, key=lambda model: sum(_fitting(lora, model) for lora in loras))
-
-
 def members_of(stack: Sequence[StackedLora], model: ModelNames, writing: Writing) -> list[Member]:
     """Return the LoRAs with their plans."""
     members: list[Member] = []
@@ -130,12 +106,6 @@ def layers_of(members: Sequence[Member], model: ModelNames) -> list[StackedLayer
                     layer = layers.setdefault((job.slot.name, job.slot.param), StackedLayer(job.slot))
                     layer.parts.append(Contribution(member, job, piece, strength))
     return list(layers.values())
-
-
-def _fitting(lora: LoraFile, model: ModelNames) -> int:
-    """Return how many adapters have a place of their shape in this model."""
-    places = ((spec, model.keymap.find(spec.module, spec.param)) for spec in lora.adapters)
-    return sum(bool(targets) and spec.fits(targets[0].adapter_shape) for spec, targets in places)
 
 
 def missing(lora: LoraFile, todo: Plan) -> list[str]:

@@ -9,7 +9,6 @@ from ...algebra.ranks import RankRule, rule_of
 from ...algebra.svd import Svd, svd_of_dense
 from ...arch.base import Shape
 from ...errors import OptionError
-from ...files.dtypes import DTYPE_NAMES, DTYPES
 from ...files.tensorheader import element_count
 from ...lazytorch import torch
 from ...reading.lorafile import LoraFile
@@ -92,10 +91,6 @@ class Limits:
             return replace(svd, left=svd.left[:, :most], values=svd.values[:most], right=svd.right[:most])
         energy = self.rule.threshold if self.rule.by == "energy" else 0.0
         return svd_of_dense(matrix, self.most(tuple(matrix.shape)), energy=energy)
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    return getattr(torch, DTYPES[DTYPE_NAMES[name]][1])
 
 
 def widest_dtype(loras: Sequence[LoraFile]) -> torch.dtype:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ...algebra.rounding import round_to
 from ...errors import NothingMatchedError, OptionError, UnmatchedError
-from ...files.dtypes import DTYPE_NAMES, DTYPES
+from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...files.outputs import check_target
 from ...lazytorch import torch
 from ...options import CONVERT
@@ -156,7 +156,7 @@ def _tensors(
         if wider and "F32" not in before:
             report.notes.append(f"{counted(wider, 'tensor')} in fp32, as the file's own number format would round them")
         return tensors
-    wanted = getattr(torch, DTYPES[DTYPE_NAMES[dtype]][1])
+    wanted = torch_dtype(DTYPE_NAMES[dtype])
     clamped = 0
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not name.endswith(".alpha"):

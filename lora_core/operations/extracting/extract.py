@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 from ...algebra.ranks import rule_of
 from ...errors import OptionError
-from ...files.dtypes import DTYPE_NAMES, DTYPES
+from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...files.outputs import check_target
 from ...files.scratch import Scratch, Sizes
-from ...lazytorch import torch
 from ...options import EXTRACT
 from ...options.shared import NO_FILE
 from ...parallel.progress import OnStep
@@ -78,7 +77,7 @@ def extract(
         compared = _compared(base, tuned, loras, report, files)
         target = _target(out, compared, estimate_only, overwrite)
         tensors = files.enter_context(Sizes() if target is None else Scratch(target))
-        number_format: torch.dtype = getattr(torch, DTYPES[DTYPE_NAMES[dtype]][1])
+        number_format = torch_dtype(DTYPE_NAMES[dtype])
         made = Truncation(rule, conv_rank, number_format, tensors, report, clamp)
         receipt = _receipt(compared, {**numbers, **chosen})
         hashing = files.enter_context(receipt.hashing(on_step))

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
-from ...arch.base import Arch, Shape, Shapes
+from ...arch.base import Arch, Shape
 from ...errors import OptionError
 from ...lazytorch import torch
 from ...naming.blocks import block_in
 from ...naming.component import Component
-from ...naming.detection import FoundArch
-from ...naming.dialects import DIFFUSION, addressed_roles, split_dialect
+from ...naming.dialects import DIFFUSION, split_dialect
 from ...naming.keymap import KeyMap
-from ...naming.outlines import outlined, outlines_of, read_outline
+from ...naming.outlines import outlines_of
 from ...naming.targets import Target
 from ...reading.adapterspec import AdapterSpec
 from ...reading.checkpoint import Checkpoint
+from ...reading.guess import best_outlines, numbered_keymap, outline_keymap, with_encoders
 from ...reading.lorafile import LoraFile
 from ...report import LoraReport
 from ...stack.opened import StackedLora, Strengths
 
-_SAMPLE = 64  # adapters of each file that a guessed model is judged by
 _BLOCK = re.compile(r"(.+?[._]\d+)[._]")  # a name that no model knows: up to the first number
 
 
@@ -57,22 +56,17 @@ class AdapterLayer:
 class Reference:
     """A model that layers are placed on: checkpoints with their weights, outlines without, or nothing."""
 
-    def __init__(
-        self, files: Sequence[tuple[Shapes, Sequence[FoundArch]]], checkpoints: Sequence[Checkpoint] = ()
-    ) -> None:
-        """Several files may use one key, so each file's number goes before its keys."""
-        self._checkpoints = checkpoints
-        self.shapes: dict[str, Shape] = {}
-        numbered: list[tuple[Shapes, list[FoundArch]]] = []
-        for number, (shapes, found) in enumerate(files):
-            here = {f"{number}/{key}": shape for key, shape in shapes.items()}
-            self.shapes.update(here)
-            numbered.append((here, [replace(item, prefix=f"{number}/{item.prefix}") for item in found]))
-        self._keymap = KeyMap(*numbered)
+    def __init__(self, keymap: KeyMap, checkpoints: Sequence[Checkpoint] = ()) -> None:
+        """Take a key map whose keys begin with the number of their file, as several files may use one key."""
+        self._keymap, self._checkpoints = keymap, checkpoints
 
     @classmethod
     def of(cls, checkpoints: Sequence[Checkpoint]) -> Reference:
-        return cls([(checkpoint.shapes, checkpoint.found) for checkpoint in checkpoints], checkpoints)
+        return cls(numbered_keymap((checkpoint.shapes, checkpoint.found) for checkpoint in checkpoints), checkpoints)
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        return {key: shape for component in self._keymap.components for key, shape in component.shapes.items()}
 
     @property
     def has_weights(self) -> bool:
@@ -95,13 +89,6 @@ class Reference:
         """Return a tensor of the checkpoints, None for one of an outline."""
         number, _, name = key.partition("/")
         return self._checkpoints[int(number)].tensor(name) if self._checkpoints else None
-
-    def count_fitting(self, lora: LoraFile) -> int:
-        """Return how many adapters of a sample have a place of their shape."""
-        sample = lora.adapters[:: max(1, len(lora.adapters) // _SAMPLE)]
-        item = StackedLora(lora)
-        strengths = item.strengths_on(self._keymap)
-        return sum(bool(self._layer(item, spec, strengths).targets) for spec in sample)
 
     @cached_property
     def _owners(self) -> dict[str, Component]:
@@ -129,14 +116,7 @@ def guessed(loras: Sequence[LoraFile]) -> Reference:
     Raises OptionError for files of different architectures.
     """
     candidates = [found for arch in shared_arches(loras) for found in outlines_of(arch)]
-    best = Reference([])
-    most = 0
-    for found in candidates:
-        reference = Reference(_files(found, loras))
-        count = sum(reference.count_fitting(lora) for lora in loras) if len(candidates) > 1 else 1
-        if count > most:
-            best, most = reference, count
-    return best if most or not candidates else Reference(_files(candidates[0], loras))
+    return Reference(outline_keymap(with_encoders(best_outlines(loras, candidates)[:1], loras)))
 
 
 def shared_arches(loras: Sequence[LoraFile]) -> list[Arch]:
@@ -152,14 +132,6 @@ def shared_arches(loras: Sequence[LoraFile]) -> list[Arch]:
             )
         shared = both
     return shared
-
-
-def _files(found: FoundArch, loras: Sequence[LoraFile]) -> list[tuple[Shapes, Sequence[FoundArch]]]:
-    """Return the outline, with those of the text encoders that belong to it if any file changes one."""
-    roles = {role for lora in loras for module in lora.modules for role in addressed_roles(module)}
-    encoders = found.text_encoders if roles - {DIFFUSION} else ()
-    items = [found, *(item for name in encoders for item in outlined(name)[:1])]
-    return [(read_outline(item.id).shapes, [item]) for item in items]
 
 
 def _fallback_block(module: str) -> str:

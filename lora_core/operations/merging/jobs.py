@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...algebra.rounding import RealisedChange, SampledRows, round_to
-from ...files.dtypes import DTYPES
+from ...files.dtypes import DTYPES, torch_dtype
 from ...files.tensorfile import TensorFile, byte_view
 from ...files.tensorheader import TensorInfo
 from ...files.tensorwriter import Sink
@@ -105,7 +105,7 @@ class FileJobs:
         for start in range(0, info.nbytes, PIECE * width):
             memory = worker.memory(0, min(PIECE * width, info.nbytes - start))
             source.read_into(step.name, memory, start)
-            rounded, beyond = round_to(_tensor(memory, info.dtype, (-1,)).float(), _torch_dtype(planned.dtype))
+            rounded, beyond = round_to(_tensor(memory, info.dtype, (-1,)).float(), torch_dtype(planned.dtype))
             data = byte_view(rounded)
             self.writer.put_bytes(step.name, data, written)
             worker.wrote(len(data))
@@ -194,8 +194,4 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 def _tensor(memory: memoryview, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
     data: Any = memory
-    return torch.frombuffer(data, dtype=_torch_dtype(dtype)).reshape(shape)
-
-
-def _torch_dtype(name: str) -> torch.dtype:
-    return getattr(torch, DTYPES[name][1])
+    return torch.frombuffer(data, dtype=torch_dtype(dtype)).reshape(shape)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ...algebra.rounding import round_stochastically, round_to
 from ...files.decoded import CodedLayer
-from ...files.dtypes import DTYPES
+from ...files.dtypes import torch_dtype
 from ...files.layout import PlannedTensor
 from ...files.quantised import FP8_FORMATS, fp8_codes
 from ...files.tensorheader import TensorInfo
@@ -51,7 +51,7 @@ def rounded(info: TensorInfo, target: str, *, changed: bool) -> Step:
     """One rounding to nearest into the dtype `target`."""
 
     def write(values: torch.Tensor) -> WrittenTensors:
-        result, clamped = round_to(values.float(), getattr(torch, DTYPES[target][1]))
+        result, clamped = round_to(values.float(), torch_dtype(target))
         is_coarse = changed and target.startswith("F8_")
         return WrittenTensors({info.name: result}, clamped, result.float() if is_coarse else None)
 
@@ -116,7 +116,7 @@ def _new_codes(
     raw: Tensors, layer: CodedLayer, values: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return (codes, scale, values as they read back) of a changed fp8 layer."""
-    dtype = getattr(torch, DTYPES[raw[layer.weight].dtype][1])
+    dtype = torch_dtype(raw[layer.weight].dtype)
     # the same input gives the same bytes, and no two layers the same noise
     seed = zlib.crc32(layer.weight.encode())
     key = layer.parts.get("weight_scale")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ...adapters.parts import folded
 from ...algebra.ranks import Spectrum
 from ...algebra.rounding import round_to
-from ...files.dtypes import DTYPES, dtype_name
+from ...files.dtypes import dtype_name, torch_dtype
 from ...files.layout import PlannedTensor
 from ...files.tensorheader import TensorInfo
 from ...lazytorch import torch
@@ -188,7 +188,6 @@ def retained(spectrum: Spectrum, rank: int, total: float) -> dict[str, float]:
 
 def factor_dtype(source: Resizable) -> torch.dtype:
     """Return the number format of a layer's factors; of several, and of 8 bits, a wider one that holds new ones."""
-    found = {DTYPES[info.dtype][1] for info in source.spec.parts.values()}
-    name = found.pop() if len(found) == 1 else "float32"
-    dtype = getattr(torch, name)
+    found = {torch_dtype(info.dtype) for info in source.spec.parts.values()}
+    dtype = found.pop() if len(found) == 1 else torch.float32
     return dtype if dtype.itemsize > 1 else torch.bfloat16

@@ -13,7 +13,7 @@ from typing import Literal
 from ...adapters import KINDS, LoRA
 from ...algebra.ranks import rule_of
 from ...errors import LoraError
-from ...files.dtypes import DTYPE_NAMES, DTYPES
+from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...files.outputs import check_target
 from ...files.scratch import Scratch
 from ...lazytorch import torch
@@ -71,7 +71,7 @@ def resize(
     for name, value in {**given, "rank_by": rank_by, "threshold": threshold, "dtype": dtype}.items():
         RESIZE.option(name).check(value)
     rule = rule_of(rank=rank, energy=energy, max_rank=max_rank, rank_by=rank_by, threshold=threshold)
-    wanted = None if dtype == "keep" else getattr(torch, DTYPES[DTYPE_NAMES[dtype]][1])
+    wanted = None if dtype == "keep" else torch_dtype(DTYPE_NAMES[dtype])
     report, target = Report("resize"), Path(out)
     watch = Stopwatch(report)
     with ExitStack() as files:

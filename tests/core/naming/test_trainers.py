@@ -194,7 +194,7 @@ def test_every_dialect_row_is_needed_by_some_file() -> None:
 def test_a_row_fewer_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the rows of one dialect its files have no place."""
     rows = [row for row in dialects.DIALECTS if row.id != "simpletuner"]
-    monkeypatch.setattr(dialects, "_LONGEST_FIRST", sorted(rows, key=lambda row: -len(row.prefix)))
+    monkeypatch.setattr(dialects, "_BY_START", dialects._by_start(rows))
     with LoraFile(write_lora(tmp_path / "lora.safetensors", "simpletuner_lycoris_lora-flux1_dev")) as lora:
         report = matched(lora, "flux1_dev")
     assert (report.dialect, report.modules_matched, len(report.unmatched)) == ("bare", 0, 342)
