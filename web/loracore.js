@@ -4,11 +4,11 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { page } from "./host.js";
-import { importing } from "./importing.js";
+import { importing } from "./importing/importing.js";
 import { setLanguage } from "./lib/i18n.js";
-import { reporting } from "./reporting.js";
+import { reporting } from "./report/reporting.js";
+import { addRows } from "./rows/editor.js";
 import { SETTINGS } from "./settings.js";
-import { addRows } from "./widgets/rows.js";
 
 const OURS = "LoraCore"; // begins the id of every node of the pack
 

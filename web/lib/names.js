@@ -1,12 +1,19 @@
 // @ts-check
 /** File names of LoRAs: how they are shown, searched and found. Lists of tens of thousands are usual. */
 
+import { text } from "./i18n.js";
+
 /** Splits "styles/ink.safetensors" into what is shown faintly and what is shown: "styles/" and "ink". */
 export function splitName(/** @type {string} */ name) {
     const cut = name.lastIndexOf("/") + 1;
     const file = name.slice(cut);
     const dot = file.lastIndexOf(".");
     return { folder: name.slice(0, cut), stem: dot > 0 ? file.slice(0, dot) : file };
+}
+
+/** What people call a file, and the row that names it. */
+export function stemOf(/** @type {string} */ name) {
+    return splitName(name).stem || text("none");
 }
 
 /**

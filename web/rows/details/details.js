@@ -1,20 +1,20 @@
 // @ts-check
 /** The details of a row, above the page: its report, block strengths, trigger words and what its file says of itself. */
 
-import { key, text } from "../lib/i18n.js";
-import { blocksPanel } from "./detailblocks.js";
-import { informationPanel, wordsPanel } from "./detailinfo.js";
-import { pairPanel } from "./detailpair.js";
-import { element, icon, ICONS } from "./dom.js";
-import { nameLabel } from "./picker.js";
-import { openPopover } from "./popover.js";
+import { element, icon, ICONS } from "../../kit/dom.js";
+import { openPopover } from "../../kit/popover.js";
+import { key, text } from "../../lib/i18n.js";
+import { nameLabel } from "../picker.js";
+import { blocksPanel } from "./blocks.js";
+import { informationPanel, wordsPanel } from "./information.js";
+import { pairPanel } from "./pair.js";
 
-/** @typedef {import("../lib/rows.js").Row} Row */
-/** @typedef {import("./info.js").Info} Info */
+/** @typedef {import("../../lib/rows.js").Row} Row */
+/** @typedef {import("../fileinfo.js").Info} Info */
 
 /**
  * @typedef {object} Context what a panel works with
- * @property {import("./rows.js").RowsEditor} editor
+ * @property {import("../editor.js").RowsEditor} editor
  * @property {Row} row
  * @property {Info | null} info
  * @property {HTMLElement} layer for lists that open above the details
@@ -30,7 +30,7 @@ const TABS = [
 let last = 0; // the tab that was open last opens again
 
 /**
- * @param {import("./rows.js").RowsEditor} editor
+ * @param {import("../editor.js").RowsEditor} editor
  * @param {number} index
  * @param {HTMLElement} anchor
  * @param {string} [tab] title of the tab to open

@@ -1,11 +1,10 @@
 // @ts-check
-/** Asks the server what the rows' files do on the model that the stack is wired to, and keeps its answers. */
+/** What the server says of the rows' files on the model that the stack is wired to, and what the last run said. */
 
+import { chain } from "../kit/mount.js";
+import { Checker } from "../lib/checker.js";
 import { checkKey, runsOf } from "../lib/status.js";
 import { consumersOf, modelOfStack } from "../lib/upstream.js";
-import { chain } from "./mount.js";
-
-const PAUSE = 250; // milliseconds after the last change, so that typing asks once
 
 /** @typedef {import("../lib/status.js").Check} Check */
 /** @typedef {import("../lib/status.js").Run} Run */
@@ -13,7 +12,7 @@ const PAUSE = 250; // milliseconds after the last change, so that typing asks on
 export class RowChecks {
     /**
      * @param {any} node
-     * @param {import("./rows.js").Page} page
+     * @param {import("./editor.js").Page} page
      * @param {() => import("../lib/rows.js").Row[]} getRows
      * @param {() => void} onAnswer
      */
@@ -22,71 +21,60 @@ export class RowChecks {
         this.page = page;
         this.getRows = getRows;
         this.onAnswer = onAnswer;
-        this.asked = "";
-        this.timer = 0;
         this.title = ""; // of the model's architecture, as people call it
         /** @type {string | null} */
         this.model = null;
-        /** @type {AbortController | null} */
-        this.request = null;
         /** @type {Map<string, Check>} */
         this.answers = new Map();
         /** @type {Map<string, Run>} */
         this.runs = new Map();
-        chain(node, "onAdded", () => this.listen());
+        this.checker = new Checker(page, {
+            question: () => this.question(), keyOf: checkKey, take: (answer, question) => this.take(answer, question), filesAlone: true,
+        });
+        this.ears = new AbortController();
+        chain(node, "onAdded", () => this.start());
         chain(node, "onRemoved", () => this.stop());
     }
 
-    listen() {
+    start() {
         this.stop();
         this.ears = new AbortController();
-        this.page.onGraphChange(() => this.schedule(), this.ears.signal);
         this.page.onExecuted((id, output) => this.takeRun(id, output), this.ears.signal);
-        this.schedule();
+        this.checker.start();
     }
 
     stop() {
-        this.ears?.abort();
-        this.request?.abort();
-        clearTimeout(this.timer);
-        this.asked = "";
+        this.ears.abort();
+        this.checker.stop();
     }
 
     /** Asks soon, unless nothing has changed that matters. */
     schedule() {
-        clearTimeout(this.timer);
-        if (this.node.graph) this.timer = setTimeout(() => this.ask(), PAUSE);
+        if (this.node.graph) this.checker.schedule();
     }
 
     /** Asks again even for what is known: files may have come or gone. */
     refresh() {
-        this.asked = "";
-        this.schedule();
+        if (this.node.graph) this.checker.refresh();
     }
 
-    async ask() {
+    question() {
         const rows = this.getRows();
         const model = this.page.isOn("checks") ? modelOfStack(this.node) : null; // whether files are there is always told
-        const question = JSON.stringify([model, rows.map(checkKey)]);
-        if (question === this.asked) return;
-        this.asked = question;
-        this.request?.abort();
-        this.request = new AbortController();
-        if (!rows.length) return;
-        const keys = rows.map(checkKey);
-        try {
-            const ask = (/** @type {string | null} */ on) => this.page.post("/lora-core/check", { model: on, rows }, this.request?.signal);
-            const first = await ask(model);
-            const answer = first?.error && !first.rows ? await ask(null) : first; // of a model that is not there
-            if (!answer?.rows || this.asked !== question) return;
-            if (model !== this.model) this.runs.clear();
-            this.model = model;
-            this.title = answer.title ?? "";
-            this.answers = new Map(keys.map((key, at) => [key, answer.rows[at]]));
-            this.onAnswer();
-        } catch (error) {
-            if (/** @type {Error} */ (error).name !== "AbortError") throw error;
-        }
+        return rows.length ? { model, rows: rows.map((row) => ({ ...row })) } : null; // as they are now
+    }
+
+    /**
+     * @param {any} answer
+     * @param {import("../lib/checker.js").Question | null} question
+     */
+    take(answer, question) {
+        if (!answer?.rows || !question) return;
+        if (question.model !== this.model) this.runs.clear();
+        this.model = question.model;
+        this.title = answer.title ?? "";
+        this.answers = new Map(question.rows.map((row, at) => [checkKey(row), answer.rows[at]]));
+        this.onAnswer();
     }
 
     /**

@@ -28,7 +28,7 @@
  */
 
 export class FileInfo {
-    constructor(/** @type {import("./rowsview.js").RowsView} */ editor) {
+    constructor(/** @type {import("./view.js").RowsView} */ editor) {
         this.editor = editor;
         /** @type {Map<string, Info>} */
         this.known = new Map();

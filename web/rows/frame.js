@@ -1,12 +1,12 @@
 // @ts-check
 /** What stands above and below the rows. */
 
+import { element, icon, ICONS } from "../kit/dom.js";
 import { text } from "../lib/i18n.js";
-import { element, icon, ICONS } from "./dom.js";
 import { switchButton } from "./fields.js";
 import { openPicker } from "./picker.js";
 
-/** @typedef {import("./rows.js").RowsEditor} RowsEditor */
+/** @typedef {import("./editor.js").RowsEditor} RowsEditor */
 
 /** The switch of all rows, and the titles of the columns. */
 export function headElement(/** @type {RowsEditor} */ editor) {

@@ -1,13 +1,13 @@
 // @ts-check
 /** A searchable list of file names in folders, in a popover. Only the lines in sight are in the page. */
 
+import { element, icon, ICONS } from "../kit/dom.js";
+import { openPopover } from "../kit/popover.js";
+import { VirtualList } from "../kit/virtual.js";
 import { text } from "../lib/i18n.js";
 import { linesOf, startsOpen } from "../lib/listing.js";
 import { splitName } from "../lib/names.js";
-import { element, icon, ICONS } from "./dom.js";
-import { openPopover } from "./popover.js";
 import { thumb } from "./thumb.js";
-import { VirtualList } from "./virtual.js";
 
 const LINE = 32;
 const PAGE = 10;

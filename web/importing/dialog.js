@@ -1,8 +1,8 @@
 // @ts-check
 /** The dialog that takes `<lora:…>` text and whose text it is. */
 
+import { element } from "../kit/dom.js";
 import { key, text } from "../lib/i18n.js";
-import { element } from "./dom.js";
 
 const STYLE = `
 .loracore-dialog {

@@ -1,11 +1,14 @@
 // @ts-check
 /** One LoRA of a report as a line in the colour of its state; pressing it opens names and the map of its blocks. */
 
+import { element } from "../kit/dom.js";
+import { openPopover } from "../kit/popover.js";
 import { text } from "../lib/i18n.js";
-import { element } from "./dom.js";
+import { stemOf } from "../lib/names.js";
 import { heatMap } from "./heatmap.js";
 
-const MARGIN = 8;
+const WIDTH = 440; // of the popover
+const HIGHEST = 0.7; // of the page's height
 
 /**
  * @typedef {object} LoraReport what the server says of one LoRA
@@ -30,7 +33,7 @@ const MARGIN = 8;
  */
 export function loraLine(root, lora, note = "") {
     const said = lora.state === "none" && lora.reason ? lora.reason : lora.summary || lora.reason || "";
-    const name = lora.name.slice(lora.name.lastIndexOf("/") + 1).replace(/\.[^.]+$/, "");
+    const name = stemOf(lora.name);
     const line = element("button", {
         type: "button", class: `loracore-line is-${lora.state}${note ? " is-before" : ""}`, title: `${lora.name}: ${said}`, "aria-haspopup": "dialog",
         "aria-label": `${name}: ${said}${note ? `, ${note}` : ""}`,
@@ -49,22 +52,12 @@ function openDetails(root, anchor, lora, said) {
     const map = heatMap(lora.blocks ?? []);
     const parts = sections(lora).map(([title, names]) => element("section", {}, element("h4", {}, `${title} (${names.length})`),
         element("ul", {}, ...names.map((one) => element("li", {}, one)))));
-    const popover = element("div", { class: "loracore-picker loracore-details", popover: "auto", role: "dialog", "aria-label": lora.name, tabindex: -1 },
+    const popover = openPopover(root, anchor,
+        { class: "loracore-details", role: "dialog", label: lora.name, width: WIDTH, height: HIGHEST * innerHeight },
         element("h3", {}, lora.name), element("p", { class: `is-${lora.state}` }, said),
         ...(map ? [element("section", {}, element("h4", {}, text("Change by block")), map)] : []), ...parts);
-    popover.addEventListener("wheel", (event) => event.stopPropagation());
-    popover.addEventListener("toggle", (event) => {
-        if (/** @type {ToggleEvent} */ (event).newState !== "closed") return;
-        popover.remove();
-        anchor.focus({ preventScroll: true });
-    });
-    root.append(popover);
-    popover.showPopover();
-    const at = anchor.getBoundingClientRect();
-    const box = popover.getBoundingClientRect();
-    popover.style.left = `${Math.max(MARGIN, Math.min(at.left, innerWidth - box.width - MARGIN))}px`;
-    popover.style.top = `${Math.max(MARGIN, Math.min(at.bottom + 4, innerHeight - box.height - MARGIN))}px`;
-    popover.focus({ preventScroll: true });
+    popover.root.tabIndex = -1;
+    popover.root.focus({ preventScroll: true });
 }
 
 /** @returns {[string, string[]][]} */

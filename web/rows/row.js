@@ -1,28 +1,23 @@
 // @ts-check
 /** One row of Stack LoRAs: its switch, file, report, strengths and menu. */
 
+import { element, icon, ICONS } from "../kit/dom.js";
 import { text } from "../lib/i18n.js";
-import { splitName } from "../lib/names.js";
-import { element, icon, ICONS } from "./dom.js";
+import { stemOf } from "../lib/names.js";
 import { strengthField, switchButton } from "./fields.js";
 import { gripButton } from "./grip.js";
+import { openRowMenu } from "./menu.js";
 import { nameLabel, openPicker } from "./picker.js";
-import { openRowMenu } from "./rowmenu.js";
 import { thumb } from "./thumb.js";
 
 /** @typedef {import("../lib/rows.js").Row} Row */
 /** @typedef {import("../lib/status.js").Status} Status */
-/** @typedef {import("./rows.js").RowsEditor} RowsEditor */
-
-/** What people call a row. */
-export function stemOf(/** @type {Row} */ row) {
-    return splitName(row.name).stem || text("none");
-}
+/** @typedef {import("./editor.js").RowsEditor} RowsEditor */
 
 /** @returns {HTMLElement} */
 export function rowElement(/** @type {RowsEditor} */ editor, /** @type {number} */ index) {
     const row = editor.value.rows[index];
-    const stem = stemOf(row);
+    const stem = stemOf(row.name);
     const status = editor.statusOf(row);
     const made = element("div", {
         class: `loracore-row${row.on ? "" : " is-off"}${status.missing ? " is-missing" : ""}`, role: "listitem", "data-row": index,
@@ -113,7 +108,7 @@ function pairChip(/** @type {Row} */ row) {
 /** @param {RowsEditor} editor @param {number} index @param {Status} status */
 function badge(editor, index, status) {
     const row = editor.value.rows[index];
-    const label = text("Report of {name}: {report}", { name: stemOf(row), report: status.title });
+    const label = text("Report of {name}: {report}", { name: stemOf(row.name), report: status.title });
     const made = element("button", {
         class: `loracore-badge is-${status.tone}`, type: "button", "data-control": "badge", title: status.title, "aria-label": label,
         "aria-haspopup": "dialog", onclick: () => editor.openDetails(index, made),

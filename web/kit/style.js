@@ -171,7 +171,7 @@ ${DETAILS}
     font: 11px/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
 }
 .loracore .loracore-copy {
-    position: absolute; top: 4px; right: 4px; width: 24px; height: 24px; border-radius: 5px; color: var(--lc-faint);
+    position: absolute; top: 4px; right: 4px; width: 24px; height: 24px; padding: 0; border-radius: 5px; color: var(--lc-faint);
     background: var(--lc-field); opacity: 0;
 }
 .loracore-copy[hidden] { display: none; }
@@ -190,7 +190,7 @@ button.loracore-line:hover { background: var(--lc-hover); }
 .loracore-line span { flex: 1 2 auto; overflow: hidden; text-overflow: ellipsis; color: var(--lc-text); opacity: .85; }
 .loracore-line.is-none span { color: var(--lc-error); opacity: 1; }
 .loracore-line.is-before .is-lamp { background: none; box-shadow: inset 0 0 0 2px var(--lc-state); }
-.loracore-details { width: 440px; max-width: calc(100vw - 16px); max-height: 70vh; overflow: auto; padding: 12px 14px; outline: none; }
+.loracore-details { padding: 12px 14px; outline: none; }
 .loracore-details:popover-open { gap: 8px; }
 .loracore-details :is(h3, h4, p, ul) { margin: 0; font-size: 12px; }
 .loracore-details h3 { font-weight: 600; font-size: 13px; overflow-wrap: anywhere; }

@@ -1,7 +1,7 @@
 // @ts-check
 /** The small picture of a LoRA file, where there is one beside it. */
 
-import { element } from "./dom.js";
+import { element } from "../kit/dom.js";
 
 /** @type {Set<string>} names of files that have no picture; emptied when the lists are refreshed */
 const without = new Set();

@@ -1,12 +1,12 @@
 // @ts-check
 /** What the menu of a row offers. */
 
+import { openMenu } from "../kit/menu.js";
 import { text } from "../lib/i18n.js";
-import { openMenu } from "./menu.js";
-import { stemOf } from "./row.js";
+import { stemOf } from "../lib/names.js";
 
 /**
- * @param {import("./rows.js").RowsEditor} editor
+ * @param {import("./editor.js").RowsEditor} editor
  * @param {number} index
  * @param {HTMLElement} anchor
  */
@@ -23,12 +23,12 @@ export function openRowMenu(editor, index, anchor) {
         { label: text("Move to the bottom"), disabled: index === last, run: () => editor.move(index, last, true, "more") },
         { label: text("Remove"), danger: true, line: true, run: () => editor.remove(index) },
     ];
-    openMenu(editor.layer, anchor, text("Menu of {name}", { name: stemOf(row) }), items);
+    openMenu(editor.layer, anchor, text("Menu of {name}", { name: stemOf(row.name) }), items);
 }
 
 /**
  * Names to put in the place of one that is missing or written differently. It is the user who takes one.
- * @param {import("./rows.js").RowsEditor} editor
+ * @param {import("./editor.js").RowsEditor} editor
  * @param {import("../lib/rows.js").Row} row
  */
 function nameItems(editor, row) {
@@ -38,7 +38,7 @@ function nameItems(editor, row) {
 }
 
 /**
- * @param {import("./rows.js").RowsEditor} editor
+ * @param {import("./editor.js").RowsEditor} editor
  * @param {import("../lib/rows.js").Row} row
  */
 function pairItems(editor, row) {

@@ -1,11 +1,11 @@
 // @ts-check
 /** A row with a file for each of two models, one for high and one for low noise: always shown, set only by the user. */
 
-import { text } from "../lib/i18n.js";
-import { splitName } from "../lib/names.js";
-import { element } from "./dom.js";
-import { strengthField } from "./fields.js";
-import { openPicker } from "./picker.js";
+import { element } from "../../kit/dom.js";
+import { text } from "../../lib/i18n.js";
+import { stemOf } from "../../lib/names.js";
+import { strengthField } from "../fields.js";
+import { openPicker } from "../picker.js";
 
 /** @returns {HTMLElement} */
 export function pairPanel(/** @type {import("./details.js").Context} */ context) {
@@ -34,8 +34,7 @@ function parts({ editor, row, layer }, refresh) {
     const note = element("p", { class: "loracore-note" },
         text("Models such as Wan 2.2 are two models in turn. A pair gives each its own file; Load LoRA has an output for each."));
     if (!row.low) return [note, element("div", { class: "loracore-fields" }, ...offers, choose)];
-    const { stem } = splitName(row.low);
-    const strength = strengthField(text("Low-noise strength of {name}", { name: stem }), row.low_strength ?? row.strength, (value, done) => {
+    const strength = strengthField(text("Low-noise strength of {name}", { name: stemOf(row.low) }), row.low_strength ?? row.strength, (value, done) => {
         row.low_strength = value;
         strength.root.classList.remove("is-inherited");
         if (done) editor.commit();

@@ -1,10 +1,10 @@
 // @ts-check
 /** The row editor of Stack LoRAs: a DOM widget whose value is the versioned object of lib/rows.js. */
 
+import { chain, outerElement, stayShown } from "../kit/mount.js";
 import { moved, newRow } from "../lib/rows.js";
-import { openDetails } from "./details.js";
-import { chain, outerElement, stayShown } from "./mount.js";
-import { MARGIN, RowsView } from "./rowsview.js";
+import { openDetails } from "./details/details.js";
+import { MARGIN, RowsView } from "./view.js";
 
 const MIN_WIDTH = 440;
 const MIN_WIDTH_CLIP = 530;

@@ -1,12 +1,12 @@
 // @ts-check
 /** Workflows from other packs and back: entries in a node's menu, commands for the whole, and `<lora:…>` text as rows. */
 
-import { text } from "./lib/i18n.js";
-import { locator, meant, targetOf, told, withRows } from "./lib/importing.js";
-import { askForText } from "./widgets/importtext.js";
+import { text } from "../lib/i18n.js";
+import { locator, meant, targetOf, told, withRows } from "../lib/importing.js";
+import { askForText } from "./dialog.js";
 
-/** @typedef {import("./lib/importing.js").Target} Target */
-/** @typedef {import("./types.js").Page} Page */
+/** @typedef {import("../lib/importing.js").Target} Target */
+/** @typedef {import("../types.js").Page} Page */
 
 const STACK = "LoraCoreStack";
 const ROUTE = "/lora-core/import";

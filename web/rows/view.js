@@ -1,22 +1,22 @@
 // @ts-check
 /** How the rows of Stack LoRAs are shown: head, list, foot, and what lies above them. */
 
+import { element } from "../kit/dom.js";
+import { Hands } from "../kit/hands.js";
+import { controlAt, markOf } from "../kit/popover.js";
+import { STYLE } from "../kit/style.js";
+import { VirtualList } from "../kit/virtual.js";
 import { text } from "../lib/i18n.js";
 import { modelsOf } from "../lib/models.js";
 import { findName } from "../lib/names.js";
 import { isNewer, parseRows } from "../lib/rows.js";
 import { statusOf } from "../lib/status.js";
 import { RowChecks } from "./checks.js";
-import { element } from "./dom.js";
+import { FileInfo } from "./fileinfo.js";
 import { footElement, headElement, noteElement } from "./frame.js";
-import { Hands } from "./hands.js";
-import { FileInfo } from "./info.js";
 import { listMissing } from "./missing.js";
-import { controlAt, markOf } from "./popover.js";
 import { rowElement } from "./row.js";
-import { STYLE } from "./style.js";
 import { forgetPictures } from "./thumb.js";
-import { VirtualList } from "./virtual.js";
 
 const HEAD = 22;
 const ROW = 32;

@@ -4,13 +4,14 @@
  * Before a run it shows how the wired LoRAs would fit, and during one how far it is.
  */
 
+import { copyButton } from "../kit/copy.js";
+import { element } from "../kit/dom.js";
+import { chain } from "../kit/mount.js";
+import { STYLE } from "../kit/style.js";
 import { text } from "../lib/i18n.js";
-import { energyChart } from "./curve.js";
-import { element, icon, ICONS } from "./dom.js";
+import { energyChart } from "./energychart.js";
 import { loraLine } from "./loraline.js";
-import { chain } from "./mount.js";
 import { progressBar } from "./progress.js";
-import { STYLE } from "./style.js";
 
 const LINES = { least: 90, first: 170 }; // heights of a report: what it never goes below, and what it starts with
 const LINE = { least: 52, first: 52 }; // of a node that shows a line or two
@@ -65,10 +66,8 @@ class Body {
         this.kind = ""; // of what is shown: result, before, running or failed
         this.log = element("pre", { tabindex: 0, role: "log", "aria-label": text("Report") });
         this.top = element("div", { class: "loracore-top" });
-        this.copy = element("button", {
-            type: "button", class: "loracore-copy", title: text("Copy the report as text"),
-            "aria-label": text("Copy the report as text"), onclick: () => this.copyText(),
-        }, icon(ICONS.copy));
+        this.copy = copyButton(text("Copy the report as text"), () => this.log.textContent ?? "");
+        this.copy.classList.add("loracore-copy");
         this.root = element("div", { class: "loracore is-report" }, element("style", {}, STYLE), this.top,
             element("div", { class: "loracore-text" }, this.log, this.copy));
         /** @type {ReturnType<typeof progressBar> | null} */
@@ -155,11 +154,5 @@ class Body {
         const [width, height] = this.node.computeSize();
         this.node.setSize([Math.max(this.node.size[0], width), Math.max(this.node.size[1] + more, height)]);
         this.node.setDirtyCanvas?.(true, true); // the canvas places the widget when it draws
-    }
-
-    async copyText() {
-        await navigator.clipboard.writeText(this.log.textContent ?? "");
-        this.copy.replaceChildren(icon(ICONS.check));
-        setTimeout(() => this.copy.replaceChildren(icon(ICONS.copy)), 1200);
     }
 }

@@ -1,10 +1,10 @@
 // @ts-check
 /** The curve of retained energy against rank, with the ranks of the written file marked; pointing at it tells values. */
 
+import { element, svg } from "../kit/dom.js";
 import { energyCurve, kept } from "../lib/energy.js";
 import { percent } from "../lib/heat.js";
 import { text } from "../lib/i18n.js";
-import { element, svg } from "./dom.js";
 
 const WIDTH = 300;
 const HEIGHT = 84;

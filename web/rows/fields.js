@@ -1,11 +1,11 @@
 // @ts-check
 /** The controls of a row: a switch and a strength field. Each calls back with its new value. */
 
+import { element, icon, ICONS } from "../kit/dom.js";
+import { markTyped } from "../kit/hands.js";
 import { text } from "../lib/i18n.js";
 import { isStrength } from "../lib/rows.js";
 import { clampStrength, formatStrength, parseStrength } from "../lib/strength.js";
-import { element, icon, ICONS } from "./dom.js";
-import { markTyped } from "./hands.js";
 
 const STEP = 0.05; // of the buttons and the arrow keys
 const FINE_STEP = 0.01; // with Shift, and per DRAG_PIXELS while dragging

@@ -1,15 +1,15 @@
 // @ts-check
 /** Strengths of a row's blocks: sliders for groups and numbers, presets, and the same as text. */
 
-import { factorsOf, keysOf, leavesOf, same, shortNumber, textOf } from "../lib/blocks.js";
-import { text } from "../lib/i18n.js";
-import { element } from "./dom.js";
+import { element } from "../../kit/dom.js";
+import { factorsOf, keysOf, leavesOf, same, shortNumber, textOf } from "../../lib/blocks.js";
+import { text } from "../../lib/i18n.js";
 
 const LOWEST = 0; // of a slider; the text takes more
 const HIGHEST = 2;
 const STEP = 0.05;
 
-/** @typedef {import("../lib/blocks.js").Group} Group */
+/** @typedef {import("../../lib/blocks.js").Group} Group */
 
 /** @returns {HTMLElement} */
 export function blocksPanel(/** @type {import("./details.js").Context} */ { editor, row, info }) {

@@ -1,9 +1,9 @@
 // @ts-check
 /** A heat map of what a LoRA changes, block by block: darker is stronger, an amber edge means modules without a place. */
 
+import { element, svg } from "../kit/dom.js";
 import { cellText, groupsOf, mapText, percent } from "../lib/heat.js";
 import { text } from "../lib/i18n.js";
-import { element, svg } from "./dom.js";
 
 const CELL = 15;
 const GAP = 2;

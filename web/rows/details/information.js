@@ -1,10 +1,10 @@
 // @ts-check
 /** What a LoRA file says of itself: trigger words and metadata. All of it is text of strangers, and shown as text. */
 
-import { text } from "../lib/i18n.js";
-import { copyButton } from "./copy.js";
-import { element } from "./dom.js";
-import { thumb } from "./thumb.js";
+import { copyButton } from "../../kit/copy.js";
+import { element } from "../../kit/dom.js";
+import { text } from "../../lib/i18n.js";
+import { thumb } from "../thumb.js";
 
 const MOST_TAGS = 20;
 
@@ -44,8 +44,8 @@ export function informationPanel(/** @type {import("./details.js").Context} */ {
 
 /**
  * The hash of the content, which takes reading the whole file once.
- * @param {import("./rows.js").RowsEditor} editor
- * @param {import("./info.js").Info} info
+ * @param {import("../editor.js").RowsEditor} editor
+ * @param {import("../fileinfo.js").Info} info
  */
 function hashOf(editor, info) {
     const value = element("dd", { class: "is-hash" }, text("Reading the file…"));

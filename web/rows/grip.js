@@ -1,14 +1,14 @@
 // @ts-check
 /** The handle of a row: moves it by dragging, or with the arrow keys. */
 
+import { element, icon, ICONS } from "../kit/dom.js";
 import { text } from "../lib/i18n.js";
-import { element, icon, ICONS } from "./dom.js";
 
 /**
  * @param {HTMLElement} row
  * @param {number} index of the row
  * @param {string} name for people
- * @param {import("./virtual.js").VirtualList} list which keeps its lines while one is dragged
+ * @param {import("../kit/virtual.js").VirtualList} list which keeps its lines while one is dragged
  * @param {(from: number, to: number, byKey: boolean) => void} onMove
  */
 export function gripButton(row, index, name, list, onMove) {

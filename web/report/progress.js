@@ -1,9 +1,9 @@
 // @ts-check
 /** What a running node is at: the phase, a bar and the time left. */
 
+import { element } from "../kit/dom.js";
 import { key, text } from "../lib/i18n.js";
 import { spanText, TimeLeft } from "../lib/timeleft.js";
-import { element } from "./dom.js";
 
 const PHASES = /** @type {Record<string, string>} */ ({
     reading: key("reading"), merging: key("merging"), extracting: key("extracting"), resizing: key("resizing"),
