@@ -15,7 +15,7 @@ from ..lazytorch import torch
 from .oft import OutputRotation, blocks_rows, rescale_fits, rescaled
 from .rotation import cayley, limited, skew
 from .shapes import Shape, Shapes, required
-from .spelling import Part, spelled
+from .spelling import Part, suffix_rows
 from .stored import Loader, StoredAdapter
 
 
@@ -90,8 +90,8 @@ class InputBOFT(StoredAdapter):
     id: ClassVar[str] = "input_boft"
     kind: ClassVar[str] = "BOFT"
     suffixes: ClassVar[tuple[Part, ...]] = (
-        *spelled("input_boft", "blocks", ".boft_R", ".boft_R.default"),
-        *spelled("input_boft", "rescale", ".boft_s", ".boft_s.default"),
+        *suffix_rows("input_boft", "blocks", ".boft_R", ".boft_R.default"),
+        *suffix_rows("input_boft", "rescale", ".boft_s", ".boft_s.default"),
     )
     read_by: ClassVar[frozenset[Loader]] = frozenset()
 

@@ -16,12 +16,12 @@ from ..lazytorch import torch
 from .base import Adapter, PlacedRows, join
 from .parts import Parts
 from .shapes import Shape
-from .spelling import Family, Part, spelled
+from .spelling import Family, Part, suffix_rows
 
 # PEFT's magnitude has a field of its own: ComfyUI does not read it
 SUFFIXES: tuple[Part, ...] = (
-    *spelled("", "magnitude", ".dora_scale"),
-    *spelled(
+    *suffix_rows("", "magnitude", ".dora_scale"),
+    *suffix_rows(
         "",
         "peft_magnitude",
         ".lora_magnitude_vector",

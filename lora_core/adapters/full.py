@@ -11,7 +11,7 @@ from ..lazytorch import torch
 from .base import Adapter, PlacedRows
 from .parts import Parts, folded
 from .shapes import Shape, Shapes, required
-from .spelling import Family, Part, spelled, written_suffix
+from .spelling import Family, Part, suffix_rows, written_suffix
 from .stored import AlphaUse, Loader, ScaledAdapter, StoredAdapter
 
 # The norms that control LoRAs store whole, as a checkpoint does
@@ -37,9 +37,9 @@ class FullDifference(ScaledAdapter):
     difference: ClassVar[str] = "full"
     alpha: ClassVar[AlphaUse] = "none"
     suffixes: ClassVar[tuple[Part, ...]] = (
-        *spelled("full", "diff", ".diff"),
-        *spelled("full", "diff", ".diff_b", param="bias"),
-        *spelled("full", "diff", ".diff_m", param="modulation"),  # Wan distills
+        *suffix_rows("full", "diff", ".diff"),
+        *suffix_rows("full", "diff", ".diff_b", param="bias"),
+        *suffix_rows("full", "diff", ".diff_m", param="modulation"),  # Wan distills
     )
 
     @classmethod
@@ -91,8 +91,8 @@ class NormDifference(FullDifference):
     difference: ClassVar[str] = "norm"
     is_wrapped: ClassVar[bool] = False
     suffixes: ClassVar[tuple[Part, ...]] = (
-        *spelled("norm", "diff", ".w_norm"),
-        *spelled("norm", "diff", ".b_norm", param="bias"),
+        *suffix_rows("norm", "diff", ".w_norm"),
+        *suffix_rows("norm", "diff", ".b_norm", param="bias"),
     )
 
 
@@ -105,7 +105,7 @@ class BiasDifference(FullDifference):
     scaled_with: ClassVar[str] = "lora"
     folds: ClassVar[tuple[tuple[str, ...], ...]] = (("diff",),)
     is_wrapped: ClassVar[bool] = False
-    suffixes: ClassVar[tuple[Part, ...]] = (*spelled("bias", "diff", ".lora_B.bias", ".lora_up.bias", param="bias"),)
+    suffixes: ClassVar[tuple[Part, ...]] = suffix_rows("bias", "diff", ".lora_B.bias", ".lora_up.bias", param="bias")
     read_by: ClassVar[frozenset[Loader]] = frozenset(("comfyui", "diffusers", "peft"))
 
     @classmethod
@@ -132,7 +132,7 @@ class SetValue(StoredAdapter):
     is_whole: ClassVar[bool] = True
     is_wrapped: ClassVar[bool] = False
     suffixes: ClassVar[tuple[Part, ...]] = (
-        *spelled("set", "value", ".set_weight"),
+        *suffix_rows("set", "value", ".set_weight"),
         *_whole_norms(".scale", *_BFL_NORMS),
         *_whole_norms(".weight", *_DIFFUSERS_NORMS),
     )

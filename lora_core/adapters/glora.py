@@ -14,7 +14,7 @@ from ..errors import AdapterError
 from ..lazytorch import torch
 from .numbers import holds_zeros
 from .shapes import Shape, Shapes, fits_shape, required
-from .spelling import Part, factors
+from .spelling import Part, factor_rows
 from .stored import ScaledAdapter
 
 _PARTS = ("a1", "a2", "b1", "b2")
@@ -32,7 +32,7 @@ class GLoRA(ScaledAdapter):
 
     id: ClassVar[str] = "glora"
     kind: ClassVar[str] = "GLoRA"
-    suffixes: ClassVar[tuple[Part, ...]] = factors("glora", "", *_PARTS, ending=".weight")
+    suffixes: ClassVar[tuple[Part, ...]] = factor_rows("glora", "", *_PARTS, ending=".weight")
     folds: ClassVar[tuple[tuple[str, ...], ...]] = (("a1", "b1"), ("a2", "b2"))
 
     @classmethod

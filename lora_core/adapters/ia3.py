@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from ..errors import AdapterError
 from ..lazytorch import torch
 from .shapes import Shape, Shapes, required
-from .spelling import Part, spelled
+from .spelling import Part, suffix_rows
 from .stored import Loader, StoredAdapter, Told
 
 
@@ -27,7 +27,7 @@ class IA3(StoredAdapter):
     id: ClassVar[str] = "ia3"
     kind: ClassVar[str] = "IA3"
     suffixes: ClassVar[tuple[Part, ...]] = (
-        *spelled("ia3", "on_input", ".on_input"),  # LyCORIS
+        *suffix_rows("ia3", "on_input", ".on_input"),  # LyCORIS
         Part(".weight", "ia3", "vector", beside=".on_input"),
     )
     flags: ClassVar[tuple[str, ...]] = ("on_input",)
@@ -70,7 +70,7 @@ class PeftIA3(IA3):
     """
 
     id: ClassVar[str] = "peft_ia3"
-    suffixes: ClassVar[tuple[Part, ...]] = (*spelled("peft_ia3", "vector", ".ia3_l", ".ia3_l.default"),)
+    suffixes: ClassVar[tuple[Part, ...]] = suffix_rows("peft_ia3", "vector", ".ia3_l", ".ia3_l.default")
     flags: ClassVar[tuple[str, ...]] = ()
 
     @classmethod

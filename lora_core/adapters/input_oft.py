@@ -16,7 +16,7 @@ from ..lazytorch import torch
 from .numbers import holds_zeros
 from .rotation import block_size_of, cayley, cayley_neumann, skew_from_vectors
 from .shapes import Shape, Shapes, required
-from .spelling import Part, spelled
+from .spelling import Part, suffix_rows
 from .stored import Loader, StoredAdapter, Told
 
 _TERMS = 5  # of the Cayley-Neumann series, both programs' default
@@ -35,8 +35,8 @@ class InputOFT(StoredAdapter):
     id: ClassVar[str] = "input_oft"
     kind: ClassVar[str] = "OFT"
     suffixes: ClassVar[tuple[Part, ...]] = (
-        *spelled("input_oft", "vectors", ".oft_R.weight", ".oft_R.default.weight"),  # PEFT, OneTrainer
-        *spelled("input_oft", "scaled", ".oft_R.scaled_oft"),  # OneTrainer
+        *suffix_rows("input_oft", "vectors", ".oft_R.weight", ".oft_R.default.weight"),  # PEFT, OneTrainer
+        *suffix_rows("input_oft", "scaled", ".oft_R.scaled_oft"),  # OneTrainer
     )
     flags: ClassVar[tuple[str, ...]] = ("scaled",)
     read_by: ClassVar[frozenset[Loader]] = frozenset()

@@ -18,7 +18,7 @@ from .base import Adapter
 from .lowrank import change_square_of, sides
 from .parts import Parts
 from .shapes import Shape, Shapes, required
-from .spelling import Part, factors
+from .spelling import Part, factor_rows
 from .stored import ScaledAdapter
 
 _FACTORS = ("w1_a", "w1_b", "w2_a", "w2_b")
@@ -41,7 +41,7 @@ class LoHa(ScaledAdapter):
     id: ClassVar[str] = "loha"
     kind: ClassVar[str] = "LoHa"
     additive: ClassVar[bool] = True
-    suffixes: ClassVar[tuple[Part, ...]] = factors("loha", "hada_", *_FACTORS, *_CORES)
+    suffixes: ClassVar[tuple[Part, ...]] = factor_rows("loha", "hada_", *_FACTORS, *_CORES)
     folds: ClassVar[tuple[tuple[str, ...], ...]] = (("w1_a",), ("w1_b",), ("w2_a",), ("w2_b",))
     has_factors: ClassVar[bool] = True
 

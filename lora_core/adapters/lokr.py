@@ -20,7 +20,7 @@ from .lowrank import product_square, sides
 from .parts import Parts
 from .rows import RowCut
 from .shapes import Shape, Shapes, required
-from .spelling import Part, factors
+from .spelling import Part, factor_rows
 from .stored import Loader, ScaledAdapter
 
 _PARTS = ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")
@@ -42,7 +42,7 @@ class LoKr(ScaledAdapter):
     id: ClassVar[str] = "lokr"
     kind: ClassVar[str] = "LoKr"
     additive: ClassVar[bool] = True
-    suffixes: ClassVar[tuple[Part, ...]] = factors("lokr", "lokr_", *_PARTS)
+    suffixes: ClassVar[tuple[Part, ...]] = factor_rows("lokr", "lokr_", *_PARTS)
     folds: ClassVar[tuple[tuple[str, ...], ...]] = (("w1", "w1_a"), ("w2", "w2_a"))
     has_factors: ClassVar[bool] = True
     read_by: ClassVar[frozenset[Loader]] = frozenset(("comfyui", "diffusers"))

@@ -16,13 +16,13 @@ from ..lazytorch import torch
 from .base import Adapter, PlacedRows
 from .parts import Parts, folded
 from .shapes import Shape, Shapes
-from .spelling import Part, spelled
+from .spelling import Part, suffix_rows
 from .stored import Loader, ScaledAdapter
 
 _SUFFIXES = (
-    *spelled("lora", "up", ".lora_up.weight"),  # kohya, LyCORIS, OneTrainer
-    *spelled("lora", "up", ".lora_B.weight", family="peft"),  # PEFT, diffusers
-    *spelled(
+    *suffix_rows("lora", "up", ".lora_up.weight"),  # kohya, LyCORIS, OneTrainer
+    *suffix_rows("lora", "up", ".lora_B.weight", family="peft"),  # PEFT, diffusers
+    *suffix_rows(
         "lora",
         "up",
         ".lora_B.default.weight",  # PEFT with its adapter name left in; any other name is read too
@@ -32,9 +32,9 @@ _SUFFIXES = (
         ".lora_linear_layer.up.weight",  # diffusers text encoders
         ".up.weight",  # XLabs, USO: the module's name ends in `_lora1`
     ),
-    *spelled("lora", "down", ".lora_down.weight"),
-    *spelled("lora", "down", ".lora_A.weight", family="peft"),
-    *spelled(
+    *suffix_rows("lora", "down", ".lora_down.weight"),
+    *suffix_rows("lora", "down", ".lora_A.weight", family="peft"),
+    *suffix_rows(
         "lora",
         "down",
         ".lora_A.default.weight",
@@ -44,7 +44,7 @@ _SUFFIXES = (
         ".lora_linear_layer.down.weight",
         ".down.weight",
     ),
-    *spelled("lora", "mid", ".lora_mid.weight"),  # the core of a Tucker decomposition, LyCORIS
+    *suffix_rows("lora", "mid", ".lora_mid.weight"),  # the core of a Tucker decomposition, LyCORIS
 )
 
 

@@ -15,7 +15,7 @@ from ..lazytorch import torch
 from .numbers import holds_zeros
 from .rotation import cayley, limited, rotate_rows, skew
 from .shapes import Shape, Shapes, required
-from .spelling import Part, spelled
+from .spelling import Part, suffix_rows
 from .stored import AlphaUse, StoredAdapter, Told
 
 _PIECES = 4  # at most, of a fused weight
@@ -27,9 +27,9 @@ class OutputRotation(StoredAdapter):
 
     alpha: ClassVar[AlphaUse] = "constraint"
     suffixes: ClassVar[tuple[Part, ...]] = (
-        *spelled("oft", "blocks", ".oft_blocks"),
+        *suffix_rows("oft", "blocks", ".oft_blocks"),
         *(Part(f".oft_blocks.{index}", "oft", f"blocks_{index}") for index in range(_PIECES)),  # kohya, Flux
-        *spelled("oft", "rescale", ".rescale"),
+        *suffix_rows("oft", "rescale", ".rescale"),
     )
 
     @classmethod

@@ -54,7 +54,7 @@ def is_lora(adapter: Adapter, rank: int = 0) -> bool:
     return isinstance(adapter, LoRA) and (not rank or adapter.down.shape[0] <= rank)
 
 
-def limited(adapter: Adapter, rank: int) -> tuple[Adapter, float]:
+def cut_lora(adapter: Adapter, rank: int) -> tuple[Adapter, float]:
     """Return a plain LoRA at no more than `rank`, and the error of that; any other adapter as it is."""
     if not isinstance(adapter, LoRA) or is_lora(adapter, rank):
         return adapter, 0.0

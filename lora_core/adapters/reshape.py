@@ -12,9 +12,9 @@ from ..errors import AdapterError
 from ..lazytorch import torch
 from .base import Adapter
 from .shapes import Shape
-from .spelling import Part, spelled
+from .spelling import Part, suffix_rows
 
-SUFFIXES: tuple[Part, ...] = (*spelled("", "shape", ".reshape_weight"),)
+SUFFIXES: tuple[Part, ...] = suffix_rows("", "shape", ".reshape_weight")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,13 @@ class Part:
     family: Family | None = None  # the dialects that write it, where it is not the field's first row
 
 
-def spelled(kind: str, field: str, *suffixes: str, param: str = "weight", family: Family | None = None) -> list[Part]:
-    return [Part(suffix, kind, field, param, family=family) for suffix in suffixes]
+def suffix_rows(
+    kind: str, field: str, *suffixes: str, param: str = "weight", family: Family | None = None
+) -> tuple[Part, ...]:
+    return tuple(Part(suffix, kind, field, param, family=family) for suffix in suffixes)
 
 
-def factors(kind: str, prefix: str, *fields: str, ending: str = "") -> tuple[Part, ...]:
+def factor_rows(kind: str, prefix: str, *fields: str, ending: str = "") -> tuple[Part, ...]:
     return tuple(Part(f".{prefix}{field}{ending}", kind, field) for field in fields)
 
 

@@ -1,5 +1,6 @@
-"""Kinds that files hold: what each says of itself before there is an adapter. A kind is one file with one frozen class,
-or a small family, listed in `KINDS`.
+"""What a kind that files hold says of itself, before there is an adapter of it.
+
+A kind is one file with one frozen class, or a small family, listed in `KINDS`.
 """
 
 from __future__ import annotations

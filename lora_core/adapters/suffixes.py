@@ -12,19 +12,19 @@ from typing import NamedTuple
 
 from . import KINDS, dora, reshape
 from .shapes import Shapes
-from .spelling import Part, spelled
+from .spelling import Part, suffix_rows
 from .stored import StoredAdapter
 
 PARTS: tuple[Part, ...] = tuple(dict.fromkeys((
     *(row for kind in KINDS.values() for row in kind.suffixes),
     # Parts around an adapter of any kind
-    *spelled("", "alpha", ".alpha"),
+    *suffix_rows("", "alpha", ".alpha"),
     *dora.SUFFIXES,
     *reshape.SUFFIXES,
     # Kinds that this version names but does not apply: a module that has one of these parts is not half-applied
-    *spelled("AdaLoRA", "factor", ".lora_E", ".lora_E.default", ".ranknum", ".ranknum.default"),
-    *spelled("T-LoRA", "factor", ".lambda_layer", ".q_layer.weight", ".p_layer.weight"),
-    *spelled("VeRA", "factor", ".vera_lambda_b", ".vera_lambda_d"),
+    *suffix_rows("AdaLoRA", "factor", ".lora_E", ".lora_E.default", ".ranknum", ".ranknum.default"),
+    *suffix_rows("T-LoRA", "factor", ".lambda_layer", ".q_layer.weight", ".p_layer.weight"),
+    *suffix_rows("VeRA", "factor", ".vera_lambda_b", ".vera_lambda_d"),
 )))  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ..adapters import Adapter, FullDifference, Shape
 from ..adapters.base import PlacedRows, join
 from ..adapters.parts import Parts
-from ..adapters.recast import as_lora, is_lora, limited, take_rows
+from ..adapters.recast import as_lora, cut_lora, is_lora, take_rows
 from ..errors import AdapterError, OptionError
 from ..lazytorch import torch
 from ..reading.adapterspec import AdapterSpec
@@ -74,7 +74,7 @@ class Converter:
         total = job.slot.shape[0] if job.slot.shape else 1
         joined = pieces[0].adapter if _fills(job, total) else join(pieces, total)
         if self.rank and recast and self.to_lora:
-            joined, error = limited(joined, self.rank)
+            joined, error = cut_lora(joined, self.rank)
             errors.append(error)
         return joined, max(errors)
 

@@ -41,6 +41,7 @@ from lora_core.adapters import (
     unpacked,
     with_tensors,
 )
+from lora_core.adapters.suffixes import PARTS
 from lora_core.errors import AdapterError
 from lora_core.naming.targets import Target
 from lora_core.stack.apply import Placed, apply_stack
@@ -327,3 +328,11 @@ def test_a_reshape_never_shrinks() -> None:
     stack = [Placed(Reshape(lora("linear"), (OUT, IN)), Target("k", (OUT, 9)), 1.0)]
     with pytest.raises(AdapterError, match=r"can't grow a weight of shape \[12, 9\] to \[12, 8\]"):
         apply_stack(normal(OUT, 9), stack)
+
+
+# The suffix table
+
+
+def test_kinds_are_listed_once_and_share_no_suffix_by_accident() -> None:
+    assert len({row.suffix for row in PARTS}) == len(PARTS)
+    assert {type(make("linear")) for make in ADAPTERS.values()} - {DoRA} == set(KINDS.values())
