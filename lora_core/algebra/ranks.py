@@ -37,7 +37,7 @@ class RankRule:
     @property
     def is_budget(self) -> bool:
         """Whether all layers are decided together, by `spread`."""
-        return issubclass(_WAYS[self.by], Budget)
+        return self.by in _BUDGETS
 
     @property
     def needs_all(self) -> bool:
@@ -110,6 +110,9 @@ def spread(
     return ranks
 
 
+_WAYS: dict[str, type[Way]] = {}  # by name
+
+
 class Way:
     """A way to decide ranks by a threshold. A new one is a class below and a choice in `options.ranks`."""
 
@@ -118,6 +121,10 @@ class Way:
     at_most = math.inf  # the range of the threshold
     needs_all = False  # all sigma, and not only the largest
     needs_weight = False
+
+    def __init_subclass__(cls) -> None:
+        if hasattr(cls, "by"):
+            _WAYS[cls.by] = cls
 
 
 class LayerRule(Way):
@@ -273,9 +280,8 @@ class ByTotalError(Budget):
         return threshold**2
 
 
-_LAYER_RULES = {rule.by: rule for rule in LayerRule.__subclasses__()}
-_BUDGETS = {rule.by: rule for rule in Budget.__subclasses__()}
-_WAYS: dict[str, type[Way]] = {**_LAYER_RULES, **_BUDGETS}
+_LAYER_RULES = {by: way for by, way in _WAYS.items() if issubclass(way, LayerRule)}
+_BUDGETS = {by: way for by, way in _WAYS.items() if issubclass(way, Budget)}
 assert set(_LAYER_RULES) == {*RULES, *KOHYA_RULES} and set(_BUDGETS) == {*BUDGETS}
 
 
