@@ -37,19 +37,24 @@ class RankRule:
     @property
     def is_budget(self) -> bool:
         """Whether all layers are decided together, by `spread`."""
-        return self.by in BUDGETS
+        return self.by in _BUDGETS
 
     @property
     def needs_all(self) -> bool:
         """Whether the rule compares with the sum of all sigma, so that the largest of them alone do not tell."""
-        return self.by in ("sum", "sv_cumulative")
+        return _WAYS[self.by].needs_all
+
+    @property
+    def needs_weight(self) -> bool:
+        """Whether the rule compares with the weights of the model."""
+        return _WAYS[self.by].needs_weight
 
     def rank_of(self, spectrum: Spectrum) -> int:
         """Return the smallest rank that satisfies the rule, from 1 to the limit; 0 for a change of zeros."""
         if spectrum.total == 0 or len(spectrum.values) == 0:
             return 0
         limit = min(self.max_rank, len(spectrum.values))
-        return max(1, min(limit, _RANKS[self.by](spectrum, self.threshold)))
+        return max(1, min(limit, _LAYER_RULES[self.by].rank(spectrum, self.threshold)))
 
 
 def rule_of(*, rank: int, energy: float, max_rank: int, rank_by: str, threshold: float) -> RankRule:
@@ -59,7 +64,7 @@ def rule_of(*, rank: int, energy: float, max_rank: int, rank_by: str, threshold:
         return RankRule("rank", 0.0, rank)
     if by == "energy":
         threshold = energy or threshold
-    low, high = _RANGES.get(by, (0.0, math.inf))
+    low, high = _WAYS[by].above, _WAYS[by].at_most
     if not low < threshold <= high:
         bounds = f"above {low:g}" + ("" if high == math.inf else f", at most {high:g}")
         name = "energy" if by == "energy" and energy else "threshold"
@@ -90,14 +95,12 @@ def spread(
     ]
     heap = [(-squares[0] / spectra[place].parameters_per_rank, place) for place, squares in enumerate(saved) if squares]
     heapq.heapify(heap)
-    room = rule.threshold * 1e6 - fixed_bytes
-    rest, allowed = (total := sum(one.total for one in spectra)), 0.0
-    if rule.by == "total_error":
-        allowed = rule.threshold**2 * total
+    budget, rest = _BUDGETS[rule.by], sum(one.total for one in spectra)
+    room, allowed = budget.room(rule.threshold) - fixed_bytes, budget.error(rule.threshold) * rest
     while heap and rest > allowed:
         _, place = heapq.heappop(heap)
         size = spectra[place].parameters_per_rank
-        if rule.by == "file_size" and size * element_bytes > room:
+        if size * element_bytes > room:
             continue  # a smaller layer may still fit
         room -= size * element_bytes
         rest -= saved[place][ranks[place]]
@@ -107,61 +110,179 @@ def spread(
     return ranks
 
 
-def _fixed(spectrum: Spectrum, threshold: float) -> int:
-    return len(spectrum.values)
+_WAYS: dict[str, type[Way]] = {}  # by name
 
 
-def _energy(spectrum: Spectrum, threshold: float) -> int:
+class Way:
+    """A way to decide ranks by a threshold. A new one is a class below and a choice in `options.ranks`."""
+
+    by: str  # its name there
+    above = 0.0
+    at_most = math.inf  # the range of the threshold
+    needs_all = False  # all sigma, and not only the largest
+    needs_weight = False
+
+    def __init_subclass__(cls) -> None:
+        if hasattr(cls, "by"):
+            _WAYS[cls.by] = cls
+
+
+class LayerRule(Way):
+    """A way that decides each layer by itself."""
+
+    @staticmethod
+    def rank(spectrum: Spectrum, threshold: float) -> int:
+        """Return the smallest rank that satisfies the rule, of a change that is not zero."""
+        raise NotImplementedError
+
+
+class Budget(Way):
+    """A way that decides all layers together: they get ranks while there is room, until the error is small enough."""
+
+    @staticmethod
+    def room(threshold: float) -> float:
+        """Return how large the file may be, in bytes."""
+        return math.inf
+
+    @staticmethod
+    def error(threshold: float) -> float:
+        """Return what may be lost, as a share of the sum of sigma² of all layers."""
+        return 0.0
+
+
+class ByRank(LayerRule):
+    """All that the limit allows."""
+
+    by = "rank"
+
+    @staticmethod
+    def rank(spectrum: Spectrum, threshold: float) -> int:
+        return len(spectrum.values)
+
+
+class ByEnergy(LayerRule):
     """sum_{i<=k} sigma² >= threshold · sum sigma²."""
-    return _first_reaching(spectrum.values.square().cumsum(0), threshold * spectrum.total)
+
+    by, at_most = "energy", 1.0
+
+    @staticmethod
+    def rank(spectrum: Spectrum, threshold: float) -> int:
+        return _first_reaching(spectrum.values.square().cumsum(0), threshold * spectrum.total)
 
 
-def _error(spectrum: Spectrum, threshold: float) -> int:
+class ByError(LayerRule):
     """sqrt(sum_{i>k} sigma²) <= threshold · sqrt(sum sigma²)."""
-    return _energy(spectrum, 1.0 - threshold**2)
+
+    by, at_most = "error", 1.0
+
+    @staticmethod
+    def rank(spectrum: Spectrum, threshold: float) -> int:
+        return ByEnergy.rank(spectrum, 1.0 - threshold**2)
 
 
-def _ratio(spectrum: Spectrum, threshold: float) -> int:
+class ByRatio(LayerRule):
     """sigma_i >= threshold · sigma1."""
-    return int((spectrum.values >= threshold * spectrum.values[0]).sum())
+
+    by, at_most = "ratio", 1.0
+
+    @staticmethod
+    def rank(spectrum: Spectrum, threshold: float) -> int:
+        return int((spectrum.values >= threshold * spectrum.values[0]).sum())
 
 
-def _absolute(spectrum: Spectrum, threshold: float) -> int:
+class ByAbsolute(LayerRule):
     """sigma_i > threshold."""
-    return int((spectrum.values > threshold).sum())
+
+    by = "absolute"
+
+    @staticmethod
+    def rank(spectrum: Spectrum, threshold: float) -> int:
+        return int((spectrum.values > threshold).sum())
 
 
-def _relative(spectrum: Spectrum, threshold: float) -> int:
+class ByRelative(LayerRule):
     """sigma_i > threshold · |W|_F / sqrt(min(m, n)): the root mean square singular value of the weight."""
-    if spectrum.weight_norm is None:
-        raise OptionError("rank_by: relative compares with the weights, so it needs the model: give it as the base.")
-    return int((spectrum.values > threshold * spectrum.weight_norm / math.sqrt(min(spectrum.shape))).sum())
+
+    by, needs_weight = "relative", True
+
+    @staticmethod
+    def rank(spectrum: Spectrum, threshold: float) -> int:
+        if spectrum.weight_norm is None:
+            raise OptionError(
+                "rank_by: relative compares with the weights, so it needs the model: give it as the base."
+            )
+        return int((spectrum.values > threshold * spectrum.weight_norm / math.sqrt(min(spectrum.shape))).sum())
 
 
-def _sum(spectrum: Spectrum, threshold: float) -> int:
-    """sum_{i<=k} sigma >= threshold · sum sigma; needs all sigma."""
-    total = spectrum.values.sum()
-    return _first_reaching(spectrum.values.cumsum(0), threshold * float(total))
+class BySum(LayerRule):
+    """sum_{i<=k} sigma >= threshold · sum sigma."""
+
+    by, at_most, needs_all = "sum", 1.0, True
+
+    @staticmethod
+    def rank(spectrum: Spectrum, threshold: float) -> int:
+        total = spectrum.values.sum()
+        return _first_reaching(spectrum.values.cumsum(0), threshold * float(total))
 
 
 # kohya's resize_lora.py (sd-scripts 48d368fa) takes one more than its index, which is one more than it has to be
 
 
-def _sv_ratio(spectrum: Spectrum, threshold: float) -> int:
+class BySvRatio(LayerRule):
     """#{sigma > sigma1 / threshold}, and one more."""
-    return _kohya(spectrum, int((spectrum.values > spectrum.values[0] / threshold).sum()))
+
+    by, above = "sv_ratio", 1.0
+
+    @staticmethod
+    def rank(spectrum: Spectrum, threshold: float) -> int:
+        return _kohya(spectrum, int((spectrum.values > spectrum.values[0] / threshold).sum()))
 
 
-def _sv_cumulative(spectrum: Spectrum, threshold: float) -> int:
-    """sum_{i<=k} sigma >= threshold · sum sigma, and one more; needs all sigma."""
-    sums = spectrum.values.cumsum(0)
-    return _kohya(spectrum, int(torch.searchsorted(sums / sums[-1], threshold)) + 1)
+class BySvCumulative(LayerRule):
+    """sum_{i<=k} sigma >= threshold · sum sigma, and one more."""
+
+    by, at_most, needs_all = "sv_cumulative", 1.0, True
+
+    @staticmethod
+    def rank(spectrum: Spectrum, threshold: float) -> int:
+        sums = spectrum.values.cumsum(0)
+        return _kohya(spectrum, int(torch.searchsorted(sums / sums[-1], threshold)) + 1)
 
 
-def _sv_fro(spectrum: Spectrum, threshold: float) -> int:
+class BySvFro(LayerRule):
     """sqrt(sum_{i<=k} sigma²) >= threshold · sqrt(sum sigma²), and one more."""
-    sums = spectrum.values.square().cumsum(0)
-    return _kohya(spectrum, int(torch.searchsorted(sums / spectrum.total, threshold**2)) + 1)
+
+    by, at_most = "sv_fro", 1.0
+
+    @staticmethod
+    def rank(spectrum: Spectrum, threshold: float) -> int:
+        sums = spectrum.values.square().cumsum(0)
+        return _kohya(spectrum, int(torch.searchsorted(sums / spectrum.total, threshold**2)) + 1)
+
+
+class ByFileSize(Budget):
+    """The file has at most so many MB."""
+
+    by, at_most = "file_size", 1e6
+
+    @staticmethod
+    def room(threshold: float) -> float:
+        return threshold * 1e6
+
+
+class ByTotalError(Budget):
+    """sqrt(sum rest / sum all) <= threshold."""
+
+    by, at_most = "total_error", 1.0
+
+    @staticmethod
+    def error(threshold: float) -> float:
+        return threshold**2
+
+
+_LAYER_RULES = {by: way for by, way in _WAYS.items() if issubclass(way, LayerRule)}
+_BUDGETS = {by: way for by, way in _WAYS.items() if issubclass(way, Budget)}
+assert set(_LAYER_RULES) == {*RULES, *KOHYA_RULES} and set(_BUDGETS) == {*BUDGETS}
 
 
 def _kohya(spectrum: Spectrum, index: int) -> int:
@@ -172,15 +293,3 @@ def _kohya(spectrum: Spectrum, index: int) -> int:
 
 def _first_reaching(sums: torch.Tensor, wanted: float) -> int:
     return int(torch.searchsorted(sums, wanted * (1.0 - 1e-12))) + 1  # rounding of the sum itself must not cost a rank
-
-
-_RANKS = {
-    "rank": _fixed, "energy": _energy, "error": _error, "ratio": _ratio, "absolute": _absolute, "relative": _relative,
-    "sum": _sum, "sv_ratio": _sv_ratio, "sv_cumulative": _sv_cumulative, "sv_fro": _sv_fro,
-}  # fmt: skip
-assert set(_RANKS) == {*RULES, *KOHYA_RULES}
-_RANGES = {
-    "energy": (0.0, 1.0), "error": (0.0, 1.0), "ratio": (0.0, 1.0), "sum": (0.0, 1.0),
-    "total_error": (0.0, 1.0), "file_size": (0.0, 1e6),
-    "sv_ratio": (1.0, math.inf), "sv_cumulative": (0.0, 1.0), "sv_fro": (0.0, 1.0),
-}  # fmt: skip

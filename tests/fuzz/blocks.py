@@ -6,9 +6,10 @@ import math
 
 from lora_core.arch import ARCHES
 from lora_core.errors import OptionError
+from lora_core.library.info import block_groups, presets_of
 from lora_core.naming.blocks import ModelBlocks
 from lora_core.options import STRENGTH_LIMIT
-from lora_core.stack.blockstrengths import block_groups, factors_on, presets_of
+from lora_core.stack.blockstrengths import factors_on
 from lora_core.stack.blockterms import parse_blocks
 from tests.fuzz.choices import Choices
 from tests.fuzz.seen import check_shown

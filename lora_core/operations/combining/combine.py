@@ -173,7 +173,7 @@ class _Combination:
         maker: Sum | Experimental = summed
         if settings.method != "sum":
             maker = Experimental(settings.method, settings.elementwise, on_base, summed, settings.limits)
-        needs_norms = settings.limits.rule is not None and settings.limits.rule.by == "relative"
+        needs_norms = settings.limits.rule is not None and settings.limits.rule.needs_weight
         with closing(_results(maker, layers, settings.method)) as results:
             for number, (layer, result) in enumerate(results):
                 if on_step:

@@ -57,9 +57,10 @@ def rank_rule(
     """Return what decides ranks, None where no rank is to be cut off."""
     if not rank and (rank_by == "rank" or (rank_by == "auto" and not energy)):
         return None
-    if rank_by == "relative" and not has_base:
-        raise OptionError("rank_by: relative compares with the weights, so it needs the model: give it with --base.")
-    return rule_of(rank=rank, energy=energy, max_rank=max_rank, rank_by=rank_by, threshold=threshold)
+    rule = rule_of(rank=rank, energy=energy, max_rank=max_rank, rank_by=rank_by, threshold=threshold)
+    if rule.needs_weight and not has_base:
+        raise OptionError(f"rank_by: {rule.by} compares with the weights, so it needs the model: give it with --base.")
+    return rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Limits:
     def most(self, shape: Shape) -> int:
         """Return the highest rank that a layer can get."""
         rows, columns = shape[0], element_count(shape[1:])
-        return min(rows, columns, NO_LIMIT if self.rule is None or self.rule.by == "sum" else self.rule.max_rank)
+        return min(rows, columns, NO_LIMIT if self.rule is None or self.rule.needs_all else self.rule.max_rank)
 
     def fitted(self, matrix: torch.Tensor, rank: int = 0) -> Svd:
         """Return singular values of a dense change: all that may be kept; without a rule the first `rank`, if given."""

@@ -89,7 +89,7 @@ class Extraction:
 
     @property
     def _needs_weight(self) -> bool:
-        return self.kind == "dora" or self.made.rule.by == "relative"
+        return self.kind == "dora" or self.made.rule.needs_weight
 
     def _tell(self) -> None:
         if self.on_step:

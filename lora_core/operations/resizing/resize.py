@@ -123,7 +123,7 @@ def _take_all(resizing: Resizing, lora: LoraFile, checkpoint: Checkpoint | None,
     _keep_others(resizing, lora, sources)
     if resizing.rule.is_budget:  # which counts bytes before it is known which layers get any
         resizing.dtype = resizing.wanted or max(map(factor_dtype, sources), key=lambda dtype: dtype.itemsize)
-    finder = SpectrumFinder(lora, checkpoint, resizing.rule.by == "relative", resizing.limit)
+    finder = SpectrumFinder(lora, checkpoint, resizing.rule.needs_weight, resizing.limit)
     homeless: list[str] = []
     with closing(ahead(finder.found, sources)) as layers:
         for number, found in enumerate(layers):
