@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import reduce
 
 from lora_core.arch.base import Shape, Shapes
 from lora_core.naming.detection import FoundArch, detect, own_shapes
 from lora_core.naming.keymap import KeyMap
-from lora_core.naming.outlines import FOLDER, Outline, compact
+from lora_core.naming.outlines import FOLDER, Outline
 from tests import manifests
 
 
@@ -48,6 +49,39 @@ def text(outline: Outline) -> str:
         names = sorted(compact(dict.fromkeys(outline.diffusers, ())))
         parts.append('"diffusers": [\n' + ",\n".join(map(json.dumps, names)) + "\n]")
     return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def compact(shapes: Shapes) -> dict[str, list[int]]:
+    """Return the rows that stand for these names: the inverse of `expanded`."""
+    groups: dict[tuple[tuple[str, ...], Shape], list[tuple[frozenset[int], ...]]] = {}
+    for key, shape in shapes.items():
+        tokens = key.split(".")
+        skeleton = tuple("#" if token.isdecimal() else token for token in tokens)
+        numbers = tuple(frozenset((int(token),)) for token in tokens if token.isdecimal())
+        groups.setdefault((skeleton, shape), []).append(numbers)
+    rows: dict[str, list[int]] = {}
+    for (skeleton, shape), items in groups.items():
+        for numbers in reduce(_joined, range(len(items[0])), items):
+            texts = iter([_text(sorted(several)) for several in numbers])
+            rows[".".join(next(texts) if token == "#" else token for token in skeleton)] = list(shape)
+    return rows
+
+
+def _joined(items: list[tuple[frozenset[int], ...]], place: int) -> list[tuple[frozenset[int], ...]]:
+    """Return the items with those made one that differ in one place only."""
+    found: dict[tuple[frozenset[int], ...], frozenset[int]] = {}
+    for item in items:
+        others = item[:place] + item[place + 1 :]
+        found[others] = found.get(others, frozenset()) | item[place]
+    return [(*others[:place], numbers, *others[place:]) for others, numbers in found.items()]
+
+
+def _text(numbers: list[int]) -> str:
+    """Return `4`, `{0-18}` or `{1-2,4}`."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    runs = [str(first) if first == last else f"{first}-{last}" for first, last in zip(starts, ends, strict=True)]
+    return str(numbers[0]) if len(numbers) == 1 else f"{{{','.join(runs)}}}"
 
 
 def write() -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache
 from itertools import product
 from pathlib import Path
 
 from ..arch import ARCHES
-from ..arch.base import Arch, Shape, Shapes
+from ..arch.base import Arch, Shape
 from .detection import FoundArch
 
 FOLDER = Path(__file__).parents[1] / "arch" / "outlines"
@@ -64,22 +64,6 @@ def expanded(rows: Mapping[str, Iterable[int]]) -> dict[str, Shape]:
     return {key: tuple(shape) for row, shape in rows.items() for key in _keys(row)}
 
 
-def compact(shapes: Shapes) -> dict[str, list[int]]:
-    """Return the rows that stand for these names: the inverse of `expanded`."""
-    groups: dict[tuple[tuple[str, ...], Shape], list[tuple[frozenset[int], ...]]] = {}
-    for key, shape in shapes.items():
-        tokens = key.split(".")
-        skeleton = tuple("#" if token.isdecimal() else token for token in tokens)
-        numbers = tuple(frozenset((int(token),)) for token in tokens if token.isdecimal())
-        groups.setdefault((skeleton, shape), []).append(numbers)
-    rows: dict[str, list[int]] = {}
-    for (skeleton, shape), items in groups.items():
-        for numbers in reduce(_joined, range(len(items[0])), items):
-            texts = iter([_text(sorted(several)) for several in numbers])
-            rows[".".join(next(texts) if token == "#" else token for token in skeleton)] = list(shape)
-    return rows
-
-
 def _is_in_layout(found: FoundArch) -> bool:
     """Tell whether the outline is in this architecture's layout: two of them may have one id (OpenCLIP's CLIPs)."""
     return any(signature.fits(read_outline(found.id).shapes) for signature in found.arch.signatures)
@@ -98,20 +82,3 @@ def _numbers(token: str) -> Iterator[str]:
     for run in token[1:-1].split(","):
         first, _, last = run.partition("-")
         yield from (str(number) for number in range(int(first), int(last or first) + 1))
-
-
-def _joined(items: list[tuple[frozenset[int], ...]], place: int) -> list[tuple[frozenset[int], ...]]:
-    """Return the items with those made one that differ in one place only."""
-    found: dict[tuple[frozenset[int], ...], frozenset[int]] = {}
-    for item in items:
-        others = item[:place] + item[place + 1 :]
-        found[others] = found.get(others, frozenset()) | item[place]
-    return [(*others[:place], numbers, *others[place:]) for others, numbers in found.items()]
-
-
-def _text(numbers: list[int]) -> str:
-    """Return `4`, `{0-18}` or `{1-2,4}`."""
-    starts = [number for number in numbers if number - 1 not in numbers]
-    ends = [number for number in numbers if number + 1 not in numbers]
-    runs = [str(first) if first == last else f"{first}-{last}" for first, last in zip(starts, ends, strict=True)]
-    return str(numbers[0]) if len(numbers) == 1 else f"{{{','.join(runs)}}}"

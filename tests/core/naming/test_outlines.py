@@ -7,7 +7,7 @@ import pytest
 from lora_core.arch import ARCHES
 from lora_core.arch.base import Shape
 from lora_core.naming.detection import FoundArch, detect
-from lora_core.naming.outlines import FOLDER, Outline, compact, expanded, outlined, outlines_of, read_outline
+from lora_core.naming.outlines import FOLDER, Outline, expanded, outlined, outlines_of, read_outline
 from tests import outlines
 
 SOURCES = list(outlines.sources())
@@ -46,7 +46,7 @@ def test_every_architecture_of_a_diffusion_model_has_an_outline() -> None:
     ],
 )
 def test_rows_stand_for_keys(shapes: dict[str, Shape], rows: dict[str, list[int]]) -> None:
-    assert compact(shapes) == rows
+    assert outlines.compact(shapes) == rows
     assert expanded(rows) == shapes
 
 
