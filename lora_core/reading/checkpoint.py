@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from ..files.tensors import Tensors
 from ..lazytorch import torch
 from ..naming.detection import FoundArch, describe, detect
 from ..naming.keymap import KeyMap
+from ..naming.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +156,12 @@ class Checkpoint:
         raise UnknownArchError(
             f"{self.name}: none of the known architectures fits its {len(self.shapes)} tensors; it holds {some}."
         )
+
+
+def weight_on(targets: Sequence[Target], tensor: Callable[[str], torch.Tensor]) -> torch.Tensor:
+    """Return the weight that an adapter on these targets changes, as it sees it, in fp32.
+
+    `tensor` gives the values of a key.
+    """
+    parts = [target.take(tensor(target.key).float()) for target in targets]
+    return torch.cat(parts).reshape(targets[0].adapter_shape)

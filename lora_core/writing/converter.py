@@ -13,7 +13,7 @@ from ..adapters.recast import as_lora, cut_lora, is_lora, take_rows
 from ..errors import AdapterError, OptionError
 from ..lazytorch import torch
 from ..reading.adapterspec import AdapterSpec
-from ..reading.checkpoint import Checkpoint
+from ..reading.checkpoint import Checkpoint, weight_on
 from ..reading.lorafile import LoraFile
 from .names import Writing
 from .parts import folded_fields, parts_of_file, spelled
@@ -108,8 +108,7 @@ class Converter:
                 f"{self.lora.name}: {spec.module}: the change of {adapter.kind} depends on the weight, so it becomes "
                 "plain LoRA only with the model that it is for: give the checkpoint with --base."
             )
-        parts = [target.take(self.base.tensor(target.key).float()) for target in targets]
-        return torch.cat(parts).reshape(shape)
+        return weight_on(targets, self.base.tensor).reshape(shape)
 
 
 def _fills(job: Job, total: int) -> bool:

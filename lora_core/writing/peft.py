@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,40 @@ class PeftModule:
     component: str  # `transformer`, `text_encoder`, …; empty in PEFT's own files
     module: str
     rank: int
+    alpha: float
     has_magnitude: bool
     has_bias: bool
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        module: str,
+        dialect: str,
+        rank: int,
+        *,
+        alpha: float | None = None,
+        has_magnitude: bool = False,
+        has_bias: bool = False,
+    ) -> PeftModule:
+        """Take a module's whole name and its own; what stands before that is what diffusers calls the model.
 
-def component_of(name: str, module: str, dialect: str) -> str:
-    """Return what diffusers calls the model that a name belongs to; PEFT's files are for one model."""
-    return "" if dialect == "peft" else name.removesuffix(module).removesuffix(".")
+        PEFT's files are for one model, which they do not name. Without an `alpha` it is the rank.
+        """
+        component = "" if dialect == "peft" else name.removesuffix(module).removesuffix(".")
+        scale = rank if alpha is None else alpha
+        return cls(component, module, rank, int(scale) if scale == int(scale) else scale, has_magnitude, has_bias)
+
+    @property
+    def target(self) -> str:
+        """Its name in a configuration; PEFT compares ends, and transformers 5 has no `text_model.` level in some
+        encoders."""
+        return self.module.removeprefix("text_model.")
+
+    @property
+    def pattern(self) -> str:
+        """A pattern for exactly this module: PEFT compares the ends of names otherwise."""
+        return self.target if self.component.startswith("text_encoder") else f"^{self.module}"
 
 
 def write_config(beside: Path, text: str, report: Report) -> None:
@@ -48,57 +75,64 @@ def check_config(beside: Path, overwrite: bool) -> None:
         raise OutputError(f"{path.name}: already exists beside {beside.name}; choose another folder or overwrite both.")
 
 
-def peft_metadata(modules: Sequence[PeftModule]) -> dict[str, str]:
+def by_component(modules: Iterable[PeftModule]) -> dict[str, list[PeftModule]]:
+    """Return the modules of each model."""
+    components: dict[str, list[PeftModule]] = {}
+    for module in modules:
+        components.setdefault(module.component, []).append(module)
+    return components
+
+
+def peft_metadata(modules: Iterable[PeftModule]) -> dict[str, str]:
     """Return the header's entry for diffusers: the configuration of every component."""
-    components = dict.fromkeys(module.component for module in modules)
-    packed = {
-        f"{component}.{key}" if component else key: value
-        for component in components
-        for key, value in peft_config([item for item in modules if item.component == component]).items()
-    }
+    return packed_configs({name: _peft_config(items) for name, items in by_component(modules).items()})
+
+
+def packed_configs(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the header's entry of configurations by component."""
+    packed = {f"{name}.{key}" if name else key: value for name, item in configs.items() for key, value in item.items()}
     return {PEFT_METADATA: json.dumps(packed, indent=2, sort_keys=True)}
 
 
-def peft_config(modules: Sequence[PeftModule]) -> dict[str, Any]:
-    """Return the LoraConfig of one model: alpha is the rank everywhere, as scales are folded into the factors."""
+def ranks_config(modules: Sequence[PeftModule]) -> dict[str, Any]:
+    """Return what a LoraConfig must say of one model: exceptions from the commonest rank and alpha by name."""
     rank = Counter(module.rank for module in modules).most_common(1)[0][0]
-    pattern = {_pattern(item): item.rank for item in modules if item.rank != rank}
+    alpha = Counter(module.alpha for module in modules).most_common(1)[0][0]
     return {
         "r": rank,
-        "lora_alpha": rank,
-        "rank_pattern": pattern,
-        "alpha_pattern": dict(pattern),
-        "target_modules": sorted(_target(item) for item in modules),
+        "lora_alpha": alpha,
+        "rank_pattern": {item.pattern: item.rank for item in modules if item.rank != rank},
+        "alpha_pattern": {item.pattern: item.alpha for item in modules if item.alpha != alpha},
+        "target_modules": sorted(item.target for item in modules),
         "use_dora": any(item.has_magnitude for item in modules),
-        "lora_bias": any(item.has_bias for item in modules),
     }
+
+
+def _peft_config(modules: Sequence[PeftModule]) -> dict[str, Any]:
+    return {**ranks_config(modules), "lora_bias": any(item.has_bias for item in modules)}
 
 
 def peft_file_config(modules: Sequence[PeftModule], all_modules: Iterable[str]) -> str:
     """Return the text of PEFT's adapter_config.json; `all_modules` are the model's."""
     targets = {item.module for item in modules}
     others = {name for name in all_modules if name not in targets and _ends_in(name, targets)}
-    config = {
-        **peft_config(modules),
-        **({"exclude_modules": sorted(others)} if others else {}),
-        "peft_type": "LORA",
-        "task_type": None,
-        "base_model_name_or_path": None,
-        "inference_mode": True,
-        "bias": "none",
-        "use_rslora": False,
-    }
+    return config_text(
+        {
+            **_peft_config(modules),
+            **({"exclude_modules": sorted(others)} if others else {}),
+            "peft_type": "LORA",
+            "task_type": None,
+            "base_model_name_or_path": None,
+            "inference_mode": True,
+            "bias": "none",
+            "use_rslora": False,
+        }
+    )
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """Return the text of a configuration's file."""
     return json.dumps(config, indent=2, sort_keys=True) + "\n"
-
-
-def _target(item: PeftModule) -> str:
-    """Return a module's name; PEFT compares ends, and transformers 5 has no `text_model.` level in some encoders."""
-    return item.module.removeprefix("text_model.")
-
-
-def _pattern(item: PeftModule) -> str:
-    """Return a pattern for exactly this module: PEFT compares the ends of names otherwise."""
-    return _target(item) if item.component.startswith("text_encoder") else f"^{item.module}"
 
 
 def _ends_in(name: str, targets: set[str]) -> bool:

@@ -42,6 +42,10 @@ def test_modules_have_one_subject(layout: Layout) -> None:
     assert layout.long_modules() == []
 
 
+def test_names_stand_once(layout: Layout) -> None:
+    assert layout.names_twice() == []
+
+
 def test_what_is_private_stays_in_its_module(layout: Layout) -> None:
     assert layout.private_imports() == []
 

@@ -33,7 +33,7 @@ from .changes import is_dense
 from .elementwise import Rule, Sign
 from .experimental import Experimental
 from .members import Member, StackedLayer, layers_of, members_of
-from .metadata import combined_metadata, peft_modules
+from .metadata import combined_metadata, peft_modules_of_layers
 from .onbase import OnBase
 from .output import Output, Result
 from .refusals import in_use, nothing_left, tell_stack
@@ -155,7 +155,7 @@ class _Combination:
     ) -> tuple[dict[str, str], list[PeftModule]]:
         """Return (metadata, what PEFT's configuration tells of) of a file with these layers of a report."""
         writing = self.settings.writing
-        modules = [] if writing.has_alpha else peft_modules(layers, writing, output.magnitudes)
+        modules = [] if writing.has_alpha else peft_modules_of_layers(layers, writing, output.magnitudes)
         alphas = output.alphas if writing.has_alpha else None
         known = combined_metadata(self.stack, model, layers, alphas, modules, self.settings.note())
         return {**known, **self.receipt.metadata()}, modules

@@ -11,7 +11,7 @@ from ...stack.opened import StackedLora
 from ...writing.lorafile import kept_metadata, rank_metadata
 from ...writing.model import ModelNames
 from ...writing.names import Writing
-from ...writing.peft import PeftModule, component_of, peft_metadata
+from ...writing.peft import PeftModule, peft_metadata
 
 COMBINED_FROM = "lora_core.combined_from"
 _TRIGGERS = ("modelspec.trigger_phrase", "trained_words", "ss_trigger_words")
@@ -45,16 +45,19 @@ def combined_metadata(
     }
 
 
-def peft_modules(layers: Sequence[Mapping[str, Any]], writing: Writing, magnitudes: set[str]) -> list[PeftModule]:
+def peft_modules_of_layers(
+    layers: Sequence[Mapping[str, Any]], writing: Writing, magnitudes: set[str]
+) -> list[PeftModule]:
     """Return what PEFT's configuration tells of the report's layers; `magnitudes` are those that are DoRA."""
     biases = {layer["name"] for layer in layers if layer.get("param") == "bias"}
     return [
-        PeftModule(
-            component_of(layer["name"], layer["module"], writing.id),
+        PeftModule.of(
+            layer["name"],
             layer["module"],
+            writing.id,
             layer["rank"],
-            layer["name"] in magnitudes,
-            layer["name"] in biases,
+            has_magnitude=layer["name"] in magnitudes,
+            has_bias=layer["name"] in biases,
         )
         for layer in layers
         if layer["rank"]

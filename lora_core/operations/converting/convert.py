@@ -30,7 +30,7 @@ from ...writing.model import ModelNames, choose_model
 from ...writing.names import WRITINGS, Writing, WrittenDialect
 from ...writing.peft import PEFT_FILE, check_config, peft_file_config, write_config
 from ...writing.plan import Plan, plan
-from .summary import converted_metadata, layer_of, peft_modules, warn
+from .summary import converted_metadata, layer_of, peft_modules_of_made, warn
 
 
 def convert(
@@ -77,7 +77,7 @@ def convert(
         _refuse_several_models(lora, todo, writing)
         made = _made(Converter(lora, checkpoint, kind == "lora", rank), todo, writing, hashing.step)
         tensors = _tensors(lora, made, todo, writing, dtype, report)
-        described = peft_modules(made, writing)
+        described = peft_modules_of_made(made, writing)
         warn(report, made, writing, set(tensors))
         metadata = converted_metadata(lora, model, made, described, writing) | receipt.metadata(hashing.wait())
         lora.file.check_unchanged()

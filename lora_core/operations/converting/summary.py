@@ -15,7 +15,7 @@ from ...writing.converter import Made
 from ...writing.lorafile import kept_metadata, rank_metadata
 from ...writing.model import ModelNames
 from ...writing.names import Writing
-from ...writing.peft import PeftModule, component_of, peft_metadata
+from ...writing.peft import PeftModule, peft_metadata
 
 
 def layer_of(item: Made) -> dict[str, object]:
@@ -27,7 +27,7 @@ def layer_of(item: Made) -> dict[str, object]:
     }  # fmt: skip
 
 
-def peft_modules(made: Sequence[Made], writing: Writing) -> list[PeftModule]:
+def peft_modules_of_made(made: Sequence[Made], writing: Writing) -> list[PeftModule]:
     """Return what PEFT's configuration tells of, nothing if a file has kinds that it does not describe."""
     biases = {item.job.slot.name for item in made if item.parts.kind == "bias"}
     loras = [item for item in made if item.parts.kind == "lora" and item.job.slot.param == "weight"]
@@ -35,12 +35,13 @@ def peft_modules(made: Sequence[Made], writing: Writing) -> list[PeftModule]:
     if any("diffusers" in by and "peft" not in by for by in readers):
         return []  # diffusers finds the configuration of LoKr in the tensors
     return [
-        PeftModule(
-            component_of(item.job.slot.name, item.job.slot.module, writing.id),
+        PeftModule.of(
+            item.job.slot.name,
             item.job.slot.module,
+            writing.id,
             item.parts.rank or 1,
-            item.parts.magnitude is not None and not item.parts.magnitude_of_input,
-            item.job.slot.name in biases,
+            has_magnitude=item.parts.magnitude is not None and not item.parts.magnitude_of_input,
+            has_bias=item.job.slot.name in biases,
         )
         for item in loras
     ]

@@ -11,7 +11,7 @@ from ...text import counted, some_names
 from ...writing.layers import Ranked
 from ...writing.lorafile import rank_metadata
 from ...writing.names import WRITINGS, WrittenDialect
-from ...writing.peft import PeftModule, component_of, peft_metadata
+from ...writing.peft import PeftModule, peft_metadata
 from .comparison import Comparison
 from .layers import Extraction
 from .models import ModelPair, is_same_model
@@ -43,13 +43,7 @@ def extracted_metadata(
     ranks = [item.rank for item in several]
     has_alpha = WRITINGS[dialect].has_alpha
     modules = [
-        PeftModule(
-            component_of(item.layer.name, item.layer.module, dialect),
-            item.layer.module,
-            item.rank,
-            kind == "dora",
-            False,
-        )
+        PeftModule.of(item.layer.name, item.layer.module, dialect, item.rank, has_magnitude=kind == "dora")
         for item in several
     ]
     return {

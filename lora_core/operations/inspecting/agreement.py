@@ -21,7 +21,6 @@ from .changes import (
     on_tensor,
     padded,
     product_of,
-    reference_weight,
     size_of,
 )
 from .reference import AdapterLayer, Reference
@@ -144,7 +143,7 @@ def _changes(
     for number, layers in files.items():
         for layer, target in layers:
             try:
-                change = adapter_change(layer, reference_weight(layer, reference))
+                change = adapter_change(layer, reference.weight(layer))
             except UnmeasuredError:  # `analysed` tells the layer's problem
                 continue
             change = on_tensor(change, target, reference.shapes[key]) if target else change

@@ -10,7 +10,7 @@ from ...algebra.svd import EXACT_SIDE
 from ...errors import AdapterError
 from ...lazytorch import torch
 from ...naming.targets import Target
-from .reference import AdapterLayer, Reference
+from .reference import AdapterLayer
 
 Change: TypeAlias = "Factors | torch.Tensor"  # (out, in·kernel); a vector is a matrix of one column
 
@@ -23,7 +23,7 @@ class UnmeasuredError(AdapterError):
 
 
 def adapter_change(layer: AdapterLayer, weight: torch.Tensor | None) -> Change:
-    """Return what the whole adapter changes at strength 1; `weight` is what `reference_weight` says.
+    """Return what the whole adapter changes at strength 1; `weight` is what `Reference.weight` says.
 
     Raises UnmeasuredError for values that are not finite, and for kinds that depend on a weight that is not there.
     """
@@ -43,15 +43,6 @@ def is_low(factors: Factors) -> bool:
     """Tell whether the rank is low enough for factors to be quicker than their product."""
     short = min(factors[0].shape[0], factors[1].shape[1])
     return short <= EXACT_SIDE or factors[0].shape[1] <= short // 2
-
-
-def reference_weight(layer: AdapterLayer, reference: Reference) -> torch.Tensor | None:
-    """Return what of the checkpoints the adapter changes, as it sees it, in fp32; None without one."""
-    if not (layer.targets and reference.has_weights):
-        return None
-    weights = [(target, reference.weight(target.key)) for target in layer.targets]
-    parts = [target.take(weight.float()) for target, weight in weights if weight is not None]
-    return torch.cat(parts).reshape(layer.shape)
 
 
 def on_tensor(change: Change, target: Target, shape: Shape) -> Change:

@@ -12,7 +12,7 @@ from ...lazytorch import torch
 from ...parallel.pipeline import Worker, run_jobs
 from ...report import LoraReport
 from ...text import counted, some_names
-from .changes import NEEDS_WEIGHT, NOT_FINITE, Change, UnmeasuredError, adapter_change, reference_weight, size_of
+from .changes import NEEDS_WEIGHT, NOT_FINITE, Change, UnmeasuredError, adapter_change, size_of
 from .reference import AdapterLayer, Reference
 
 SPECTRUM = 32  # singular values that a report tells of a layer
@@ -62,7 +62,7 @@ def analysed(
     """
 
     def job_of(layer: AdapterLayer) -> Callable[[Worker], dict[str, Any]]:
-        return lambda worker: _counted(_entry(layer, reference_weight(layer, reference)), worker)
+        return lambda worker: _counted(_entry(layer, reference.weight(layer)), worker)
 
     result = run_jobs([job_of(layer) for layer in layers], on_layers)
     weights = {  # |W|² of each target, once

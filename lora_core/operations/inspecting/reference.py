@@ -17,7 +17,7 @@ from ...naming.keymap import KeyMap
 from ...naming.outlines import outlines_of
 from ...naming.targets import Target
 from ...reading.adapterspec import AdapterSpec
-from ...reading.checkpoint import Checkpoint
+from ...reading.checkpoint import Checkpoint, weight_on
 from ...reading.guess import best_outlines, numbered_keymap, outline_keymap, with_encoders
 from ...reading.lorafile import LoraFile
 from ...report import LoraReport
@@ -68,10 +68,6 @@ class Reference:
     def shapes(self) -> dict[str, Shape]:
         return {key: shape for component in self._keymap.components for key, shape in component.shapes.items()}
 
-    @property
-    def has_weights(self) -> bool:
-        return bool(self._checkpoints)
-
     def layers(self, item: StackedLora, described: LoraReport) -> list[AdapterLayer]:
         """Return a file's adapters with their places, in the order of the file, and tell the report of blocks.
 
@@ -85,10 +81,13 @@ class Reference:
             strengths.tell(described)
         return layers
 
-    def weight(self, key: str) -> torch.Tensor | None:
-        """Return a tensor of the checkpoints, None for one of an outline."""
+    def weight(self, layer: AdapterLayer) -> torch.Tensor | None:
+        """Return what of the checkpoints a layer's adapter changes, as it sees it, in fp32; None without one."""
+        return weight_on(layer.targets, self._tensor) if layer.targets and self._checkpoints else None
+
+    def _tensor(self, key: str) -> torch.Tensor:
         number, _, name = key.partition("/")
-        return self._checkpoints[int(number)].tensor(name) if self._checkpoints else None
+        return self._checkpoints[int(number)].tensor(name)
 
     @cached_property
     def _owners(self) -> dict[str, Component]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from ...reading.loraconfig import PEFT_METADATA
 from ...reading.lorafile import LoraFile
 from ...text import json_object
 from ...writing.lorafile import kept_metadata, rank_metadata
+from ...writing.peft import PeftModule, by_component, packed_configs, ranks_config
 from .layers import ResizedLayer
 
 COMMENT = "ss_training_comment"
@@ -41,7 +41,7 @@ def resized_metadata(
         kept["ss_network_args"] = _arguments(kept["ss_network_args"], written)
     comment = f"{how}; {kept[COMMENT]}" if kept.get(COMMENT) not in (None, "", "None") else how
     exact = {name: fresh[name] for name in ("ss_network_dim", "ss_network_alpha") if name in fresh}
-    return {**fresh, **kept, **exact, COMMENT: comment, **_packed(config)}
+    return {**fresh, **kept, **exact, COMMENT: comment, **(packed_configs(config) if config else {})}
 
 
 def configs_of(lora: LoraFile, written: Sequence[ResizedLayer]) -> dict[str, dict[str, Any]]:
@@ -51,29 +51,15 @@ def configs_of(lora: LoraFile, written: Sequence[ResizedLayer]) -> dict[str, dic
     scaled = any(item.alpha != item.rank for item in bare)
     if not bare or not (found.beside or PEFT_METADATA in lora.metadata or found.is_peft or scaled):
         return {}
-    components: dict[str, list[ResizedLayer]] = {}
-    for item in bare:
-        components.setdefault(_component(item, lora), []).append(item)
     header = json_object(lora.metadata.get(PEFT_METADATA, ""))
     left_out = {spec.module for spec in lora.adapters}.difference(item.source.module for item in written)
     result: dict[str, dict[str, Any]] = {}
-    for name, items in components.items():
+    for name, modules in by_component(_module(item, lora) for item in bare).items():
         known = {**_true(_under(name, header)), **_true({} if name else found.beside)}
-        result[name] = {**known, **_config(items)}
+        result[name] = {**known, "peft_type": "LORA", **ranks_config(modules), "use_rslora": False}
         if "target_modules" in known and not left_out:  # what PEFT found them by, it finds them by again
             result[name]["target_modules"] = known["target_modules"]
     return result
-
-
-def config_text(config: Mapping[str, Any]) -> str:
-    """Return the text of PEFT's adapter_config.json."""
-    return json.dumps({"peft_type": "LORA", **config}, indent=2, sort_keys=True) + "\n"
-
-
-def _component(item: ResizedLayer, lora: LoraFile) -> str:
-    """Return what diffusers calls the model of a layer; PEFT's own files are for one model."""
-    prefix = split_dialect(item.source.module)[0].prefix.removesuffix(".")
-    return "" if lora.dialect == "peft" else prefix
 
 
 def _under(component: str, header: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,45 +73,12 @@ def _true(config: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in config.items() if (k not in _OUTDATED if is_lora else k in _COMMON)}
 
 
-def _config(items: Sequence[ResizedLayer]) -> dict[str, Any]:
-    """Return what a LoraConfig must say of these layers, exceptions from the commonest rank and alpha by name."""
-    rank, alpha = (Counter(values).most_common(1)[0][0] for values in _numbers(items))
-    return {
-        "peft_type": "LORA",
-        "r": rank,
-        "lora_alpha": alpha,
-        "rank_pattern": {_pattern(item): item.rank for item in items if item.rank != rank},
-        "alpha_pattern": {_pattern(item): _whole(item.alpha) for item in items if _whole(item.alpha) != alpha},
-        "target_modules": sorted(_target(item) for item in items),
-        "use_rslora": False,
-        "use_dora": any(item.source.spec.magnitude is not None for item in items),
-    }
-
-
-def _numbers(items: Sequence[ResizedLayer]) -> tuple[list[float], list[float]]:
-    return [item.rank for item in items], [_whole(item.alpha) for item in items]
-
-
-def _whole(number: float) -> float:
-    return int(number) if number == int(number) else number
-
-
-def _target(item: ResizedLayer) -> str:
-    """Return a module's name; PEFT compares ends, and transformers 5 has no `text_model.` level in some encoders."""
-    return split_dialect(item.source.module)[1].removeprefix("text_model.")
-
-
-def _pattern(item: ResizedLayer) -> str:
-    """Return a pattern for exactly this module: PEFT compares the ends of names otherwise."""
-    dialect, rest = split_dialect(item.source.module)
-    return _target(item) if dialect.prefix.startswith("text_encoder") else f"^{rest}"
-
-
-def _packed(config: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    if not config:
-        return {}
-    packed = {f"{name}.{key}" if name else key: value for name, item in config.items() for key, value in item.items()}
-    return {PEFT_METADATA: json.dumps(packed, indent=2, sort_keys=True)}
+def _module(item: ResizedLayer, lora: LoraFile) -> PeftModule:
+    name = item.source.module
+    has_magnitude = item.source.spec.magnitude is not None
+    return PeftModule.of(
+        name, split_dialect(name)[1], lora.dialect, item.rank, alpha=item.alpha, has_magnitude=has_magnitude
+    )
 
 
 def _ranks(written: Sequence[ResizedLayer], *, kernels: bool) -> list[int]:

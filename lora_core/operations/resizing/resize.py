@@ -30,14 +30,13 @@ from ...text import counted, some_names
 from ...writing.converter import kept_tensors
 from ...writing.layers import Ranked
 from ...writing.lorafile import write_lora
-from ...writing.peft import check_config, write_config
+from ...writing.peft import PEFT_FILE, check_config, config_text, write_config
 from .layers import Resizing, factor_dtype
-from .metadata import config_text, configs_of, resized_metadata
+from .metadata import configs_of, resized_metadata
 from .sources import Resizable, sources_of
 from .spectra import SpectrumFinder
 from .summary import compare, how, tell_resizing
 
-PEFT_FILE = "adapter_model.safetensors"  # beside it belongs a configuration
 # LoCon is a name for LoRA on convolutions
 _FACTORED = dict.fromkeys((LoRA.kind, "LoCon", *(kind.kind for kind in KINDS.values() if kind.has_factors)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from ...naming.blocks import block_of
 from ...naming.dialects import DIFFUSION, split_dialect
 from ...naming.keymap import KeyMap
 from ...reading.adapterspec import AdapterSpec
-from ...reading.checkpoint import Checkpoint
+from ...reading.checkpoint import Checkpoint, weight_on
 from ...reading.lorafile import LoraFile
 from ...writing.model import choose_model
 from ...writing.names import WRITINGS, suffix
@@ -85,10 +84,7 @@ def block(module: str) -> str:
 def base_weight(spec: AdapterSpec, base: Checkpoint) -> torch.Tensor | None:
     """Return the weight that an adapter changes, as it sees it, in fp32; None if the model has no place for it."""
     targets = base.keymap.find(spec.module, spec.param)
-    if not targets or not spec.fits(targets[0].adapter_shape):
-        return None
-    weight = torch.cat([target.take(base.tensor(target.key).float()) for target in targets])
-    return weight if weight.numel() == math.prod(targets[0].adapter_shape) else None
+    return weight_on(targets, base.tensor) if targets and spec.fits(targets[0].adapter_shape) else None
 
 
 def _keymap(lora: LoraFile, base: Checkpoint | None) -> KeyMap | None:
