@@ -11,24 +11,21 @@ from typing import Any, Literal
 
 from ...errors import OptionError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
-from ...files.outputs import check_target
 from ...files.scratch import Scratch
 from ...options import COMBINE
 from ...options.combine import DENSE_METHODS
 from ...parallel.ahead import ahead
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
-from ...receipts.hashing import InputHashes
-from ...receipts.receipt import Receipt, receipt_of
 from ...report import Report, Stopwatch
 from ...stack.opened import LoraItem, StackedLora, open_stack
 from ...stack.pairs import NO_PAIR, unused
 from ...stack.refusals import OnUnmatched
 from ...writing.layers import Truncation
-from ...writing.lorafile import write_lora
 from ...writing.model import ModelNames, common_model
 from ...writing.names import WRITINGS, WrittenDialect
-from ...writing.peft import PEFT_FILE, PeftModule, check_config, peft_file_config, write_config
+from ...writing.peft import PeftModule, peft_file_config
+from ...writing.work import LoraWork
 from .changes import is_dense
 from .elementwise import Rule, Sign
 from .experimental import Experimental
@@ -92,9 +89,12 @@ def combine(
         items = list(loras)
         stack = in_use(open_stack(items, "paper", files), method, report)
         report.warnings += unused(items, NO_PAIR)
-        receipt = receipt_of("combine", {**given, "arch": arch}, base=checkpoint, stack=stack)
-        hashing = files.enter_context(receipt.hashing(on_step))
-        _Combination(settings, stack, checkpoint, Path(out), report, receipt, hashing).write(files)
+        work = files.enter_context(LoraWork(
+            report, Path(out), {**given, "arch": arch}, on_step,
+            overwrite=overwrite, dialect=dialect, stack=stack, base=checkpoint,
+        ))  # fmt: skip
+        scratch = files.enter_context(Scratch(Path(out)))
+        _Combination(settings, stack, checkpoint, report, work).write(scratch)
     return watch.stop()
 
 
@@ -105,38 +105,24 @@ class _Combination:
     settings: Settings
     stack: Sequence[StackedLora]
     base: Checkpoint | None
-    out: Path
     report: Report
-    receipt: Receipt
-    hashing: InputHashes
+    work: LoraWork
 
-    def write(self, files: ExitStack) -> None:
+    def write(self, scratch: Scratch) -> None:
         settings, writing = self.settings, self.settings.writing
-        loras = [path for item in self.stack for path in item.lora.file.paths]
-        inputs = [*loras, *(self.base.paths if self.base else ())]
-        has_config = writing.id == "peft" and self.out.name == PEFT_FILE
-        check_target(self.out, settings.overwrite, inputs)
-        if has_config:
-            check_config(self.out, settings.overwrite)
         model = common_model([item.lora for item in self.stack], settings.arch, self.base, writing)
         members = members_of(self.stack, model, writing)
         self.report.inputs = [item.lora.file.described() for item in self.stack]
         tell_stack(members, model, settings.on_unmatched, self.report)
-        output = self._output(files.enter_context(Scratch(self.out)), model)
-        self._make(members, model, output, self.hashing.step)
+        output = self._output(scratch, model)
+        self._make(members, model, output, self.work.step)
         tensors = output.finish()
         if not self.report.layers:
             raise nothing_left(members)
         output.say(settings.named)
         metadata, modules = self._metadata(model, output, self.report.layers)
-        metadata |= self.receipt.metadata(self.hashing.wait())
-        for item in self.stack:
-            item.lora.file.check_unchanged()
-        if self.base:
-            self.base.check_unchanged()
-        write_lora(self.out, tensors, metadata, inputs, self.report, overwrite=settings.overwrite)
-        if has_config and modules:
-            write_config(self.out, peft_file_config(modules, model.module_names(writing)), self.report)
+        has_config = self.work.has_config and bool(modules)
+        self.work.write(tensors, metadata, peft_file_config(modules, model.module_names(writing)) if has_config else "")
 
     def _output(self, scratch: Scratch, model: ModelNames) -> Output:
         settings = self.settings
@@ -158,7 +144,7 @@ class _Combination:
         modules = [] if writing.has_alpha else peft_modules_of_layers(layers, writing, output.magnitudes)
         alphas = output.alphas if writing.has_alpha else None
         known = combined_metadata(self.stack, model, layers, alphas, modules, self.settings.note())
-        return {**known, **self.receipt.metadata()}, modules
+        return {**known, **self.work.receipt.metadata()}, modules
 
     def _make(self, members: Sequence[Member], model: ModelNames, output: Output, on_step: OnStep | None) -> None:
         settings, layers = self.settings, layers_of(members, model)

@@ -12,24 +12,22 @@ from typing import Literal
 from ...algebra.rounding import round_to
 from ...errors import NothingMatchedError, OptionError, UnmatchedError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
-from ...files.outputs import check_target
 from ...lazytorch import torch
 from ...options import CONVERT
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile, LoraSource
-from ...receipts.receipt import receipt_of
 from ...report import Report, Stopwatch
 from ...stack.matching import describe_lora
 from ...stack.opened import StackedLora
 from ...stack.refusals import OnUnmatched
 from ...text import counted, some_names
 from ...writing.converter import Converter, Made, kept_tensors, not_converted
-from ...writing.lorafile import write_lora
 from ...writing.model import ModelNames, choose_model
 from ...writing.names import WRITINGS, Writing, WrittenDialect
-from ...writing.peft import PEFT_FILE, check_config, peft_file_config, write_config
+from ...writing.peft import peft_file_config
 from ...writing.plan import Plan, plan
+from ...writing.work import LoraWork
 from .summary import converted_metadata, layer_of, peft_modules_of_made, warn
 
 
@@ -59,33 +57,26 @@ def convert(
     given = {"dialect": dialect, "kind": kind, "rank": rank, "dtype": dtype, "on_unmatched": on_unmatched}
     for name, value in given.items():
         CONVERT.option(name).check(value)
-    report, writing, target = Report("convert"), WRITINGS[dialect], Path(out)
+    report, writing = Report("convert"), WRITINGS[dialect]
     watch = Stopwatch(report)
     with ExitStack() as files:
         lora = files.enter_context(LoraFile(file))
         checkpoint = files.enter_context(Checkpoint(base)) if base else None
-        inputs = [*lora.file.paths, *(checkpoint.paths if checkpoint else ())]
-        has_config = dialect == "peft" and target.name == PEFT_FILE
-        check_target(target, overwrite, inputs)
-        if has_config:
-            check_config(target, overwrite)
-        receipt = receipt_of("convert", {**given, "arch": arch}, base=checkpoint, stack=[StackedLora(lora)])
-        hashing = files.enter_context(receipt.hashing(on_step))
+        work = files.enter_context(LoraWork(
+            report, Path(out), {**given, "arch": arch}, on_step,
+            overwrite=overwrite, dialect=dialect, stack=[StackedLora(lora)], base=checkpoint,
+        ))  # fmt: skip
         model = choose_model(lora, arch, checkpoint, writing)
         todo = plan(lora, model.keymap, writing, model.diffusers)
         _fill(report, lora, model, todo, on_unmatched)
         _refuse_several_models(lora, todo, writing)
-        made = _made(Converter(lora, checkpoint, kind == "lora", rank), todo, writing, hashing.step)
+        made = _made(Converter(lora, checkpoint, kind == "lora", rank), todo, writing, work.step)
         tensors = _tensors(lora, made, todo, writing, dtype, report)
-        described = peft_modules_of_made(made, writing)
+        modules = peft_modules_of_made(made, writing)
         warn(report, made, writing, set(tensors))
-        metadata = converted_metadata(lora, model, made, described, writing) | receipt.metadata(hashing.wait())
-        lora.file.check_unchanged()
-        if checkpoint:
-            checkpoint.check_unchanged()
-        write_lora(target, tensors, metadata, inputs, report, overwrite=overwrite)
-        if has_config and described:
-            write_config(target, peft_file_config(described, model.module_names(writing)), report)
+        metadata = converted_metadata(lora, model, made, modules, writing)
+        config = peft_file_config(modules, model.module_names(writing)) if work.has_config and modules else ""
+        work.write(tensors, metadata, config)
     return watch.stop()
 
 

@@ -99,11 +99,6 @@ class Comparison(Protocol):
         """What was made of the base, as messages call it."""
         ...
 
-    @property
-    def paths(self) -> list[Path]:
-        """Every file that is read."""
-        ...
-
     def is_comparable(self, key: str) -> bool:
         """Tell whether a tensor of the base has values, and a counterpart of the same shape."""
         ...
@@ -111,8 +106,6 @@ class Comparison(Protocol):
     def change(self, key: str, *, with_weight: bool) -> WeightChange | None:
         """Return what changed in a tensor of the base, None if nothing did; may hold NaN or infinity."""
         ...
-
-    def check_unchanged(self) -> None: ...
 
 
 def sum_of_squares(tensor: torch.Tensor) -> float:

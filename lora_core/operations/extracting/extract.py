@@ -11,19 +11,19 @@ from typing import Any, Literal
 from ...algebra.ranks import rule_of
 from ...errors import OptionError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
-from ...files.outputs import check_target
 from ...files.scratch import Scratch, Sizes
 from ...options import EXTRACT
 from ...options.shared import NO_FILE
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
-from ...receipts.receipt import Receipt, receipt_of
+from ...receipts.receipt import Receipt
 from ...report import Report, Stopwatch
 from ...stack.opened import LoraItem, open_stack
 from ...stack.pairs import NO_PAIR, unused
 from ...writing.layers import Ranked, Truncation
-from ...writing.lorafile import lora_size, write_lora
+from ...writing.lorafile import lora_size
 from ...writing.names import WrittenDialect
+from ...writing.work import LoraWork
 from .comparison import Comparison, ModelSource
 from .layers import Extraction, Kind
 from .models import ModelPair, pair_of
@@ -75,24 +75,31 @@ def extract(
     watch = Stopwatch(report)
     with ExitStack() as files:
         compared = _compared(base, tuned, loras, report, files)
-        target = _target(out, compared, estimate_only, overwrite)
+        target = None if estimate_only else _target(out)
+        work = files.enter_context(_work(compared, report, target, {**numbers, **chosen}, overwrite, on_step))
         tensors = files.enter_context(Sizes() if target is None else Scratch(target))
-        number_format = torch_dtype(DTYPE_NAMES[dtype])
-        made = Truncation(rule, conv_rank, number_format, tensors, report, clamp)
-        receipt = _receipt(compared, {**numbers, **chosen})
-        hashing = files.enter_context(receipt.hashing(on_step))
-        metadata = _extracted(Extraction(compared, dialect, kind, made, hashing.step), receipt)
-        if target is not None:
-            metadata |= receipt.metadata(hashing.wait())
-            write_lora(target, tensors, metadata, compared.paths, report, overwrite=overwrite)
+        made = Truncation(rule, conv_rank, torch_dtype(DTYPE_NAMES[dtype]), tensors, report, clamp)
+        metadata = _extracted(Extraction(compared, dialect, kind, made, work.step), work.receipt)
+        if target is None:
+            work.check_unchanged()
+        else:
+            work.write(tensors, metadata)
     return watch.stop()
 
 
-def _receipt(compared: Comparison, options: dict[str, Any]) -> Receipt:
-    if isinstance(compared, Stacked):
-        return receipt_of("extract", options, base=compared.before, stack=compared.stack)
+def _work(
+    compared: Comparison,
+    report: Report,
+    target: Path | None,
+    options: dict[str, Any],
+    overwrite: bool,
+    on_step: OnStep | None,
+) -> LoraWork:
+    stack = compared.stack if isinstance(compared, Stacked) else ()
     tuned = compared.after if isinstance(compared, ModelPair) else None
-    return receipt_of("extract", options, base=compared.before, tuned=tuned)
+    return LoraWork(
+        report, target, options, on_step, overwrite=overwrite, stack=stack, base=compared.before, tuned=tuned
+    )
 
 
 def _extracted(work: Extraction, receipt: Receipt) -> dict[str, str]:
@@ -107,7 +114,6 @@ def _extracted(work: Extraction, receipt: Receipt) -> dict[str, str]:
     if not made.tensors:
         raise nothing(compared, work.left_out)
     made.finish()
-    compared.check_unchanged()
     components = compared.before.keymap.components
     tell_extraction(made.report, work, outside(components, len(compared.before.shapes)))
     metadata = described(made.decided)
@@ -136,15 +142,9 @@ def _opened(model: Model, files: ExitStack) -> ModelSource:
     return model
 
 
-def _target(
-    out: str | os.PathLike[str] | None, compared: Comparison, estimate_only: bool, overwrite: bool
-) -> Path | None:
-    """Return where to write, checked before minutes of work and not after; None if nothing is written."""
-    if estimate_only:
-        return None
+def _target(out: str | os.PathLike[str] | None) -> Path:
     if out is None:
         raise OptionError("out: expected the name of the file to write; give it, or ask for an estimate only.")
-    check_target(Path(out), overwrite, compared.paths)
     return Path(out)
 
 

@@ -27,10 +27,6 @@ class ModelPair:
     def name(self) -> str:
         return self.after.name
 
-    @property
-    def paths(self) -> list[Path]:
-        return [*self.before.paths, *self.after.paths]
-
     def is_comparable(self, key: str) -> bool:
         info = self.before.info(key)
         same = self.after.shapes.get(self.partners.get(key, "")) == info.shape
@@ -42,10 +38,6 @@ class ModelPair:
             return None
         square = sum_of_squares(before)
         return WeightChange(_difference(after, before), None, before if with_weight else None, square)
-
-    def check_unchanged(self) -> None:
-        self.before.check_unchanged()
-        self.after.check_unchanged()
 
 
 def pair_of(before: ModelSource, after: ModelSource, report: Report) -> ModelPair:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ...errors import NothingMatchedError
 from ...lazytorch import torch
@@ -28,10 +27,6 @@ class Stacked:
     def name(self) -> str:
         return " + ".join(item.lora.name for item in self.stack)
 
-    @property
-    def paths(self) -> list[Path]:
-        return [*self.before.paths, *(path for item in self.stack for path in item.lora.file.paths)]
-
     def is_comparable(self, key: str) -> bool:
         info = self.before.info(key)
         placed = self.match.by_key.get(key, ())
@@ -49,11 +44,6 @@ class Stacked:
             return None
         weight = self.before.tensor(key)
         return WeightChange(apply_stack(weight, placed).sub_(weight.float()), None, weight if with_weight else None)
-
-    def check_unchanged(self) -> None:
-        self.before.check_unchanged()
-        for item in self.stack:
-            item.lora.file.check_unchanged()
 
 
 def stacked_on(before: ModelSource, stack: Sequence[StackedLora], report: Report) -> Stacked:

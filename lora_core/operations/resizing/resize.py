@@ -14,7 +14,6 @@ from ...adapters import KINDS, LoRA
 from ...algebra.ranks import rule_of
 from ...errors import LoraError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
-from ...files.outputs import check_target
 from ...files.scratch import Scratch
 from ...lazytorch import torch
 from ...options import RESIZE
@@ -22,15 +21,15 @@ from ...parallel.ahead import ahead
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile, LoraSource
-from ...receipts.receipt import Receipt, receipt_of
+from ...receipts.receipt import Receipt
 from ...report import Report, Stopwatch
 from ...stack.matching import describe_lora
 from ...stack.opened import StackedLora
 from ...text import counted, some_names
 from ...writing.converter import kept_tensors
 from ...writing.layers import Ranked
-from ...writing.lorafile import write_lora
-from ...writing.peft import PEFT_FILE, check_config, config_text, write_config
+from ...writing.peft import PEFT_FILE, config_text
+from ...writing.work import LoraWork
 from .layers import Resizing, factor_dtype
 from .metadata import configs_of, resized_metadata
 from .sources import Resizable, sources_of
@@ -66,40 +65,35 @@ def resize(
 
     Raises a LoraError that says what is wrong; then no file is left.
     """
-    given = {"rank": rank, "energy": energy, "max_rank": max_rank, "conv_rank": conv_rank}
-    for name, value in {**given, "rank_by": rank_by, "threshold": threshold, "dtype": dtype}.items():
+    given = {
+        "rank": rank, "energy": energy, "max_rank": max_rank, "conv_rank": conv_rank, "rank_by": rank_by,
+        "threshold": threshold, "dtype": dtype,
+    }  # fmt: skip
+    for name, value in given.items():
         RESIZE.option(name).check(value)
     rule = rule_of(rank=rank, energy=energy, max_rank=max_rank, rank_by=rank_by, threshold=threshold)
     wanted = None if dtype == "keep" else torch_dtype(DTYPE_NAMES[dtype])
-    report, target = Report("resize"), Path(out)
+    report = Report("resize")
     watch = Stopwatch(report)
     with ExitStack() as files:
         lora = files.enter_context(LoraFile(file))
         checkpoint = files.enter_context(Checkpoint(base)) if base else None
-        inputs = [*lora.file.paths, *(checkpoint.paths if checkpoint else ())]
-        check_target(target, overwrite, inputs)
-        has_config = lora.dialect == "peft" and target.name == PEFT_FILE
-        if has_config:
-            check_config(target, overwrite)
-        scratch = files.enter_context(Scratch(target))
+        work = files.enter_context(LoraWork(
+            report, Path(out), given, on_step,
+            overwrite=overwrite, dialect=lora.dialect, stack=[StackedLora(lora)], base=checkpoint,
+        ))  # fmt: skip
+        scratch = files.enter_context(Scratch(Path(out)))
         resizing = Resizing(rule, conv_rank, wanted, scratch, report, lora=lora, wanted=wanted)
         _describe(report, lora, checkpoint)
-        options = {**given, "rank_by": rank_by, "threshold": threshold, "dtype": dtype}
-        receipt = receipt_of("resize", options, base=checkpoint, stack=[StackedLora(lora)])
-        hashing = files.enter_context(receipt.hashing(on_step))
-        resizing.metadata_of = partial(_metadata, resizing, receipt)
-        _take_all(resizing, lora, checkpoint, hashing.step)
+        resizing.metadata_of = partial(_metadata, resizing, work.receipt)
+        _take_all(resizing, lora, checkpoint, work.step)
         tensors = resizing.finish()
         tell_resizing(report, resizing, checkpoint is not None)
         config = configs_of(lora, resizing.written)
-        metadata = resized_metadata(lora, resizing.written, how(resizing), config) | receipt.metadata(hashing.wait())
-        lora.file.check_unchanged()
-        if checkpoint:
-            checkpoint.check_unchanged()
-        write_lora(target, tensors, metadata, inputs, report, overwrite=overwrite)
-        if has_config and config:
-            write_config(target, config_text(next(iter(config.values()))), report)
-        elif lora.dialect == "peft":
+        metadata = resized_metadata(lora, resizing.written, how(resizing), config)
+        has_config = work.has_config and bool(config)
+        work.write(tensors, metadata, config_text(next(iter(config.values()))) if has_config else "")
+        if lora.dialect == "peft" and not has_config:
             report.notes.append(f"PEFT itself loads it from a folder of its own, where the output is {PEFT_FILE}")
     if any(item.kind == "lora" and not item.source.is_lora for item in resizing.written):
         compare(report)
