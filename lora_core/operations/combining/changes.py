@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...adapters import KINDS, Adapter, FullDifference, Shape
+from ...algebra.change import grown
 from ...errors import AdapterError
 from ...lazytorch import torch
 from .members import Contribution, StackedLayer
@@ -91,8 +92,5 @@ def _placed(part: Contribution, rows_of_adapter: torch.Tensor, rows: int) -> tor
 
 def _widened(up: torch.Tensor, down: torch.Tensor, old: Shape, new: Shape) -> tuple[torch.Tensor, torch.Tensor]:
     """Return factors of a weight that zeros make larger."""
-    wide_up = up.new_zeros(new[0], up.shape[1])
-    wide_up[: up.shape[0]] = up
-    wide_down = down.new_zeros(down.shape[0], *new[1:])
-    wide_down[(slice(None), *(slice(size) for size in old[1:]))] = down.reshape(-1, *old[1:])
-    return wide_up, wide_down.flatten(1)
+    wide_down = grown(down.reshape(-1, *old[1:]), (down.shape[0], *new[1:]))
+    return grown(up, (new[0], up.shape[1])), wide_down.flatten(1)

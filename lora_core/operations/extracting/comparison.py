@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from ...algebra.change import Change
 from ...algebra.krylov import squared_norm
 from ...arch.base import Shape
 from ...files.tensorheader import TensorInfo
@@ -16,8 +18,6 @@ from ...lazytorch import torch
 from ...naming.detection import FoundArch
 from ...naming.keymap import KeyMap
 from ...naming.targets import Target
-
-Factors = tuple["torch.Tensor", "torch.Tensor"]  # up (out, r), down (r, in·kernel)
 
 
 @runtime_checkable
@@ -62,31 +62,19 @@ class ModelSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WeightChange:
-    """W' - W of one weight: whole in fp32, or as factors that multiply to it."""
+    """W' - W of one weight in fp32."""
 
-    whole: torch.Tensor | None
-    factors: Factors | None = None
+    change: Change
     weight: torch.Tensor | None = None  # W in its own dtype, where it was asked for
     weight_square: float | None = None  # |W|_F², where it is known; of a part of W about its share
 
     def taken(self, target: Target) -> WeightChange:
         """Return the change of the part of the weight that a target is, as the target's adapter sees it."""
         weight = None if self.weight is None else target.take(self.weight)
-        if self.factors is None:
-            assert self.whole is not None
-            whole = target.take(self.whole)
-            square = None if self.weight_square is None else self.weight_square * whole.numel() / self.whole.numel()
-            return WeightChange(whole, None, weight, square)
-        up, down = self.factors
-        if target.transposed:
-            return WeightChange(None, (down.t(), up.t()), weight)
-        return WeightChange(None, (target.take(up), down), weight)
-
-    def dense(self, shape: Shape) -> WeightChange:
-        """Return the same change, whole, of a weight of this shape."""
-        if self.factors is None:
-            return self
-        return replace(self, whole=(self.factors[0] @ self.factors[1]).reshape(shape), factors=None)
+        change, square = self.change.taken(target), self.weight_square
+        if square is not None:
+            square = square * math.prod(change.size) / math.prod(self.change.size)
+        return WeightChange(change, weight, square)
 
 
 class Comparison(Protocol):

@@ -14,7 +14,7 @@ from ...adapters.dora import WRITTEN
 from ...algebra.svd import Svd
 from ...lazytorch import torch
 from ...writing.names import Writing
-from .comparison import WeightChange, sum_of_squares
+from .comparison import sum_of_squares
 
 _PIECE = 2**20  # numbers
 _TINY = 1e-38  # what zeros are divided by
@@ -52,11 +52,9 @@ class Directions:
         return math.sqrt(square) / size
 
 
-def directions_of(change: WeightChange) -> Directions:
-    """Return what to fit a DoRA of `change` to, which must be whole and have its weight."""
-    assert change.whole is not None
-    assert change.weight is not None
-    weight, delta = change.weight.flatten(1), change.whole.flatten(1).clone()
+def directions_of(weight: torch.Tensor, change: torch.Tensor) -> Directions:
+    """Return what to fit a DoRA of this change (out, in·kernel) of a weight to."""
+    weight, delta = weight.flatten(1), change.clone()
     magnitude = torch.empty(len(delta), device=delta.device)
     for rows in _pieces(delta):
         base = weight[rows].float()

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ...algebra.factored import Factors
 from ...algebra.rounding import round_to
 from ...algebra.svd import Svd, svd_of_dense, svd_of_product
 from ...errors import LoraError
@@ -18,7 +19,7 @@ from ...parallel.progress import OnStep
 from ...parallel.threads import processors, watched
 from ...writing.layers import Truncation, WrittenLayer, matrix_of
 from ...writing.names import WRITINGS, WrittenDialect, suffix
-from .comparison import Comparison, Factors, WeightChange, sum_of_squares
+from .comparison import Comparison, WeightChange, sum_of_squares
 from .dora import Directions, DoraErrors, directions_of, magnitude_part, or_nothing
 from .names import NamedWeight
 from .noise import Noise
@@ -34,7 +35,7 @@ class _Found:
 
     job: NamedWeight
     square: float  # |dW|_F²
-    whole: torch.Tensor | None = None  # where it is stored so, or a DoRA's error is taken from it
+    whole: torch.Tensor | None = None  # a matrix, where it is stored so, or a DoRA's error is taken from it
     layer: WrittenLayer | None = None
     svd: Svd | None = None
     weight_square: float | None = None
@@ -108,15 +109,14 @@ class Extraction:
 
     def _find(self, item: tuple[NamedWeight, WeightChange | None]) -> _Found | None:
         """Decompose a layer, on any thread; None if nothing changed."""
-        job, change = item
-        if change is None:
+        job, found = item
+        if found is None:
             return None
-        if change.factors is not None and not (job.is_matrix and self.kind == "lora"):
-            change = change.dense(job.target.shape)
-        if change.whole is None:
-            assert change.factors is not None
-            return self._find_product(job, change.factors, change.weight)
-        square = sum_of_squares(change.whole)
+        change = found.change
+        if change.factors and job.is_matrix and self.kind == "lora":
+            return self._find_product(job, change.factors, found.weight)
+        whole = change.dense()
+        square = sum_of_squares(whole)
         if not math.isfinite(square):
             raise LoraError(
                 f"{self.compared.name}: {job.target.key}: the difference to {self.compared.before.name} holds NaN or "
@@ -125,15 +125,16 @@ class Extraction:
         if square == 0:
             return None
         if not job.is_matrix:
-            return _Found(job, square, change.whole)
+            return _Found(job, square, whole)
         if self.kind == "dora":
-            directions = directions_of(change)
+            assert found.weight is not None
+            directions = directions_of(found.weight, whole)
             layer = self._layer(job, directions.weight)
             svd = or_nothing(self._svd(job, directions.delta, self.made.limit(layer)))
-            return _Found(job, square, change.whole, layer, svd, directions=directions)
-        layer = self._layer(job, change.weight)
-        svd = self._svd(job, change.whole.flatten(1), self.made.limit(layer))
-        return _Found(job, square, layer=layer, svd=svd, weight_square=change.weight_square or 0.0)
+            return _Found(job, square, whole, layer, svd, directions=directions)
+        layer = self._layer(job, found.weight)
+        svd = self._svd(job, whole, self.made.limit(layer))
+        return _Found(job, square, layer=layer, svd=svd, weight_square=found.weight_square or 0.0)
 
     def _find_product(self, job: NamedWeight, factors: Factors, weight: torch.Tensor | None) -> _Found | None:
         layer = self._layer(job, weight)
@@ -145,7 +146,7 @@ class Extraction:
         """Add a layer to the LoRA."""
         if found.layer is None or found.svd is None:
             assert found.whole is not None
-            self._add_whole(found.job, found.whole, found.square)
+            self._add_whole(found.job, found.whole.reshape(found.job.target.shape), found.square)
         elif found.directions is not None:
             self._add_dora(found, found.layer, found.svd, found.directions)
         else:
@@ -167,7 +168,7 @@ class Extraction:
             return
         error = directions.relative_error(*svd.factors(rank), size=math.sqrt(found.square))
         self.made.report.layers[-1].update(norm=math.sqrt(found.square), error=error)
-        plain = watched(lambda: self._svd(job, whole.flatten(1), rank), self._tell if self.on_step else None)
+        plain = watched(lambda: self._svd(job, whole, rank), self._tell if self.on_step else None)
         self.errors.dora += error**2 * found.square
         self.errors.lora += found.square - float(plain.values[:rank].square().sum())
         self.errors.change += found.square

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...algebra.change import Change
 from ...errors import OptionError
 from ...lazytorch import torch
 from ...report import Report
@@ -37,7 +38,7 @@ class ModelPair:
         if _same(before, after):
             return None
         square = sum_of_squares(before)
-        return WeightChange(_difference(after, before), None, before if with_weight else None, square)
+        return WeightChange(Change.whole(_difference(after, before)), before if with_weight else None, square)
 
 
 def pair_of(before: ModelSource, after: ModelSource, report: Report) -> ModelPair:

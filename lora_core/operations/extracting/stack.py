@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ...algebra.change import Change
+from ...algebra.factored import Factors
 from ...errors import NothingMatchedError
 from ...lazytorch import torch
 from ...report import Report
 from ...stack.apply import Placed, apply_stack
 from ...stack.matching import Match, match_stack
 from ...stack.opened import StackedLora
-from .comparison import Factors, ModelSource, WeightChange
+from .comparison import ModelSource, WeightChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,14 @@ class Stacked:
         factors = _factors(placed, shape)
         if factors is not None:
             weight = self.before.tensor(key) if with_weight else None
-            return WeightChange(None, factors, weight) if factors[0].shape[1] else None
+            return WeightChange(Change(factors), weight) if factors[0].shape[1] else None
         if any(item.adapter.new_shape is not None for item in placed):
             self.reshaped.append(key)
             return None
         weight = self.before.tensor(key)
-        return WeightChange(apply_stack(weight, placed).sub_(weight.float()), None, weight if with_weight else None)
+        return WeightChange(
+            Change.whole(apply_stack(weight, placed).sub_(weight.float())), weight if with_weight else None
+        )
 
 
 def stacked_on(before: ModelSource, stack: Sequence[StackedLora], report: Report) -> Stacked:

@@ -7,22 +7,13 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from ...algebra.change import Change
 from ...algebra.factored import Factors, inner_products, overlap_of, spaces_of
 from ...lazytorch import torch
 from ...naming.blocks import in_order
 from ...naming.targets import Target
 from ...parallel.pipeline import Worker, run_jobs
-from .changes import (
-    Change,
-    UnmeasuredError,
-    adapter_change,
-    added,
-    at_strength,
-    on_tensor,
-    padded,
-    product_of,
-    size_of,
-)
+from .changes import UnmeasuredError, adapter_change
 from .reference import AdapterLayer, Reference
 
 SAME = 0.9999  # a cosine above it is one change under two names: rounding to fp16 alone leaves 0.9999999
@@ -146,13 +137,13 @@ def _changes(
                 change = adapter_change(layer, reference.weight(layer))
             except UnmeasuredError:  # `analysed` tells the layer's problem
                 continue
-            change = on_tensor(change, target, reference.shapes[key]) if target else change
-            change = at_strength(change, layer.strength)
-            changes[number] = added(changes[number], change) if number in changes else change
-    sizes = [size_of(change) for change in changes.values()]
+            change = change.placed(target, reference.shapes[key]) if target else change
+            change = change.times(layer.strength)
+            changes[number] = changes[number].plus(change) if number in changes else change
+    sizes = [change.size for change in changes.values()]
     if len(set(sizes)) > 1:
         rows, columns = max(size[0] for size in sizes), max(size[1] for size in sizes)
-        return {number: padded(change, rows, columns) for number, change in changes.items()}
+        return {number: change.padded(rows, columns) for number, change in changes.items()}
     return changes
 
 
@@ -165,9 +156,7 @@ def _agreement(changes: Mapping[int, Change], count: int) -> Agreement:
     found = _empty(count)
     numbers = sorted(changes)
     found.tensors = 1
-    factors: dict[int, Factors] = {
-        number: change for number, change in changes.items() if not isinstance(change, torch.Tensor)
-    }
+    factors: dict[int, Factors] = {number: change.factors for number, change in changes.items() if change.factors}
     if len(factors) == len(changes):
         small = (
             inner_products([factors[number] for number in numbers])
@@ -175,14 +164,14 @@ def _agreement(changes: Mapping[int, Change], count: int) -> Agreement:
             else torch.zeros(0, 0, dtype=torch.float64)
         )
     else:
-        products = [[product_of(changes[one], changes[two]) for two in numbers] for one in numbers]
+        products = [[changes[one].product(changes[two]) for two in numbers] for one in numbers]
         small = torch.tensor(products, dtype=torch.float64)
     place = torch.tensor(numbers, dtype=torch.long)
     found.products[place[:, None], place] = small
     norms = found.products.diagonal().clamp_min(0).sqrt()
     living = [number for number in numbers if norms[number] > 0]
     found.shared = dict.fromkeys(combinations(living, 2), 1)
-    matrices = [number for number in living if number in factors and min(size_of(factors[number])) > 1]
+    matrices = [number for number in living if number in factors and min(changes[number].size) > 1]
     spaces = {number: spaces_of(factors[number]) for number in matrices} if len(matrices) > 1 else {}
     for pair in combinations(spaces, 2):
         overlap = overlap_of(spaces[pair[0]], spaces[pair[1]])

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...algebra.change import Change
 from ...algebra.factored import effective_rank, singular_values
 from ...algebra.svd import EXACT_SIDE, svd_of_dense
 from ...lazytorch import torch
 from ...parallel.pipeline import Worker, run_jobs
 from ...report import LoraReport
 from ...text import counted, some_names
-from .changes import NEEDS_WEIGHT, NOT_FINITE, Change, UnmeasuredError, adapter_change, size_of
+from .changes import NEEDS_WEIGHT, NOT_FINITE, UnmeasuredError, adapter_change
 from .reference import AdapterLayer, Reference
 
 SPECTRUM = 32  # singular values that a report tells of a layer
@@ -39,13 +40,13 @@ def measured(change: Change) -> Measure:
 
     Of larger matrices the first 64 singular values are found; their norm is exact.
     """
-    if not isinstance(change, torch.Tensor):
-        values = singular_values(change)
+    if change.factors:
+        values = singular_values(change.factors)
         return Measure(float(torch.linalg.vector_norm(values)), values, True)
-    if min(change.shape) <= EXACT_SIDE:
-        values = torch.linalg.svdvals(change.double())
+    if min(change.size) <= EXACT_SIDE:
+        values = torch.linalg.svdvals(change.dense().double())
         return Measure(float(torch.linalg.vector_norm(values)), values, True)
-    found = svd_of_dense(change, SEARCHED)
+    found = svd_of_dense(change.dense(), SEARCHED)
     return Measure(found.total**0.5, found.values, False)
 
 
@@ -133,10 +134,10 @@ def _entry(layer: AdapterLayer, weight: torch.Tensor | None) -> dict[str, Any]:
     entry |= {"norm": measure.norm, "spectral_norm": measure.spectral_norm}
     if not measure.norm:
         entry["problem"] = ALL_ZERO
-    if min(size_of(change)) == 1:  # a bias or a norm has no rank to speak of
+    if min(change.size) == 1:  # a bias or a norm has no rank to speak of
         return entry
-    if not isinstance(change, torch.Tensor):
-        entry["rank"] = min(*size_of(change), change[0].shape[1])
+    if change.factors:
+        entry["rank"] = min(*change.size, change.factors[0].shape[1])
     if measure.norm:
         entry["effective_rank"] = effective_rank(measure.values) if measure.is_whole else None
         entry["stable_rank"] = (measure.norm / measure.spectral_norm) ** 2
