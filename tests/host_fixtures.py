@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,19 +16,14 @@ from tests.tiers import find_host, why_not
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """ComfyUI with this pack, the test nodes and the LoRA files of `LORAS`."""
-    with started(tmp_path_factory.mktemp("comfyui")) as running:
-        yield running
-
-
-def started(base: Path, front_end: Path | None = None) -> Server:
-    """Return a server that has the LoRA files of `LORAS`, to be entered."""
     host = find_host()
     if host is None:
         pytest.skip(why_not("host"))
-    running = Server(host, base, front_end)
+    running = Server(host, tmp_path_factory.mktemp("comfyui"))
     for name, metadata in LORAS.items():
         write_lora(running, name, metadata)
-    return running
+    with running:
+        yield running
 
 
 LORAS: dict[str, dict[str, str]] = {

@@ -59,11 +59,9 @@ class Run:
 class Server:
     """One ComfyUI process; use as a context manager."""
 
-    def __init__(
-        self, host: Host, base: Path, front_end: Path | None = None, packs: Iterable[Path] = (), **environment: str
-    ) -> None:
-        """`front_end` is the folder of another front end than the host's own; `packs` are folders of other packs."""
-        self.host, self.base, self.front_end = host, base, front_end
+    def __init__(self, host: Host, base: Path, packs: Iterable[Path] = (), **environment: str) -> None:
+        """`packs` are folders of other packs."""
+        self.host, self.base = host, base
         self.packs, self.environment = tuple(packs), environment
         self.models, self.output = base / "models", base / "output"
         self.port = _free_port()
@@ -77,7 +75,6 @@ class Server:
             *(str(self.host.python), str(self.host.path / "main.py"), "--cpu", "--listen", "127.0.0.1"),
             *("--port", str(self.port), "--base-directory", str(self.base), "--disable-auto-launch"),
             *("--disable-api-nodes", "--database-url", "sqlite:///:memory:"),
-            *(("--front-end-root", str(self.front_end)) if self.front_end else ()),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **self.environment}
         with self.log_path.open("wb") as log:
@@ -123,6 +120,10 @@ class Server:
         """ComfyUI's version: older ones lack what the nodes use where it is there."""
         return tuple(map(int, self.get("/system_stats")["system"]["comfyui_version"].split(".")))
 
+    def serve_front_end(self, folder: Path | None) -> None:
+        """Give pages that are loaded from now on another front end, or with None the host's own."""
+        self.post("/testing/front-end", {"folder": str(folder or "")})
+
     def node_info(self, node_id: str) -> dict[str, Any]:
         return self.get(f"/object_info/{node_id}")[node_id]
 
@@ -132,6 +133,15 @@ class Server:
         status = Path(f"/proc/{self._process.pid}/status")
         lines = status.read_text().splitlines() if status.exists() else ()
         return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
+
+    def worked(self) -> float:
+        """Return the seconds of processor time that the server has used, or of the clock where it can't be told."""
+        assert self._process is not None
+        stat = Path(f"/proc/{self._process.pid}/stat")
+        if not stat.exists():
+            return time.monotonic()
+        ticks = stat.read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
     def interrupt(self) -> None:
         self.post("/interrupt", {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import ConsoleMessage, FloatRect, Locator, Page, expect
@@ -24,6 +25,13 @@ STOCK = (
 
 EMPTY = {"version": 0.4, "nodes": [], "links": [], "last_node_id": 0, "last_link_id": 0}
 
+# a tab of its own, which begins a history; those of earlier tests would make the page slow
+ANEW = """async (empty) => {
+    await app.loadGraphData(empty);
+    const { openWorkflows, activeWorkflow, closeWorkflow } = app.extensionManager.workflow;
+    for (const tab of [...openWorkflows]) if (tab.path !== activeWorkflow.path) await closeWorkflow(tab);
+}"""
+
 ADD_NODE = """([type, rows]) => {
     const node = LiteGraph.createNode(type);
     node.pos = [160 + 480 * app.graph._nodes.length, 140];
@@ -35,17 +43,34 @@ ADD_NODE = """([type, rows]) => {
 }"""
 
 
+# The page lies still once it has been the same for some frames: Nodes 2.0 lays a new node out twice, and measures it.
+REST = """async () => {
+    const shown = () => [...document.querySelectorAll("[data-node-id], .loracore")];
+    const look = () => JSON.stringify([app.graph.serialize(), shown().map((one) => one.getBoundingClientRect())]);
+    let [seen, same] = [look(), 0];
+    for (let frames = 0; same < 6 && frames < 900; frames++) {
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+        const now = look();
+        same = now === seen ? same + 1 : 0;
+        seen = now;
+    }
+    return same > 0;
+}"""
+HISTORY = """() => {
+    const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker;
+    return {undo: tracker.undoQueue.length, redo: tracker.redoQueue.length, busy: tracker._restoringState};
+}"""
+
+
 def box_of(locator: Locator) -> FloatRect:
-    """Return where a control lies on the page, once it is shown and lies still: Nodes 2.0 lays a new node out twice."""
-    last = None
-    for _ in range(100):
+    """Return where a control lies on the page, once it is shown and lies still."""
+    for _ in range(20):
         expect(locator).to_be_visible()
+        assert locator.page.evaluate(REST), "the page does not come to rest"
         box = locator.bounding_box()
-        if box is not None and box == last:
+        if box is not None:  # it may just be replaced by its like
             return box
-        last = box
-        locator.page.wait_for_timeout(50)
-    raise AssertionError(f"{locator} does not come to rest")
+    raise AssertionError(f"{locator} does not stay")
 
 
 class Stage:
@@ -54,6 +79,7 @@ class Stage:
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.url = page, url
         self.complaints: list[str] = []
+        self.at_load: list[str] = []  # what was complained of while the page loaded
         page.on("console", self._note_console)
         page.on("pageerror", lambda error: self._note(f"{error}\n{error.stack}"))
 
@@ -62,21 +88,34 @@ class Stage:
         self.page.wait_for_function(READY, timeout=120_000)
         # the page starts with a workflow of its own, which may still be loading, and would lie on what a test adds
         self.page.wait_for_function("() => !document.querySelector('#splash-loader') && app.graph._nodes.length > 0")
-        self.page.wait_for_timeout(800)
+        self.rest()
+        self.at_load = list(self.complaints)
         self.clear()
 
     def clear(self) -> None:
-        """Empty the graph and start a new undo history."""
+        """Empty the graph, start a new undo history, and take away what was told."""
         self.page.keyboard.press("Escape")
-        self.page.evaluate(
-            "() => app.loadGraphData({version: 0.4, nodes: [], links: [], last_node_id: 0, last_link_id: 0})"
-        )
+        self.page.evaluate("() => document.querySelectorAll('.p-toast-close-button').forEach((one) => one.click())")
+        expect(self.page.locator(".p-toast-message")).to_have_count(0)
+        self.page.evaluate(ANEW, EMPTY)
         self.page.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [60, 60]; }")
         self.complaints.clear()
 
     def add(self, node_type: str, rows: Any = None) -> None:
         self.page.evaluate(ADD_NODE, [node_type, rows])
-        self.page.wait_for_timeout(300)
+        self.rest()
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Let the page go on until something holds here."""
+        for _ in range(2000):
+            if condition():
+                return
+            self.page.wait_for_timeout(10)
+        raise AssertionError("what the test waits for does not come")
+
+    def rest(self) -> None:
+        """Wait until the page has laid out what was added or loaded, however long this machine takes for it."""
+        assert self.page.evaluate(REST), "the page does not come to rest"
 
     def node(self, expression: str) -> Any:
         """Return an expression of the first `node` of the graph."""
@@ -86,14 +125,6 @@ class Stage:
         """Return what a prompt would hold for the rows of the first node."""
         output = self.page.evaluate("async () => (await app.graphToPrompt()).output")
         return next(iter(output.values()))["inputs"]["rows"]
-
-    def settles(self, expected: dict[str, Any]) -> None:
-        """Assert that the rows of the first node become this: an undo takes the page a moment."""
-        for _ in range(50):
-            if self.value() == expected:
-                return
-            self.page.wait_for_timeout(200)
-        assert self.value() == expected
 
     def rows(self) -> Locator:
         return self.page.locator(".loracore-row")
@@ -113,15 +144,23 @@ class Stage:
 
     def load(self, workflow: str) -> None:
         self.page.evaluate("(workflow) => app.loadGraphData(workflow)", json.loads(workflow))
-        self.page.wait_for_timeout(500)
+        self.rest()
 
     def undo(self) -> None:
-        self.page.keyboard.press("Control+z")
-        self.page.wait_for_timeout(600)
+        self._step("Control+z", "redo")
 
     def redo(self) -> None:
-        self.page.keyboard.press("Control+y")
-        self.page.wait_for_timeout(600)
+        self._step("Control+y", "undo")
+
+    def _step(self, keys: str, grows: str) -> None:
+        """Press the keys, and wait for the step in the history and for the graph that it brings back."""
+        before = self.page.evaluate(HISTORY)[grows]
+        self.page.keyboard.press(keys)
+        self.page.wait_for_function(
+            f"([side, before]) => {{ const now = ({HISTORY})(); return now[side] > before && !now.busy; }}",
+            arg=[grows, before],
+        )
+        self.rest()
 
     def _note_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):

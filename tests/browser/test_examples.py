@@ -51,6 +51,7 @@ def test_each_example_has_a_picture_and_the_host_offers_them(server: Server) -> 
     assert sorted(offered) == [path.stem for path in EXAMPLES]
 
 
+@pytest.mark.twice("the front end reads what is saved, and makes the prompt")
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(stage: Stage, server: Server, example: Path) -> None:
     # Flux is the smallest, but only SD 1.5 has its text encoder inside

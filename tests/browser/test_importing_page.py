@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Locator, expect
+import pytest
+from playwright.sync_api import Locator, TimeoutError, expect
 
 from tests.browser.stage import Stage
 
@@ -31,7 +33,6 @@ VIEW = """() => ({
 def load(stage: Stage, fixture: str) -> dict[str, Any]:
     workflow = json.loads((FIXTURES / f"{fixture}.json").read_text("utf-8"))
     stage.load(json.dumps(workflow))
-    stage.page.wait_for_timeout(700)
     return workflow
 
 
@@ -48,13 +49,16 @@ def rows(stage: Stage) -> list[tuple[str, bool, float, float | None]]:
 
 
 def wait_for(stage: Stage, node_type: str) -> None:
+    """Wait until a conversion has put such a node in, and told that it is at its end."""
     stage.page.wait_for_function("(type) => app.graph._nodes.some((node) => node.type === type)", arg=node_type)
-    stage.page.wait_for_timeout(600)
+    target = "LoRA Core" if node_type == "LoraCoreStack" else "built-in loaders"
+    expect(stage.page.get_by_text(f"Converted to {target}: ").first).to_be_visible()
+    stage.rest()
 
 
 def choose_in_menu_of(stage: Stage, node_id: int, entry: str) -> None:
     where = stage.page.evaluate(TITLE_BAR, node_id)
-    stage.page.wait_for_timeout(500)
+    stage.rest()
     stage.page.mouse.click(*where, button="right")
     stage.page.get_by_text(entry, exact=True).first.click()
 
@@ -73,13 +77,14 @@ def open_submenu(entry: Locator, inner: Locator) -> None:
     """Hover an entry until its submenu is there: on a busy machine, the page misses a pointer that comes too early."""
     for _ in range(20):
         entry.hover()
-        entry.page.wait_for_timeout(400)
-        if inner.is_visible():
+        with suppress(TimeoutError):
+            inner.wait_for(timeout=1_000)
             return
         entry.page.mouse.move(640, 700)
     expect(inner).to_be_visible()
 
 
+@pytest.mark.everywhere("each renderer has its own menu of a node, and the front end the steps")
 def test_a_node_from_its_menu_and_back_by_one_undo(stage: Stage) -> None:
     load(stage, "rgthree_editor")
     before = types(stage)
@@ -106,6 +111,7 @@ def test_a_node_from_its_menu_and_back_by_one_undo(stage: Stage) -> None:
     assert types(stage) == after
 
 
+@pytest.mark.twice("the menu of commands is the front end's")
 def test_a_whole_workflow_and_out_again_by_commands(stage: Stage) -> None:
     load(stage, "builtin_editor")
     before = types(stage)
@@ -128,10 +134,11 @@ def test_a_whole_workflow_and_out_again_by_commands(stage: Stage) -> None:
     assert types(stage) == before
 
 
+@pytest.mark.twice("each renderer has its own menu of a node")
 def test_inside_a_subgraph(stage: Stage) -> None:
     load(stage, "subgraph_editor")
     stage.page.evaluate("() => app.canvas.setGraph([...app.graph.rootGraph.subgraphs.values()][0])")
-    stage.page.wait_for_timeout(700)
+    stage.rest()
     choose_in_menu_of(stage, 31, "Convert to LoRA Core")
     stage.page.wait_for_function(
         "() => app.canvas.graph.nodes.some((node) => node.type === 'LoraCoreStack')", timeout=15_000
@@ -158,6 +165,7 @@ def test_a_damaged_node_is_told_and_nothing_changes(stage: Stage) -> None:
     stage.complaints.clear()  # the browser itself notes the answer's status
 
 
+@pytest.mark.twice("the canvas wants the keys too")
 def test_text_becomes_rows_of_a_new_node_and_then_of_the_selected(stage: Stage) -> None:
     choose_command(stage, "Add LoRAs from <lora:…> text")
     dialog = stage.page.get_by_role("dialog", name="Add LoRAs from text")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.browser.stage import Stage
 from tests.host_server import Server
 
 
+@pytest.mark.everywhere("each front end deprecates what it wants, while it loads")
 def test_neither_page_nor_server_calls_anything_deprecated(stage: Stage, server: Server) -> None:
-    stage.page.reload()
-    stage.open()
     stage.add("LoraCoreStack", {"v": 1, "rows": [{"on": True, "name": "detail.safetensors", "strength": 1}]})
     stage.add("LoraCoreLoad")
     stage.page.get_by_role("button", name="Raise Strength of detail").click()
-    assert [text for text in stage.complaints if "deprecated" in text.lower()] == []
+    said = [*stage.at_load, *stage.complaints]
+    assert [text for text in said if "deprecated" in text.lower()] == []
     assert "DEPRECATION" not in server.log
 
 

@@ -19,6 +19,7 @@ SHOW_LORA_TEXT = """() => {
 }"""
 
 
+@pytest.mark.everywhere("a run brings a second widget to the page, which is not saved")
 def test_run_fills_the_report_and_a_cached_run_does_again(stage: Stage) -> None:
     stage.add("LoraCoreStack", ROWS)
     stage.page.evaluate(SHOW_LORA_TEXT)
@@ -36,6 +37,7 @@ def test_run_fills_the_report_and_a_cached_run_does_again(stage: Stage) -> None:
     expect(report).to_contain_text("<lora:styles/ink:0.5>")
 
 
+@pytest.mark.everywhere("the front end makes the node anew, and the renderer its widget")
 def test_report_survives_an_undo(stage: Stage) -> None:
     stage.add("LoraCoreStack", ROWS)
     stage.page.evaluate(SHOW_LORA_TEXT)
@@ -47,6 +49,7 @@ def test_report_survives_an_undo(stage: Stage) -> None:
     expect(report).to_contain_text("<lora:styles/ink:0.5>")
 
 
+@pytest.mark.everywhere("the renderer measures the widget, the front end sizes the node")
 @pytest.mark.parametrize("node_type", ["LoraCoreLoad", "LoraCoreMerge", "LoraCoreExtract", "LoraCoreConvert"])
 def test_long_report_stays_inside_its_node(stage: Stage, node_type: str) -> None:
     stage.add(node_type)
@@ -54,7 +57,7 @@ def test_long_report_stays_inside_its_node(stage: Stage, node_type: str) -> None
     stage.page.evaluate(
         "() => app.graph._nodes[0].onExecuted({text: ['x'.repeat(500) + '\\n' + 'a line\\n'.repeat(200)]})"
     )
-    stage.page.wait_for_timeout(500)
+    stage.rest()
     report = stage.page.get_by_role("log", name="Report")
     sizes = report.evaluate("pre => [pre.scrollWidth, pre.clientWidth, pre.scrollHeight, pre.clientHeight]")
     assert sizes[0] <= sizes[1], "no sideways scrolling"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Request, Route, expect
 from safetensors.torch import load_file, save_file
 
 from tests import tiny
@@ -38,10 +38,10 @@ BUILD = """([type, files, widgets]) => {
 CHECKPOINTS = 'app.graph._nodes[0].widgets.find((widget) => widget.name === "checkpoint").options.values'
 WATCH = """() => {
     window.seen = [];
-    new MutationObserver(() => document.querySelectorAll(".loracore-progress").forEach((one) => {
-        const text = one.innerText.replace(/\\s+/g, " ").trim();
-        if (text !== window.seen.at(-1)) window.seen.push(text);
-    })).observe(document.body, {childList: true, subtree: true, characterData: true, attributes: true});
+    window.watching = new MutationObserver(() => document.querySelectorAll(".loracore-progress").forEach((one) => {
+        if (one.textContent !== window.seen.at(-1)) window.seen.push(one.textContent);
+    }));
+    window.watching.observe(document.body, {childList: true, subtree: true, characterData: true});
 }"""
 
 
@@ -67,6 +67,7 @@ def build(stage: Stage, node_type: str, files: list[str], **widgets: object) -> 
     stage.page.evaluate(BUILD, [node_type, [f"report/{name}.safetensors" for name in files], widgets])
 
 
+@pytest.mark.twice("the front end tells of runs")
 def test_run_gives_each_lora_a_line_with_names_and_a_heat_map_behind_it(stage: Stage) -> None:
     build(stage, "LoraCoreLoad", ["full", "partial"])
     workflow = stage.saved()
@@ -103,27 +104,36 @@ def test_lora_of_another_model_is_red_with_the_reason(stage: Stage) -> None:
 @pytest.mark.parametrize("file", ["full", "other"])
 def test_a_late_answer_to_the_check_does_not_hide_what_the_run_told(stage: Stage, file: str) -> None:
     waiting: list[Route] = []
+    ended: list[Request] = []  # answered, or given up by the page
+
+    def end(request: Request) -> None:
+        ended.append(request)
 
     def hold(question: Route) -> None:
         waiting.append(question)
 
     stage.page.route("**/lora-core/check", hold)
+    stage.page.on("requestfinished", end)
+    stage.page.on("requestfailed", end)
     try:
         build(stage, "LoraCoreLoad", [file])
         stage.page.evaluate("() => app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState()")
-        while not waiting:
-            stage.page.wait_for_timeout(50)
+        stage.until(lambda: waiting)
         stage.page.evaluate("() => app.queuePrompt(0)")
         line = stage.page.locator(".loracore-line:not(.is-before)")
         expect(line).to_contain_text("23/23" if file == "full" else "other.safetensors: this is a")
         for question in waiting:
             question.continue_()
-        stage.page.wait_for_timeout(1_500)  # enough for the answers to come and be shown
+        stage.until(lambda: all(question.request in ended for question in waiting))
+        stage.rest()
         expect(line).to_have_count(1)
     finally:
         stage.page.unroute("**/lora-core/check")
+        stage.page.remove_listener("requestfinished", end)
+        stage.page.remove_listener("requestfailed", end)
 
 
+@pytest.mark.twice("the front end hands on what the server says meanwhile")
 def test_merge_tells_phase_and_share_while_it_runs_and_then_the_sizes(stage: Stage) -> None:
     build(stage, "LoraCoreMerge", ["full"], checkpoint="diffusion_models/report/flux.safetensors", verify=True)
     stage.page.evaluate(WATCH)
@@ -131,7 +141,7 @@ def test_merge_tells_phase_and_share_while_it_runs_and_then_the_sizes(stage: Sta
     stage.page.evaluate("() => app.queuePrompt(0)")
     expect(stage.page.get_by_role("log", name="Report").filter(has_text="wrote merged")).to_have_count(1)
     stage.page.wait_for_function(f"(before) => ({CHECKPOINTS}).length === before + 1", arg=before)
-    seen = stage.page.evaluate("() => window.seen")
+    seen = stage.page.evaluate("() => { window.watching.disconnect(); return window.seen; }")
     assert any(said.startswith("reading") for said in seen), seen
     assert any("verifying every byte" in said for said in seen), seen
     assert any(said.endswith("100 %") for said in seen), seen

@@ -38,13 +38,10 @@ def chosen(stage: Stage) -> dict[str, Any]:
     return {**value, "rows": [{**item, "hash": "", "size": 0} for item in value["rows"]]}
 
 
-def test_new_node_has_no_rows(stage: Stage) -> None:
-    stage.add("LoraCoreStack")
-    assert stage.value() == rows()
-
-
+@pytest.mark.everywhere("the widget comes to the page, and all its controls answer")
 def test_add_rows_set_strength_toggle_and_remove(stage: Stage) -> None:
     stage.add("LoraCoreStack")
+    assert stage.value() == rows()
     stage.add_row(INK, search="ink")
     stage.add_row(DETAIL)
     assert chosen(stage) == rows(row(INK), row(DETAIL))
@@ -73,6 +70,7 @@ def test_another_file_for_a_row(stage: Stage) -> None:
     assert chosen(stage) == rows(row(PASTEL, strength=0.5)), "the old file's hash and size went with it"
 
 
+@pytest.mark.everywhere("the focus goes into the list above the page and back")
 def test_picker_by_keyboard(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK)))
     opener = stage.page.get_by_role("button", name="LoRA file: styles/ink")
@@ -84,7 +82,7 @@ def test_picker_by_keyboard(stage: Stage) -> None:
     search.press("ArrowDown")
     search.press("Enter")
     assert stage.value()["rows"][0]["name"] == PASTEL
-    stage.page.wait_for_timeout(200)  # the button that has the focus again must not be pressed by the same key
+    stage.rest()  # the button that has the focus again must not be pressed by the same key
     expect(search).to_have_count(0)
     stage.page.get_by_role("button", name="LoRA file: styles/pastel").press("Enter")
     search.press("Escape")
@@ -92,6 +90,7 @@ def test_picker_by_keyboard(stage: Stage) -> None:
     assert stage.value()["rows"][0]["name"] == PASTEL
 
 
+@pytest.mark.twice("the renderers use the pointer themselves")
 def test_strength_by_buttons_keys_and_dragging(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK)))
     stage.page.get_by_role("button", name="Raise Strength of ink").click()
@@ -134,6 +133,7 @@ def test_clip_strength_follows_until_it_is_set(stage: Stage) -> None:
     assert stage.value() == rows(row(INK, strength=0.85), row(DETAIL))
 
 
+@pytest.mark.twice("the renderers use the pointer themselves")
 def test_move_rows_by_dragging_and_by_keys(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK), row(DETAIL), row(PASTEL)))
     grip = box_of(stage.page.get_by_role("button", name="Move ink", exact=True))
@@ -148,12 +148,12 @@ def test_move_rows_by_dragging_and_by_keys(stage: Stage) -> None:
     expect(stage.page.get_by_role("button", name="Move ink", exact=True)).to_be_focused()
 
 
+@pytest.mark.everywhere("what is saved, and the size of a loaded node")
 def test_saved_workflow_keeps_rows_and_unknown_fields(stage: Stage) -> None:
     value = rows(row(INK, strength=0.5, future={"a": [1]}), row(DETAIL, strength_clip=0.25), note="kept")
     stage.add("LoraCoreStack", value)
     size = stage.node("[...node.size]")
     workflow = stage.saved()
-    stage.open()  # a reload of the page
     stage.clear()
     stage.load(workflow)
     assert stage.value() == value
@@ -162,6 +162,17 @@ def test_saved_workflow_keeps_rows_and_unknown_fields(stage: Stage) -> None:
     assert stage.node("node.widgets_values ?? node.serialize().widgets_values") == [value]
 
 
+def test_rows_survive_a_reload_of_the_page(stage: Stage) -> None:
+    value = rows(row(INK, strength=0.5), row(DETAIL))
+    stage.add("LoraCoreStack", value)
+    workflow = stage.saved()
+    stage.open()
+    stage.load(workflow)
+    expect(stage.rows()).to_have_count(2)
+    assert stage.value() == value
+
+
+@pytest.mark.everywhere("the front end makes the steps, and the renderer replaces the widget")
 def test_undo_and_redo(stage: Stage) -> None:
     stage.add("LoraCoreStack")
     stage.add_row(INK)
@@ -182,6 +193,7 @@ def test_undo_and_redo(stage: Stage) -> None:
     expect(stage.rows()).to_have_count(1)
 
 
+@pytest.mark.everywhere("Nodes 2.0 keeps the element of a node that is gone")
 def test_another_workflow_in_the_same_step_shows_its_own_rows(stage: Stage) -> None:
     """The second node has the id of the first, so a page that looks at ids only would show the first one's rows."""
     stage.add("LoraCoreStack", rows(row(INK)))
@@ -223,6 +235,7 @@ def test_moved_file_is_found_and_its_name_kept(stage: Stage) -> None:
     assert stage.value() == value
 
 
+@pytest.mark.twice("the front end calls the node with its new lists")
 def test_refresh_of_the_page_lists_brings_new_files(stage: Stage, server: Server) -> None:
     stage.add("LoraCoreStack", rows(row("fresh/new one.safetensors")))
     expect(stage.rows().nth(0)).to_have_class(re.compile("is-missing"))
@@ -242,6 +255,7 @@ def test_rows_of_a_newer_version_are_left_alone(stage: Stage) -> None:
     expect(stage.page.get_by_text("saved by a newer LoRA Core")).to_be_visible()
 
 
+@pytest.mark.everywhere("the canvas wants the key too")
 def test_delete_key_in_the_editor_leaves_the_node(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK)))
     stage.page.evaluate("() => app.canvas.selectNode(app.graph._nodes[0])")
@@ -253,6 +267,7 @@ def test_delete_key_in_the_editor_leaves_the_node(stage: Stage) -> None:
     assert stage.page.evaluate("() => app.graph._nodes.length") == 1
 
 
+@pytest.mark.everywhere("the renderer measures the widget, the front end sizes the node")
 def test_node_grows_and_shrinks_with_its_rows(stage: Stage) -> None:
     stage.add("LoraCoreStack")
     empty = stage.node("node.size[1]")
@@ -270,12 +285,13 @@ def test_node_grows_and_shrinks_with_its_rows(stage: Stage) -> None:
     assert stage.node("node.size[1]") == pytest.approx(empty, abs=2)
 
 
+@pytest.mark.everywhere("what is saved, and a second widget of the same kind")
 def test_copy_and_paste_copies_the_rows(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK, strength=0.3)))
     stage.page.evaluate(
         "() => { app.canvas.selectNode(app.graph._nodes[0]); app.canvas.copyToClipboard();"
         " app.canvas.pasteFromClipboard(); }"
     )
-    stage.page.wait_for_timeout(300)
+    stage.rest()
     values = stage.page.evaluate("() => app.graph._nodes.map((node) => node.widgets[0].value)")
     assert values == [rows(row(INK, strength=0.3))] * 2

@@ -64,6 +64,7 @@ def badge(stage: Stage, index: int) -> Locator:
     return stage.rows().nth(index).locator("[data-control=badge]")
 
 
+@pytest.mark.twice("the front end tells of changes of the graph")
 def test_badges_say_what_each_file_does_on_the_model(stage: Stage) -> None:
     refreshed(stage)
     stage.add("LoraCoreStack", rows(row(FULL), row(OTHER), row(GONE), row(FULL, blocks="nonsense=1")))
@@ -139,40 +140,36 @@ def test_an_answer_disturbs_neither_typing_nor_a_press(stage: Stage) -> None:
 
 def answer(stage: Stage, held: list[Route]) -> None:
     """Let the server answer what the page asked of it, and the page take the answer."""
-    for _ in range(100):
-        if held:
-            break
-        stage.page.wait_for_timeout(50)
-    with stage.page.expect_response("**/lora-core/check"):
+    stage.until(lambda: held)
+    with stage.page.expect_response("**/lora-core/check") as answered:
         held.pop().continue_()
-    stage.page.wait_for_timeout(200)
+    answered.value.finished()
+    stage.rest()
 
 
-def test_the_last_run_wins(stage: Stage) -> None:
-    refreshed(stage)
-    stage.add("LoraCoreStack", rows(row(FULL, strength=0.5)))
-    stage.page.evaluate(WIRE, FLUX)
-    expect(badge(stage, 0)).to_have_class(re.compile("is-good"))
-    stage.page.evaluate("() => app.queuePrompt(0)")
-    expect(badge(stage, 0)).to_have_attribute("title", re.compile("^Last run: "), timeout=90_000)
-
-
+@pytest.mark.twice("the front end keeps the settings")
 def test_the_settings_turn_checks_and_pictures_off(stage: Stage) -> None:
     turn = "([name, on]) => app.extensionManager.setting.set(`loracore.rows.${name}`, on)"
     pictures: list[str] = []
+
+    def listen(sent: Request) -> None:
+        if "/lora-core/preview" in sent.url:
+            pictures.append(sent.url)
+
     refreshed(stage)
-    stage.page.on("request", lambda sent: pictures.append(sent.url) if "/lora-core/preview" in sent.url else None)
+    stage.page.on("request", listen)
     for is_on in (True, False):
-        stage.clear()
-        pictures.clear()
         for name in ("checks", "previews"):
             stage.page.evaluate(turn, [name, is_on])
+        stage.clear()
+        stage.rest()
+        pictures.clear()  # what rows of before asked for late
         stage.add("LoraCoreStack", rows(row(FULL), row(PICTURE)))
         stage.page.evaluate(WIRE, FLUX)
         expect(badge(stage, 0)).to_have_text(re.compile(r"^(\d+)/\1$") if is_on else "Flux.1")
-        if is_on:
-            expect(stage.rows().locator(".loracore-thumb.is-filled")).to_have_count(1)
-        assert bool(pictures) is is_on
+        expect(stage.rows().locator(".loracore-thumb.is-filled")).to_have_count(1 if is_on else 0)
+    assert pictures == []
+    stage.page.remove_listener("request", listen)
     for name in ("checks", "previews"):
         stage.page.evaluate(turn, [name, True])
 
@@ -189,6 +186,7 @@ def test_a_moved_file_is_told_and_its_name_taken_by_the_user_only(stage: Stage) 
     assert stage.value() == value
 
 
+@pytest.mark.twice("the list is the front end's")
 def test_comfyui_lists_our_missing_files_itself(stage: Stage) -> None:
     """In its own list of missing models, with our row's name, and off it when the row has another file."""
     stage.add("LoraCoreStack", rows(row(INK), row(GONE, strength=0.5)))
@@ -208,6 +206,7 @@ def test_comfyui_lists_our_missing_files_itself(stage: Stage) -> None:
     expect(stage.page.get_by_text(f"{GONE} is missing")).to_have_count(0)
 
 
+@pytest.mark.twice("the front end makes the steps")
 def test_a_new_row_gets_hash_and_size_without_a_step_to_undo(stage: Stage) -> None:
     stage.add("LoraCoreStack")
     stage.add_row(INK)
@@ -215,6 +214,6 @@ def test_a_new_row_gets_hash_and_size_without_a_step_to_undo(stage: Stage) -> No
     found = stage.value()["rows"][0]
     assert found["size"] > 0
     stage.undo()
-    stage.settles(rows())
+    assert stage.value() == rows()
     stage.redo()
-    stage.settles(rows(found))
+    assert stage.value() == rows(found)

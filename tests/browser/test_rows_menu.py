@@ -38,6 +38,7 @@ def test_menu_by_click(stage: Stage) -> None:
     assert stage.value() == rows(row(INK, strength=0.5, note="kept"), row(DETAIL), row(PASTEL))
 
 
+@pytest.mark.everywhere("the canvas wants the keys and the right button too")
 def test_menu_by_keyboard_and_context_menu(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK), row(DETAIL)))
     opener = stage.page.get_by_role("button", name="Menu of detail")
@@ -60,6 +61,7 @@ def test_menu_by_keyboard_and_context_menu(stage: Stage) -> None:
     assert names(stage) == [DETAIL]
 
 
+@pytest.mark.everywhere("the canvas wants the key too, and a change may replace the control")
 def test_a_switch_keeps_the_focus(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK), row(DETAIL)))
     toggle = stage.page.get_by_role("switch", name="Use detail")
@@ -110,11 +112,12 @@ def test_a_wrong_strength_is_mended_by_typing_one(stage: Stage) -> None:
     expect(stage.rows().first.locator("[data-control=badge]")).not_to_have_text("error")
 
 
+@pytest.mark.everywhere("the renderer gives the widget its width")
 def test_a_narrow_node_keeps_its_controls_apart(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK, strength_clip=0.5), row("gone/away.safetensors")))
     for width in (300, 380, 620):
         stage.page.evaluate("(width) => app.graph._nodes[0].setSize([width, app.graph._nodes[0].size[1]])", width)
-        stage.page.wait_for_timeout(200)
+        stage.rest()
         boxes = stage.rows().first.evaluate(
             "row => [...row.children].map(c => c.getBoundingClientRect())"
             ".filter(box => box.width).map(box => [box.left, box.right])"

@@ -73,6 +73,7 @@ def badge(stage: Stage, index: int) -> Locator:
     return stage.rows().nth(index).locator("[data-control=badge]")
 
 
+@pytest.mark.twice("all of it together")
 def test_rows_report_details_run_and_merge(stage: Stage, tmp_path: Path) -> None:
     page = stage.page
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -158,11 +159,10 @@ def test_shared_workflow_with_a_file_that_is_not_there(stage: Stage, tmp_path: P
     expect(badge(stage, 0)).to_have_attribute("title", re.compile(f"Found as {LINES}"))
     expect(badge(stage, 1)).to_have_text("missing")
     picture(stage, "missing", tmp_path)
-    refused: list[str] = []
-    page.on("response", lambda answer: refused.append(answer.text()) if answer.url.endswith("/prompt") else None)
-    page.evaluate("() => app.queuePrompt(0)")
-    page.wait_for_timeout(1000)
-    assert any(GONE in text and hash_[:12] in text for text in refused), "the queue stops and tells what to look for"
+    with page.expect_response(lambda answer: answer.url.endswith("/prompt")) as answered:
+        page.evaluate("() => app.queuePrompt(0)")
+    refused = answered.value.text()
+    assert GONE in refused and hash_[:12] in refused, "the queue stops and tells what to look for"
     page.keyboard.press("Escape")
     saved = stage.saved()
     stage.load(saved)

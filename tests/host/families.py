@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from tests import tiny
 from tests.host_server import Run, Server
@@ -41,6 +43,21 @@ class Family:
             path = server.models / "loras" / self.lora(name)
             if not path.exists():
                 tiny.make_lora(path, self.modules(), rank, style=style, alpha=2, seed=seed)
+
+    def without_text(self, server: Server) -> Family:
+        """Return the same model without its text encoder, which is most of its bytes; write its files."""
+        self.write(server)
+        if not self.has_text:
+            return self
+        bare = replace(self, has_text=False, encoder=None, width=768, pooled=768)
+        if self.encoder:
+            return bare
+        bare = replace(bare, model=f"{self.name}_bare.safetensors")
+        path = server.models / "checkpoints" / bare.model
+        if not path.exists():
+            tensors = load_file(path.with_name(self.model))
+            save_file({key: tensors[key] for key in tensors if not key.startswith("cond_stage_model.")}, path)
+        return bare
 
     def lora(self, name: str) -> str:
         return f"{self.name}/{name}.safetensors"
@@ -183,3 +200,14 @@ def pixels(server: Server, run: Run) -> np.ndarray:
 
 def render(server: Server, prompt: Prompt) -> np.ndarray:
     return pixels(server, server.run(prompt))
+
+
+def kept(server: Server, prompt: Prompt) -> np.ndarray:
+    """Return the image of a prompt of files that no test changes, made once in a run."""
+    key = server.url, json.dumps(prompt)
+    if key not in _IMAGES:
+        _IMAGES[key] = render(server, prompt)
+    return _IMAGES[key]
+
+
+_IMAGES: dict[tuple[str, str], np.ndarray] = {}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tests.host.families import FAMILIES, LOAD, Family, Patch, node, render
+from tests.host.families import FAMILIES, LOAD, Family, Patch, kept, node, render
 from tests.host_server import Server
 
 FLUX, WAN = (next(family for family in FAMILIES if family.name == name) for name in ("flux", "wan21"))
@@ -66,7 +66,7 @@ def is_same(image: np.ndarray, other: np.ndarray) -> bool:
 
 def test_live_is_merged_with_strengths_of_blocks(server: Server, flux: Family) -> None:
     lora = row(flux.lora("a"), 0.8, blocks=BLOCKS)
-    live = render(server, flux.prompt(stacked(lora)))
+    live = kept(server, flux.prompt(stacked(lora)))
     plain = render(server, flux.prompt(stacked(row(flux.lora("a"), 0.8))))
     assert abs(live - plain).mean() > 1
     model, report = merged(server, flux.model, "blocks/model", lora)
@@ -78,7 +78,7 @@ def test_live_is_merged_with_strengths_of_blocks(server: Server, flux: Family) -
 
 def test_the_nodes_own_lora_has_blocks_too(server: Server, flux: Family) -> None:
     own = {"lora_name": flux.lora("a"), "strength_model": 0.8, "strength_clip": 0.8, "blocks": BLOCKS}
-    live = render(server, flux.prompt(stacked(row(flux.lora("a"), 0.8, blocks=BLOCKS))))
+    live = kept(server, flux.prompt(stacked(row(flux.lora("a"), 0.8, blocks=BLOCKS))))
     assert is_same(render(server, flux.prompt(stacked(**own))), live)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import lora_core
 from tests import tiny
-from tests.host.families import FAMILIES, Family, builtin_chain, our_stack, pixels, render
+from tests.host.families import FAMILIES, Family, builtin_chain, kept, our_stack, pixels, render
 from tests.host_server import Server
 
 FAMILY = {family.name: family for family in FAMILIES}
@@ -168,8 +168,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_the_image_is_that_of_the_fp64_formula(server: Server, name: str) -> None:
     case = CASES[name]
-    family = FAMILY[case.family]
-    family.write(server)
+    family = FAMILY[case.family].without_text(server)
     folder = family.model.rpartition("/")[0] or "checkpoints"
     prefix = "" if folder == "diffusion_models" else "model.diffusion_model."
     own = server.models / folder / family.model.rpartition("/")[2]
@@ -190,7 +189,7 @@ def test_the_image_is_that_of_the_fp64_formula(server: Server, name: str) -> Non
 def compare(server: Server, family: Family, lora_name: str, name: str) -> None:
     folder = family.model.rpartition("/")[0]
     reference = render(server, family.prompt(model=f"{folder}/{lora_name}".lstrip("/")))
-    base = render(server, family.prompt())
+    base = kept(server, family.prompt())
     ours = render(server, family.prompt(our_stack((lora_name, STRENGTH, STRENGTH))))
     theirs = render(server, family.prompt(builtin_chain((lora_name, STRENGTH, STRENGTH))))
     moved = mean(reference, base)
@@ -211,8 +210,7 @@ def mean(image: np.ndarray, other: np.ndarray) -> float:
 
 def test_a_name_that_only_comfyui_knows_is_used_and_said(server: Server) -> None:
     """ComfyUI takes Flux.2's name of the feed-forward for Flux.1 too."""
-    family = FAMILY["flux"]
-    family.write(server)
+    family = FAMILY["flux"].without_text(server)
     name = "transformer.transformer_blocks.0.ff.linear_in"
     tiny.make_lora(server.models / "loras" / "host_name.safetensors", {name: (512, 128)}, style="peft")
     prompt = family.prompt(our_stack(("host_name.safetensors", 1.0, 1.0)))
@@ -220,7 +218,7 @@ def test_a_name_that_only_comfyui_knows_is_used_and_said(server: Server) -> None
     assert f"1 module placed by ComfyUI's names: {name}" in run.text("load")
     theirs = render(server, family.prompt(builtin_chain(("host_name.safetensors", 1.0, 1.0))))
     assert int(abs(pixels(server, run) - theirs).max()) <= 1
-    assert mean(theirs, render(server, family.prompt())) > 0.1
+    assert mean(theirs, kept(server, family.prompt())) > 0.1
 
 
 def test_a_quantised_model_takes_the_stack_as_the_builtin_loader_does(server: Server) -> None:

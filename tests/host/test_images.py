@@ -5,19 +5,21 @@ Images are 64x64, compared as 8-bit levels; a difference of one level is a round
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from tests.host.families import FAMILIES, Family, builtin_chain, node, our_stack, render, stack_rows
+from tests.host.families import FAMILIES, Family, builtin_chain, kept, node, our_stack, render, stack_rows
 from tests.host_server import Server
 
 # The whole stack rounded to the storage dtype of the file, in mean levels: bf16 for Flux, fp16 for SD3 and Wan. In
 # SD 1.5 the text encoder is stored in fp8, whose three bits of mantissa change the image visibly.
 KEEP_ROUNDING = {"flux": 0.5, "sd15": 8.0, "sd3": 0.1, "wan21": 0.1}
 EXTRACTED = 0.3  # mean levels: what the fp16 rounding of the factors leaves, at a rank that holds the whole change
+
+
+Merged = tuple[str, str | None]  # names of the model's file and of its text encoder's
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Scene:
     def loras(self) -> tuple[tuple[str, float, float], ...]:
         return stack_of(self.family)
 
-    def merge(self, dtype: str, prefix: str) -> tuple[str, str | None]:
+    def merge(self, dtype: str, prefix: str) -> Merged:
         """Merge the stack into the model, and into the text encoder's file if there is one; return their names."""
         family = self.family
         prompt = {}
@@ -56,11 +58,16 @@ def stack_of(family: Family) -> tuple[tuple[str, float, float], ...]:
 
 
 @pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family.name)
-def scene(server: Server, request: pytest.FixtureRequest) -> Iterator[Scene]:
+def scene(server: Server, request: pytest.FixtureRequest) -> Scene:
     family: Family = request.param
     family.write(server)
-    live = render(server, family.prompt(our_stack(*stack_of(family))))
-    yield Scene(server, family, render(server, family.prompt()), live)
+    live = kept(server, family.prompt(our_stack(*stack_of(family))))
+    return Scene(server, family, kept(server, family.prompt()), live)
+
+
+@pytest.fixture(scope="module")
+def exact(scene: Scene) -> Merged:
+    return scene.merge("fp32", "exact")
 
 
 def test_stack_changes_the_image(scene: Scene) -> None:
@@ -87,8 +94,8 @@ def test_same_pixels_as_the_builtin_chain(scene: Scene) -> None:
     assert worst(exact, theirs) == 0
 
 
-def test_merged_file_gives_the_live_image(scene: Scene) -> None:
-    model, encoder = scene.merge("fp32", "exact")
+def test_merged_file_gives_the_live_image(scene: Scene, exact: Merged) -> None:
+    model, encoder = exact
     merged = render(scene.server, scene.family.prompt(model=model, encoder=encoder))
     assert worst(merged, scene.live) == 0
     model, encoder = scene.merge("keep", "kept")
@@ -97,8 +104,8 @@ def test_merged_file_gives_the_live_image(scene: Scene) -> None:
     assert distance(kept, scene.live) < KEEP_ROUNDING[scene.family.name]
 
 
-def test_extracted_lora_gives_the_image_back(scene: Scene) -> None:
-    model, encoder = scene.merge("fp32", "for_extract")
+def test_extracted_lora_gives_the_image_back(scene: Scene, exact: Merged) -> None:
+    model, encoder = exact
     prompt = {}
     pairs = [("x", scene.family.model, model), ("x_text", scene.family.encoder, encoder)]
     for name, base, tuned in pairs:
@@ -122,14 +129,13 @@ TITLES = {"flux": "Flux.1", "sd15": "Stable Diffusion 1.5", "sd3": "Stable Diffu
 
 
 def test_foreign_lora_is_named(scene: Scene) -> None:
-    for foreign in FAMILIES:
-        if foreign is not scene.family:
-            foreign.write(scene.server)
-            run = scene.server.run(scene.family.prompt(our_stack((foreign.lora("a"), 1.0, 1.0))))
-            assert run.status == "error"
-            assert run.error_type.endswith("NothingMatchedError")
-            here, there = TITLES[scene.family.name], TITLES[foreign.name]
-            assert f"this is a {there} LoRA; the checkpoint is {here}" in run.error
+    foreign = FAMILIES[FAMILIES.index(scene.family) - 1]  # each is once the model and once the LoRA
+    foreign.write(scene.server)
+    run = scene.server.run(scene.family.prompt(our_stack((foreign.lora("a"), 1.0, 1.0))))
+    assert run.status == "error"
+    assert run.error_type.endswith("NothingMatchedError")
+    here, there = TITLES[scene.family.name], TITLES[foreign.name]
+    assert f"this is a {there} LoRA; the checkpoint is {here}" in run.error
 
 
 def distance(image: np.ndarray, other: np.ndarray) -> float:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.host.families import FAMILIES, LOAD, Family, Prompt, node, render, stack_rows
+from tests.host.families import FAMILIES, LOAD, Family, Prompt, kept, node, render, stack_rows
 from tests.host_server import PromptRejectedError, Server
 
 SD15 = next(family for family in FAMILIES if family.name == "sd15")
@@ -19,9 +18,8 @@ Patched = tuple[Link, Link | None]
 
 
 @pytest.fixture(scope="module", params=[("LoRA", "bf16"), ("LoKr", "fp32")], ids="-".join)
-def trained(server: Server, request: pytest.FixtureRequest) -> Iterator[Trained]:
-    SD15.write(server)
-    yield Trained(server, SD15, *request.param)
+def trained(server: Server, request: pytest.FixtureRequest) -> Trained:
+    return Trained(server, SD15.without_text(server), *request.param)
 
 
 class Trained:
@@ -56,7 +54,7 @@ class Trained:
             node("loader", prompt, "LoraModelLoader", model=model, lora=lora, strength_model=strength, bypass=False)
             return ["loader", 0], clip
 
-        return render(self.server, self.family.prompt(patch))
+        return render(self.server, self.family.prompt(patch))  # not kept: a training is not always the same
 
     def by_us(self, *, through_stack: bool) -> np.ndarray:
         def patch(prompt: Prompt, model: Link, clip: Link | None) -> Patched:
@@ -66,8 +64,8 @@ class Trained:
                 node("strength", prompt, "PrimitiveFloat", value=STRENGTH)
                 node("stack", prompt, "LoraCoreStack", rows=stack_rows(), lora=lora, lora_strength=["strength", 0])
                 given = {"lora_stack": ["stack", 0], **LOAD}
-            node("load", prompt, "LoraCoreLoad", model=model, clip=clip, **given)
-            return ["load", 0], ["load", 1]
+            node("load", prompt, "LoraCoreLoad", model=model, **given)
+            return ["load", 0], clip
 
         return render(self.server, self.family.prompt(patch))
 
@@ -80,20 +78,20 @@ def worst(image: np.ndarray, other: np.ndarray) -> int:
 def test_live_as_the_hosts_loader(trained: Trained, through_stack: bool) -> None:
     ours = trained.by_us(through_stack=through_stack)
     assert worst(ours, trained.by_the_host(STRENGTH)) <= 1
-    assert abs(ours - render(trained.server, SD15.prompt())).mean() > 1
+    assert abs(ours - kept(trained.server, trained.family.prompt())).mean() > 1
 
 
 def test_merged_as_the_hosts_loader(trained: Trained) -> None:
     prompt, lora = trained.alone()
     prefix = f"trained/{trained.algorithm}"
     node(
-        "merge", prompt, "LoraCoreMerge", checkpoint=SD15.model, lora=lora, dtype="fp32", filename_prefix=prefix,
-        semantics="paper", on_unmatched="warn", verify=False,
+        "merge", prompt, "LoraCoreMerge", checkpoint=trained.family.model, lora=lora, dtype="fp32",
+        filename_prefix=prefix, semantics="paper", on_unmatched="warn", verify=False,
     )  # fmt: skip
     run = trained.server.run(prompt)
     assert (run.status, run.error) == ("success", "")
     assert run.text("merge").startswith("LoRA in memory: ")
-    merged = render(trained.server, SD15.prompt(model=f"{prefix}_00001_.safetensors"))
+    merged = render(trained.server, trained.family.prompt(model=f"{prefix}_00001_.safetensors"))
     assert worst(merged, trained.by_the_host(1.0)) <= 1
 
 
@@ -114,7 +112,7 @@ def test_resized_to_its_own_rank_as_the_hosts_loader(trained: Trained) -> None:
         node("file", prompt, "LoraLoaderModelOnly", model=model, lora_name=name, strength_model=1.0)
         return ["file", 0], clip
 
-    resized = render(trained.server, SD15.prompt(patch))
+    resized = render(trained.server, trained.family.prompt(patch))
     assert worst(resized, trained.by_the_host(1.0)) <= 1
 
 

@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -217,10 +217,14 @@ def test_a_thousand_rows(server: Server) -> None:
 def test_many_at_once_leave_the_server_quick(server: Server) -> None:
     rows = [{"name": name} for name in (INK, "detail.safetensors")] * 200
     statuses: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: statuses.append(check(server, {"model": None, "rows": rows})[0]))
-        for _ in range(50)
-    ]
+    check_stays_quick(server, *[lambda: statuses.append(check(server, {"model": None, "rows": rows})[0])] * 50)
+    assert statuses == [200] * 50
+
+
+def check_stays_quick(server: Server, *work: Callable[[], object]) -> None:
+    """Start all `work` at once: no question for the server's own state may have to wait until most of it is done."""
+    threads = [threading.Thread(target=one) for one in work]
+    begin = time.monotonic()
     for thread in threads:
         thread.start()
     slowest = 0.0
@@ -228,7 +232,4 @@ def test_many_at_once_leave_the_server_quick(server: Server) -> None:
         start = time.monotonic()
         server.get("/system_stats")
         slowest = max(slowest, time.monotonic() - start)
-    for thread in threads:
-        thread.join()
-    assert statuses == [200] * 50
-    assert slowest < 1.0
+    assert slowest < (time.monotonic() - begin) / 2

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lora_core.workflows.importing import convert_workflow
 from tests import tiny
-from tests.host.families import FAMILIES, LOAD, Patch, Prompt, node, render, stack_rows
+from tests.host.families import FAMILIES, LOAD, Patch, Prompt, kept, node, render, stack_rows
 from tests.host_server import Server
 
 SD15 = next(family for family in FAMILIES if family.name == "sd15")
@@ -26,10 +26,9 @@ Patched = tuple[Link, Link | None]
 
 @dataclass
 class Scene:
-    """The server, and the images that were made so far, by their prompts."""
+    """The server with the files that all of them use."""
 
     server: Server
-    _images: dict[str, np.ndarray] = field(default_factory=dict)
 
     def write(self, loras: Iterable[str]) -> None:
         SD15.write(self.server)
@@ -38,11 +37,7 @@ class Scene:
 
     def image(self, patch: Patch | None = None, **names: str) -> np.ndarray:
         """Return the image made with `patch` between the loaders and the sampler."""
-        prompt = SD15.prompt(patch, **names)
-        key = json.dumps(prompt)
-        if key not in self._images:
-            self._images[key] = render(self.server, prompt)
-        return self._images[key]
+        return kept(self.server, SD15.prompt(patch, **names))
 
     def check_imported(self, patch: Patch, *gone: str) -> None:
         """The image of a prompt with nodes of another pack, and of the same prompt with ours for those of `gone`."""

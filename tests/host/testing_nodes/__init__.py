@@ -7,6 +7,8 @@ import time
 import torch
 from comfy.model_patcher import LowVramPatch
 
+from . import front_end  # noqa: F401 - its routes
+
 
 class RandomConditioning:
     """Seeded noise in the shape of a text encoder's output."""
