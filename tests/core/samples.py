@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import struct
@@ -17,6 +19,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from lora_core.cli.entry import main
 from lora_core.errors import LoraError
 from tests import manifests, tiny
 
@@ -97,6 +100,17 @@ def python(*arguments: str, cwd: Path = REPO, seconds: int = SECONDS, **more: An
         [sys.executable, *arguments],
         cwd=cwd, env=environment, capture_output=True, text=True, timeout=seconds, check=False, **more,
     )  # fmt: skip
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs `lora-core` in this process, which is a hundred times quicker than in one of its own."""
+    words, out, errors = [str(argument) for argument in arguments], io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        try:
+            code = main(words)
+        except SystemExit as end:  # on wrong usage
+            code = end.code
+    return subprocess.CompletedProcess(words, code, out.getvalue(), errors.getvalue())
 
 
 def sparse_checkpoint(path: Path, arch: str, prefix: str | None = None) -> Path:

@@ -12,7 +12,7 @@ import torch
 
 import lora_core
 from tests import manifests, tiny
-from tests.core.samples import TOO_LARGE, listing, load, python, save, sparse_checkpoint
+from tests.core.samples import TOO_LARGE, command, listing, load, python, save, sparse_checkpoint
 
 MODULE = "lora_unet_double_blocks_0_img_attn_qkv"
 
@@ -127,7 +127,7 @@ def test_bad_lora(good: Path, tmp_path: Path, make: Callable[[Path, Path], None]
     assert str(error.value).startswith(BAD_LORAS[make])
     assert listing(out.parent) == []
     stack = ("--lora", good / "lora.safetensors", "--lora", bad)
-    done = cli("merge", "--base", good / "flux.safetensors", *stack, "--out", out)
+    done = command("merge", "--base", good / "flux.safetensors", *stack, "--out", out)
     assert_failed(done, str(error.value), out)
 
 
@@ -159,7 +159,7 @@ def test_bad_base(good: Path, tmp_path: Path, kind: str) -> None:
         lora_core.merge(base, [good / "lora.safetensors"], out)
     assert str(error.value).startswith(BAD_BASES[kind])
     assert_failed(
-        cli("merge", "--base", base, "--lora", good / "lora.safetensors", "--out", out), str(error.value), out
+        command("merge", "--base", base, "--lora", good / "lora.safetensors", "--out", out), str(error.value), out
     )
 
 
@@ -167,7 +167,7 @@ def test_bad_base(good: Path, tmp_path: Path, kind: str) -> None:
 def test_existing_output_stays(good: Path, tmp_path: Path) -> None:
     out = tmp_path / "merged.safetensors"
     out.write_bytes(b"precious")
-    done = cli("merge", "--base", good / "flux.safetensors", "--lora", good / "lora.safetensors", "--out", out)
+    done = command("merge", "--base", good / "flux.safetensors", "--lora", good / "lora.safetensors", "--out", out)
     assert done.returncode == 1
     assert done.stderr == ("lora-core: merged.safetensors: already exists; choose another name or allow overwriting.\n")
     assert out.read_bytes() == b"precious"
@@ -263,10 +263,6 @@ def test_policies(good: Path, tmp_path: Path) -> None:
     assert report.loras[0].modules_matched == 0
     before, after = load(good / "flux.safetensors"), load(out)
     assert [name for name, tensor in before.items() if not torch.equal(tensor, after[name])] == []
-
-
-def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return python("-m", "lora_core", *(str(argument) for argument in arguments))
 
 
 def assert_failed(done: subprocess.CompletedProcess[str], message: str, out: Path) -> None:

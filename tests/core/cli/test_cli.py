@@ -14,7 +14,7 @@ import pytest
 import lora_core
 from lora_core.options import CONVERT, EXTRACT, MERGE, RESIZE
 from tests import tiny
-from tests.core.samples import REPO, content_hash, listing, partials, python, sparse_checkpoint
+from tests.core.samples import REPO, command, content_hash, listing, partials, python, sparse_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_json_is_the_report_and_nothing_else(files: Path, tmp_path: Path) -> Non
 
 
 def test_inspect_in_words(files: Path) -> None:
-    done = cli("inspect", files / "a.safetensors", "--against", files / "wan.safetensors")
+    done = command("inspect", files / "a.safetensors", "--against", files / "wan.safetensors")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "a.safetensors: 17/17 · Wan · LoRA r4 · kohya names · scale 0.5 (alpha 2, tensor) · strength 1\n"
@@ -87,7 +87,7 @@ EXTRACT_XYZ = ("extract", "--base", "x", "--tuned", "y", "--out", "z")
     ],
 )  # fmt: skip
 def test_exit_codes(arguments: tuple[str, ...], code: int, words: str) -> None:
-    done = cli(*arguments)
+    done = command(*arguments)
     assert done.returncode == code
     assert done.stdout == ""
     assert words in " ".join(done.stderr.split())
@@ -95,13 +95,13 @@ def test_exit_codes(arguments: tuple[str, ...], code: int, words: str) -> None:
 
 
 def test_every_declared_option_has_its_flag() -> None:
-    for command, node, apart in (
+    for name, node, apart in (
         ("merge", MERGE, {"checkpoint", "filename_prefix", "pair"}),
         ("extract", EXTRACT, {"filename_prefix"}),
         ("convert", CONVERT, {"lora_name", "filename_prefix"}),
         ("resize", RESIZE, {"lora_name", "filename_prefix"}),
     ):
-        text = cli(command, "--help").stdout  # a command names the files of a pair themselves
+        text = command(name, "--help").stdout  # a command names the files of a pair themselves
         for option in node.options:
             if option.name not in apart:
                 assert "--" + option.name.replace("_", "-") in text
@@ -111,12 +111,12 @@ def test_every_declared_option_has_its_flag() -> None:
 def test_convert_as_the_library(tmp_path: Path) -> None:
     source = tiny.make_lora(tmp_path / "a.safetensors", {"lora_unet_double_blocks_0_img_attn_proj": (3072, 3072)})
     out, again = tmp_path / "out.safetensors", tmp_path / "again.safetensors"
-    done = cli("convert", source, "--out", out, "--dialect", "diffusers", "--arch", "flux1_dev", "--json")
+    done = command("convert", source, "--out", out, "--dialect", "diffusers", "--arch", "flux1_dev", "--json")
     assert (done.returncode, json.loads(done.stdout)["arch"]) == (0, "flux1_dev")
     lora_core.convert(source, again, dialect="diffusers", arch="flux1_dev")
     assert out.read_bytes() == again.read_bytes()
-    assert cli("convert", source, "--out", out, "--dialect", "diffusers").returncode == 1, "it exists"
-    assert cli("convert", source, "--out", again).returncode == 2, "a dialect must be named"
+    assert command("convert", source, "--out", out, "--dialect", "diffusers").returncode == 1, "it exists"
+    assert command("convert", source, "--out", again).returncode == 2, "a dialect must be named"
 
 
 @pytest.mark.case(20)

@@ -44,7 +44,7 @@ def test_leftovers_are_listed_and_removed_and_nothing_else(tmp_path: Path) -> No
     others = ["c.safetensors", ".hidden", ".d.partial", "e.1-0123abcd.partial", ".f.x-0123abcd.partial"]
     for name in others:
         (tmp_path / name).write_bytes(b"precious")
-    done = samples.python("-m", "lora_core", "leftovers", str(tmp_path), "--json")
+    done = samples.command("leftovers", str(tmp_path), "--json")
     items = json.loads(done.stdout)["items"]
     assert [(item["name"], item["target"], item["state"]) for item in items] == [
         (stale.name, "a.safetensors", "left behind"),
@@ -53,7 +53,7 @@ def test_leftovers_are_listed_and_removed_and_nothing_else(tmp_path: Path) -> No
     ]
     assert items[0]["bytes"] == 1000
     assert str(tmp_path) not in done.stdout
-    done = samples.python("-m", "lora_core", "leftovers", str(tmp_path), "--remove")
+    done = samples.command("leftovers", str(tmp_path), "--remove")
     assert done.stdout == (
         f"{stale.name} · 1.0 KB · of a.safetensors · removed\n"
         f"{running.name} · 1.0 KB · of b.safetensors · in use by a running process\n"

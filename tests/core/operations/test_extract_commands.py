@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def cli(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    return samples.python("-m", "lora_core", *map(str, arguments))
-
-
 def test_a_stack_on_the_command_line(models: Path, tmp_path: Path) -> None:
     base, loras = models / "diffusion_models/wan.safetensors", models / "loras"
     out, again = tmp_path / "lora.safetensors", tmp_path / "again.safetensors"
     stack = ("--lora", loras / "a.safetensors", 0.8, "--lora", loras / "b.safetensors")
-    done = cli("extract", "--base", base, *stack, "--rank-by", "file_size", "--threshold", 0.05, "--out", out)
+    done = samples.command(
+        "extract", "--base", base, *stack, "--rank-by", "file_size", "--threshold", 0.05, "--out", out
+    )
     assert (done.returncode, done.stderr) == (0, "")
     pairs = [(loras / "a.safetensors", 0.8), loras / "b.safetensors"]
     lora_core.extract(base, out=again, loras=pairs, rank_by="file_size", threshold=0.05)
@@ -44,7 +41,7 @@ def test_a_stack_on_the_command_line(models: Path, tmp_path: Path) -> None:
 
 def test_an_estimate_on_the_command_line(models: Path, tmp_path: Path) -> None:
     base, lora = models / "diffusion_models/wan.safetensors", models / "loras/a.safetensors"
-    done = cli("extract", "--base", base, "--lora", lora, "--rank", 2, "--estimate-only", "--json")
+    done = samples.command("extract", "--base", base, "--lora", lora, "--rank", 2, "--estimate-only", "--json")
     assert done.returncode == 0
     report = json.loads(done.stdout)
     assert report["outputs"] == []
@@ -65,7 +62,7 @@ BASE = ("extract", "--base", "x", "--rank", "8")
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], words: str) -> None:
-    done = cli(*arguments)
+    done = samples.command(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in " ".join(done.stderr.split())
 

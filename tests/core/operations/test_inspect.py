@@ -12,7 +12,7 @@ import torch
 import lora_core
 from lora_core.errors import OptionError
 from tests import tiny
-from tests.core.samples import message, python, save, sparse_checkpoint
+from tests.core.samples import command, message, python, save, sparse_checkpoint
 
 
 def test_does_not_need_torch(tmp_path: Path) -> None:
@@ -109,21 +109,21 @@ def test_foreign_lora_is_reported_not_raised(tmp_path: Path) -> None:
 def test_the_command_compares_a_stack(tmp_path: Path) -> None:
     modules = tiny.flat("lora_unet_", tiny.modules("flux"))
     first, second = (tiny.make_lora(tmp_path / f"{seed}.safetensors", modules, seed=seed) for seed in (1, 2))
-    done = python("-m", "lora_core", "inspect", str(first), "--stack", str(second), "0.5", "2", "--json")
+    done = command("inspect", str(first), "--stack", str(second), "0.5", "2", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
     assert [(lora["strength_model"], lora["strength_clip"]) for lora in report["loras"]] == [(1.0, 1.0), (0.5, 2.0)]
     here = json.loads(json.dumps(lora_core.inspect(first, stack=[(second, 0.5, 2.0)]).to_dict()))
     assert (report["loras"], list(report)) == (here["loras"], list(here))
     assert report["pairs"][0]["cosine"] == pytest.approx(here["pairs"][0]["cosine"])
-    wrong = python("-m", "lora_core", "inspect", str(first), "--stack", str(second), "much")
+    wrong = command("inspect", str(first), "--stack", str(second), "much")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr == (f"lora-core: --stack {second}: strength must be a number, found 'much'.\n")
 
 
 def test_the_command_measures_when_asked(tmp_path: Path) -> None:
     lora = tiny.make_lora(tmp_path / "lora.safetensors", tiny.flat("lora_unet_", tiny.modules("flux")))
-    plain, measured = (python("-m", "lora_core", "inspect", str(lora), *more) for more in ((), ("--spectra",)))
+    plain, measured = (command("inspect", str(lora), *more) for more in ((), ("--spectra",)))
     assert "block by block" not in plain.stdout
     assert measured.stdout.startswith(plain.stdout)
     assert "lora.safetensors, block by block" in measured.stdout

@@ -41,7 +41,7 @@ def workflow(tmp_path: Path, *loras: str) -> Path:
 @pytest.mark.case(21)
 def test_one_job_fails_and_the_others_are_done(models: Path, tmp_path: Path) -> None:
     file, out = workflow(tmp_path, "a", "bad", "b"), tmp_path / "out"
-    done = samples.python("-m", "lora_core", "run", str(file), "--models", str(models), "--output", str(out))
+    done = samples.command("run", str(file), "--models", str(models), "--output", str(out))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("lora-core: node 2 (Resize LoRA): bad.safetensors: truncated: has ")
     assert done.stderr.endswith(" Written all the same: small_a_00001_.safetensors, small_b_00001_.safetensors.\n")
