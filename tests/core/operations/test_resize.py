@@ -524,7 +524,7 @@ def test_dora_keeps_its_norms_and_turns_the_least_with_the_base(tmp_path: Path, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operation, "Checkpoint", Base)
         patch.setattr("lora_core.operations.resizing.sources._shape", _own_shape)
-        patch.setattr("lora_core.operations.resizing.spectra.weight_of", lambda *_: weight)  # pyright: ignore[reportUnknownLambdaType]
+        patch.setattr("lora_core.operations.resizing.spectra.base_weight", lambda *_: weight)  # pyright: ignore[reportUnknownLambdaType]
         report = resize(source, out, rank=3, base="base", overwrite=True)
     weighted = load(out)
     goal = turned(dense, weight, magnitude, of_input=of_input)
