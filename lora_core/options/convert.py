@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import Node, Option
-from .shared import KEPT_DTYPE, LORA_NAME_OUT, ON_UNMATCHED, REPORT, lora_to, model_of_lora, prefix
+from .shared import KEPT_DTYPE, LORA_NAME_OUT, ON_UNMATCHED, REPORT, WRITTEN_DIALECTS, lora_to, model_of_lora, prefix
 
 CONVERT = Node(
     "LoraCoreConvert",
@@ -16,7 +16,7 @@ CONVERT = Node(
             "COMBO",
             "Whose key names to write: ComfyUI's, kohya's, diffusers' or PEFT's.",
             "comfy",
-            choices=("comfy", "kohya", "diffusers", "peft"),
+            choices=("comfy", *(dialect for dialect in WRITTEN_DIALECTS if dialect != "comfy")),
         ),
         Option(
             "kind",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from .base import Option, Socket
 
@@ -34,12 +34,14 @@ NO_FILE = "None"  # of a list of files: none is chosen
 REPORT = Socket("report", "STRING", "What was applied, and what was not and why.")
 TRIGGER_WORDS = Socket("trigger_words", "STRING", "Trigger words that the LoRA files name, joined with commas.")
 
+WrittenDialect = Literal["kohya", "comfy", "diffusers", "peft"]
+WRITTEN_DIALECTS: tuple[WrittenDialect, ...] = get_args(WrittenDialect)
 DIALECT = Option(
     "dialect",
     "COMBO",
     "Whose key names to write: kohya's or ComfyUI's, which load in ComfyUI, or diffusers' or PEFT's.",
     "kohya",
-    choices=("kohya", "comfy", "diffusers", "peft"),
+    choices=WRITTEN_DIALECTS,
 )
 FACTOR_DTYPE = Option(
     "dtype", "COMBO", "The number format of the written factors.", "fp16", choices=("fp16", "bf16", "fp32")

@@ -56,7 +56,7 @@ def choose_model(lora: LoraFile, arch: str, base: Checkpoint | None, writing: Wr
         raise OptionError(f"arch: expected the id of a model, found {arch!r}; known are {', '.join(known)}.")
     if not candidates:
         candidates = _named_encoders(lora)
-        if candidates and writing.id in ("comfy", "peft"):  # the others count the encoders of a model
+        if candidates and not writing.counts_encoders:
             return _outlined(candidates, lora)
         raise UnknownArchError(
             f"{lora.name}: its names and shapes do not tell which model it is for, e.g. {lora.modules[0]!r}; "

@@ -12,11 +12,15 @@ from typing import Literal
 
 from ..adapters import KINDS
 from ..adapters.spelling import Family
+from ..adapters.stored import Loader
 from ..arch.base import Arch, NameStyle
 from ..naming.component import Component, WrittenName
 from ..naming.dialects import BASE, DIALECTS, DIFFUSION, Dialect
+from ..options.shared import WrittenDialect
 
-WrittenDialect = Literal["comfy", "kohya", "diffusers", "peft"]
+# What says which text encoder a name is of: its own name, the number that it usually has in a model, the lowest number
+# that it may have, or nothing, because a file is for one model
+EncoderNames = Literal["name", "usual number", "lowest number", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,19 @@ class Writing:
     names: NameStyle | None  # of a diffusion model's modules; None: as the architecture says of kohya's trainers
     flat: bool  # dots become underscores
     family: Family  # how it spells the parts of adapters
+    encoders: EncoderNames
+    loader: Loader  # the program that reads it
+    names_model: bool = False  # the prefix is what diffusers calls the diffusion model
+
+    @property
+    def is_for_one_model(self) -> bool:
+        """Whether a file can't hold adapters of a model and of its text encoders."""
+        return self.encoders == "nothing"
+
+    @property
+    def counts_encoders(self) -> bool:
+        """Whether a text encoder's name depends on the model that it belongs to."""
+        return self.encoders in ("usual number", "lowest number")
 
     @property
     def has_alpha(self) -> bool:
@@ -35,10 +52,10 @@ class Writing:
 
 
 WRITINGS: dict[WrittenDialect, Writing] = {
-    "comfy": Writing("comfy", "here", False, "kohya"),
-    "kohya": Writing("kohya", None, True, "kohya"),
-    "diffusers": Writing("diffusers", "there", False, "peft"),
-    "peft": Writing("peft", "there", False, "peft"),
+    "comfy": Writing("comfy", "here", False, "kohya", "name", "comfyui"),
+    "kohya": Writing("kohya", None, True, "kohya", "usual number", "comfyui"),
+    "diffusers": Writing("diffusers", "there", False, "peft", "lowest number", "diffusers", names_model=True),
+    "peft": Writing("peft", "there", False, "peft", "nothing", "peft"),
 }
 
 _ALONE = next(row.prefix for row in DIALECTS if BASE in row.roles and row.prefix)
@@ -71,17 +88,19 @@ def prefix_of(component: Component, writing: Writing) -> str:
     """Return what stands before the names of a model's modules."""
     rows = [row for row in DIALECTS if row.id == writing.id]
     if component.arch.role == "diffusion":
-        wanted = f"{component.arch.diffusers_name}." if writing.id == "diffusers" else ""
+        wanted = f"{component.arch.diffusers_name}." if writing.names_model else ""
         return next(row.prefix for row in rows if DIFFUSION in row.roles and row.prefix.startswith(wanted))
     own = (row.prefix for row in _encoder_rows(component, writing, rows))
     return next(own, _ALONE)  # no trainer counts it, and ComfyUI does not name it: it is a language model of its own
 
 
 def _encoder_rows(component: Component, writing: Writing, rows: Iterable[Dialect]) -> list[Dialect]:
-    """Return the rows for a text encoder: kohya's by its usual number, diffusers' by its lowest."""
-    if writing.id == "peft":
-        return [row for row in rows if DIFFUSION in row.roles]
-    roles = {"comfy": component.roles[-1:], "kohya": component.roles[:1], "diffusers": component.roles}[writing.id]
+    roles = {
+        "name": component.roles[-1:],
+        "usual number": component.roles[:1],
+        "lowest number": component.roles,
+        "nothing": (DIFFUSION,),
+    }[writing.encoders]
     return [row for row in rows if not frozenset(roles).isdisjoint(row.roles)]
 
 

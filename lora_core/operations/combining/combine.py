@@ -14,6 +14,7 @@ from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...files.scratch import Scratch
 from ...options import COMBINE
 from ...options.combine import DENSE_METHODS
+from ...options.shared import WrittenDialect
 from ...parallel.ahead import ahead
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
@@ -23,7 +24,7 @@ from ...stack.pairs import NO_PAIR, unused
 from ...stack.refusals import OnUnmatched
 from ...writing.layers import Truncation
 from ...writing.model import ModelNames, common_model
-from ...writing.names import WRITINGS, WrittenDialect
+from ...writing.names import WRITINGS
 from ...writing.peft import PeftModule, peft_file_config
 from ...writing.work import LoraWork
 from .changes import is_dense
@@ -149,7 +150,7 @@ class _Combination:
     def _make(self, members: Sequence[Member], model: ModelNames, output: Output, on_step: OnStep | None) -> None:
         settings, layers = self.settings, layers_of(members, model)
         titles = {layer.slot.component.arch.title for layer in layers}
-        if settings.writing.id == "peft" and len(titles) > 1:
+        if settings.writing.is_for_one_model and len(titles) > 1:
             raise OptionError(
                 f"dialect: a PEFT file is for one model, but the LoRAs change {' and '.join(sorted(titles))}; "
                 "choose diffusers."

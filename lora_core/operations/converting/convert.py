@@ -14,6 +14,7 @@ from ...errors import NothingMatchedError, OptionError, UnmatchedError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...lazytorch import torch
 from ...options import CONVERT
+from ...options.shared import WrittenDialect
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile, LoraSource
@@ -24,7 +25,7 @@ from ...stack.refusals import OnUnmatched
 from ...text import counted, some_names
 from ...writing.converter import Converter, Made, kept_tensors, not_converted
 from ...writing.model import ModelNames, choose_model
-from ...writing.names import WRITINGS, Writing, WrittenDialect
+from ...writing.names import WRITINGS, Writing
 from ...writing.peft import peft_file_config
 from ...writing.plan import Plan, plan
 from ...writing.work import LoraWork
@@ -107,7 +108,7 @@ def _fill(report: Report, lora: LoraFile, model: ModelNames, todo: Plan, on_unma
 
 def _refuse_several_models(lora: LoraFile, todo: Plan, writing: Writing) -> None:
     titles = {job.slot.component.arch.title for job in todo.jobs}
-    if writing.id == "peft" and len(titles) > 1:
+    if writing.is_for_one_model and len(titles) > 1:
         raise OptionError(
             f"{lora.name}: has modules of {' and '.join(sorted(titles))}, but a PEFT file is for one model; "
             "choose the dialect diffusers."

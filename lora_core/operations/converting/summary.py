@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from ...adapters import KINDS
 from ...adapters.parts import Parts
-from ...adapters.stored import Loader
 from ...reading.lorafile import LoraFile
 from ...report import Report
 from ...text import counted, some_names
@@ -73,8 +72,7 @@ def warn(report: Report, made: Sequence[Made], writing: Writing, names: set[str]
 
 def _unread(item: Made, file: Sequence[Parts], writing: Writing) -> str | None:
     """Return what of an adapter the loaders of its dialect leave out of a file of these parts, None if they read it."""
-    loader: Loader = "comfyui" if writing.has_alpha else "peft" if writing.id == "peft" else "diffusers"
-    reason = KINDS[item.parts.kind].unread(loader, item.parts, file)
+    reason = KINDS[item.parts.kind].unread(writing.loader, item.parts, file)
     if reason is None or reason:
         return reason
     return f"{item.was} of a vector" if item.recast and not writing.has_alpha else item.was

@@ -13,7 +13,7 @@ from ...errors import OptionError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...files.scratch import Scratch, Sizes
 from ...options import EXTRACT
-from ...options.shared import NO_FILE
+from ...options.shared import NO_FILE, WrittenDialect
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...receipts.receipt import Receipt
@@ -22,7 +22,6 @@ from ...stack.opened import LoraItem, open_stack
 from ...stack.pairs import NO_PAIR, unused
 from ...writing.layers import Ranked, Truncation
 from ...writing.lorafile import lora_size
-from ...writing.names import WrittenDialect
 from ...writing.work import LoraWork
 from .comparison import Comparison, ModelSource
 from .layers import Extraction, Kind

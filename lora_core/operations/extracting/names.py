@@ -12,7 +12,8 @@ from ...naming.component import Component, WrittenName
 from ...naming.dialects import BASE
 from ...naming.outlines import diffusers_names
 from ...naming.targets import Target
-from ...writing.names import WRITINGS, WrittenDialect, written
+from ...options.shared import WrittenDialect
+from ...writing.names import WRITINGS, written
 from .comparison import Comparison
 
 
@@ -49,7 +50,7 @@ def jobs_of(compared: Comparison, dialect: WrittenDialect) -> list[NamedWeight]:
     """
     jobs = list(_jobs(compared, dialect))
     titles = {job.component.arch.title for job in jobs}
-    if dialect == "peft" and len(titles) > 1:
+    if WRITINGS[dialect].is_for_one_model and len(titles) > 1:
         raise OptionError(
             f"dialect: a PEFT file is for one model, but both checkpoints hold {' and '.join(sorted(titles))}; "
             "choose diffusers."

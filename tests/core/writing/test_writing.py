@@ -11,7 +11,8 @@ from lora_core.arch import DIFFUSION_ARCHES
 from lora_core.naming.component import Component, WrittenName
 from lora_core.naming.keymap import KeyMap
 from lora_core.naming.outlines import outlined, outlines_of, read_outline
-from lora_core.writing.names import WRITINGS, WrittenDialect, written
+from lora_core.options.shared import WrittenDialect
+from lora_core.writing.names import WRITINGS, written
 from tests import manifests
 from tests.core.naming.alias_reasons import ONLY_IN_DIFFUSERS
 
