@@ -6,7 +6,7 @@ import { text } from "./i18n.js";
 /** @typedef {import("../types.js").GraphNode} GraphNode */
 /** @typedef {"loracore" | "builtin"} Target */
 
-// as in lora_core/importing; tests/core/workflows/test_importing.py compares them
+// as in lora_core/workflows/importing/peers; tests/core/workflows/test_importing.py compares them
 export const PEER_TYPES = [
     "Power Lora Loader (rgthree)",
     "Lora Loader Stack (rgthree)",

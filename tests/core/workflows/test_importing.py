@@ -21,7 +21,6 @@ from tests.core.samples import REPO, message
 from tests.manifests import DATA
 
 FIXTURES = DATA / "workflows"
-PEERS = ("rgthree", "rgthree_stack", "loramanager", "efficiency", "comfyroll", "easyuse")
 FILES = ["styles/ink.safetensors", "people/alice.safetensors", "detail.safetensors", "turbo.safetensors"]
 
 INK, ALICE, DETAIL = FILES[:3]
@@ -45,6 +44,7 @@ EXPECTED: dict[str, dict[str, list[tuple[Any, ...]]]] = {
         "5": [(ALICE, True, 0.7, 0.25), (DETAIL, True, -0.5, None)],
     },
 }  # fmt: skip
+PEERS = tuple(EXPECTED)
 CHAIN = [
     (INK, True, 0.8, None), ("turbo.safetensors", True, 1.0, 0.0), (ALICE, False, 0.7, 0.25), (DETAIL, True, -0.5, 0.1),
 ]  # fmt: skip
