@@ -54,7 +54,7 @@ class Trained:
             node("loader", prompt, "LoraModelLoader", model=model, lora=lora, strength_model=strength, bypass=False)
             return ["loader", 0], clip
 
-        return render(self.server, self.family.prompt(patch))  # not kept: a training is not always the same
+        return render(self.server, self.family.prompt(patch))
 
     def by_us(self, *, through_stack: bool) -> np.ndarray:
         def patch(prompt: Prompt, model: Link, clip: Link | None) -> Patched:
@@ -82,6 +82,7 @@ def test_live_as_the_hosts_loader(trained: Trained, through_stack: bool) -> None
 
 
 def test_merged_as_the_hosts_loader(trained: Trained) -> None:
+    theirs = trained.by_the_host(1.0)
     prompt, lora = trained.alone()
     prefix = f"trained/{trained.algorithm}"
     node(
@@ -90,12 +91,14 @@ def test_merged_as_the_hosts_loader(trained: Trained) -> None:
     )  # fmt: skip
     run = trained.server.run(prompt)
     assert (run.status, run.error) == ("success", "")
+    assert "train" in run.cached, "another training gives another LoRA"
     assert run.text("merge").startswith("LoRA in memory: ")
     merged = render(trained.server, trained.family.prompt(model=f"{prefix}_00001_.safetensors"))
-    assert worst(merged, trained.by_the_host(1.0)) <= 1
+    assert worst(merged, theirs) <= 1
 
 
 def test_resized_to_its_own_rank_as_the_hosts_loader(trained: Trained) -> None:
+    theirs = trained.by_the_host(1.0)
     prompt, lora = trained.alone()
     prefix = f"trained/{trained.algorithm}"
     # one that holds it: a LoKr's is the product of its factors' ranks
@@ -106,6 +109,7 @@ def test_resized_to_its_own_rank_as_the_hosts_loader(trained: Trained) -> None:
     )  # fmt: skip
     run = trained.server.run(prompt)
     assert (run.status, run.error) == ("success", "")
+    assert "train" in run.cached, "another training gives another LoRA"
 
     def patch(prompt: Prompt, model: Link, clip: Link | None) -> Patched:
         name = f"{prefix}_00001_.safetensors"
@@ -113,7 +117,7 @@ def test_resized_to_its_own_rank_as_the_hosts_loader(trained: Trained) -> None:
         return ["file", 0], clip
 
     resized = render(trained.server, trained.family.prompt(patch))
-    assert worst(resized, trained.by_the_host(1.0)) <= 1
+    assert worst(resized, theirs) <= 1
 
 
 def test_a_file_and_a_wire_at_once_are_refused(trained: Trained) -> None:
