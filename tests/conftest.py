@@ -17,6 +17,7 @@ from tests import tiers
 
 TESTS = Path(__file__).parent
 WEB_TIMEOUT = 120  # seconds that one file of JavaScript tests may take
+FIRST = (*tiers.ON_HOST, *(tier for tier in tiers.TIERS if tier not in tiers.ON_HOST))
 ORDER = ("passed", "failed", "errors", "skipped", "xfailed", "xpassed")
 
 # One of several processes: threads that wait for each other's processors would make minutes of seconds.
@@ -53,6 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if tier is None:
             raise pytest.UsageError(f"{item.path}: a test belongs in one of {', '.join(tiers.TIERS)} below tests/")
         item.add_marker(tier)
+    # What takes longest in one process begins first; the browser's page works as long as it is open, so it comes last.
+    items.sort(key=lambda item: FIRST.index(_tier(item.path)))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,6 +9,7 @@ import ast
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
@@ -58,7 +59,7 @@ class Layout:
     def __init__(self, files: Sources) -> None:
         self._files = files
         self._modules = {_module(name): name for name in files}
-        self._trees = {name: ast.parse(text) for name, text in files.items()}
+        self._trees = {name: _parsed(text) for name, text in files.items()}
 
     def wrong_imports(self) -> list[str]:
         """Every import against the direction, as `file:line: what is wrong`."""
@@ -179,6 +180,11 @@ class Layout:
         if module[0] in ("lora_core", "nodes"):
             return None
         return f"imports {'.'.join(module)}; nodes may import lora_core and nodes only"
+
+
+@cache
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def _walk(name: str, edges: Mapping[str, list[str]], way: list[str], done: set[str], found: list[str]) -> None:
