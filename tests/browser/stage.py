@@ -113,6 +113,14 @@ class Stage:
             self.page.wait_for_timeout(10)
         raise AssertionError("what the test waits for does not come")
 
+    def expect(self, found: Callable[[], object], wanted: object) -> None:
+        """Hold that something comes to be as wanted: the page answers a key or a click in its own time."""
+        for _ in range(500):
+            if found() == wanted:
+                return
+            self.page.wait_for_timeout(20)
+        assert found() == wanted
+
     def rest(self) -> None:
         """Wait until the page has laid out what was added or loaded, however long this machine takes for it."""
         assert self.page.evaluate(REST), "the page does not come to rest"

@@ -41,7 +41,7 @@ def chosen(stage: Stage) -> dict[str, Any]:
 @pytest.mark.everywhere("the widget comes to the page, and all its controls answer")
 def test_add_rows_set_strength_toggle_and_remove(stage: Stage) -> None:
     stage.add("LoraCoreStack")
-    assert stage.value() == rows()
+    stage.expect(stage.value, rows())
     stage.add_row(INK, search="ink")
     stage.add_row(DETAIL)
     assert chosen(stage) == rows(row(INK), row(DETAIL))
@@ -81,25 +81,25 @@ def test_picker_by_keyboard(stage: Stage) -> None:
     search.fill("styles")
     search.press("ArrowDown")
     search.press("Enter")
-    assert stage.value()["rows"][0]["name"] == PASTEL
+    stage.expect(lambda: stage.value()["rows"][0]["name"], PASTEL)
     stage.rest()  # the button that has the focus again must not be pressed by the same key
     expect(search).to_have_count(0)
     stage.page.get_by_role("button", name="LoRA file: styles/pastel").press("Enter")
     search.press("Escape")
     expect(search).to_have_count(0)
-    assert stage.value()["rows"][0]["name"] == PASTEL
+    stage.expect(lambda: stage.value()["rows"][0]["name"], PASTEL)
 
 
 @pytest.mark.twice("the renderers use the pointer themselves")
 def test_strength_by_buttons_keys_and_dragging(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK)))
     stage.page.get_by_role("button", name="Raise Strength of ink").click()
-    assert stage.value()["rows"][0]["strength"] == 1.05
+    stage.expect(lambda: stage.value()["rows"][0]["strength"], 1.05)
     field = stage.page.get_by_role("textbox", name="Strength of ink")
     field.click()
     field.press("ArrowDown")
     field.press("Shift+ArrowDown")
-    assert stage.value()["rows"][0]["strength"] == 0.99
+    stage.expect(lambda: stage.value()["rows"][0]["strength"], 0.99)
     field.press("Escape")
 
     box = box_of(field)
@@ -108,29 +108,29 @@ def test_strength_by_buttons_keys_and_dragging(stage: Stage) -> None:
     stage.page.mouse.down()
     stage.page.mouse.move(x + 31, y, steps=5)
     stage.page.mouse.up()
-    assert stage.value()["rows"][0]["strength"] == 1.09
+    stage.expect(lambda: stage.value()["rows"][0]["strength"], 1.09)
     field.fill("nonsense")
     field.press("Enter")
     expect(field).to_have_value("1.09")
     field.fill("1000")
     field.press("Enter")
-    assert stage.value()["rows"][0]["strength"] == 100
+    stage.expect(lambda: stage.value()["rows"][0]["strength"], 100)
 
 
 def test_clip_strength_follows_until_it_is_set(stage: Stage) -> None:
     stage.add("LoraCoreStack", rows(row(INK, strength=0.8), row(DETAIL)))
     toggle = stage.page.get_by_role("button", name="Clip strength", exact=True)
     toggle.click()
-    assert stage.value() == rows(row(INK, strength=0.8), row(DETAIL)), "showing the column changes nothing"
+    stage.expect(stage.value, rows(row(INK, strength=0.8), row(DETAIL)))  # showing the column changes nothing
     clip = stage.page.get_by_role("textbox", name="Clip strength of ink")
     expect(clip).to_have_value("0.80")
     stage.page.get_by_role("button", name=re.compile("^Raise Strength of ink")).click()
     expect(clip).to_have_value("0.85")
     clip.fill("0.25")
     clip.press("Enter")
-    assert stage.value() == rows(row(INK, strength=0.85, strength_clip=0.25), row(DETAIL))
+    stage.expect(stage.value, rows(row(INK, strength=0.85, strength_clip=0.25), row(DETAIL)))
     toggle.click()
-    assert stage.value() == rows(row(INK, strength=0.85), row(DETAIL))
+    stage.expect(stage.value, rows(row(INK, strength=0.85), row(DETAIL)))
 
 
 @pytest.mark.twice("the renderers use the pointer themselves")
@@ -142,9 +142,9 @@ def test_move_rows_by_dragging_and_by_keys(stage: Stage) -> None:
     stage.page.mouse.down()
     stage.page.mouse.move(target["x"] + 8, target["y"] + 14, steps=8)
     stage.page.mouse.up()
-    assert [item["name"] for item in stage.value()["rows"]] == [DETAIL, PASTEL, INK]
+    stage.expect(lambda: [item["name"] for item in stage.value()["rows"]], [DETAIL, PASTEL, INK])
     stage.page.get_by_role("button", name="Move ink", exact=True).press("ArrowUp")
-    assert [item["name"] for item in stage.value()["rows"]] == [DETAIL, INK, PASTEL]
+    stage.expect(lambda: [item["name"] for item in stage.value()["rows"]], [DETAIL, INK, PASTEL])
     expect(stage.page.get_by_role("button", name="Move ink", exact=True)).to_be_focused()
 
 
@@ -156,7 +156,7 @@ def test_saved_workflow_keeps_rows_and_unknown_fields(stage: Stage) -> None:
     workflow = stage.saved()
     stage.clear()
     stage.load(workflow)
-    assert stage.value() == value
+    stage.expect(stage.value, value)
     expect(stage.rows()).to_have_count(2)
     assert stage.node("[...node.size]") == pytest.approx(size, abs=1), "loading must not make the node grow"
     assert stage.node("node.widgets_values ?? node.serialize().widgets_values") == [value]
@@ -169,7 +169,7 @@ def test_rows_survive_a_reload_of_the_page(stage: Stage) -> None:
     stage.open()
     stage.load(workflow)
     expect(stage.rows()).to_have_count(2)
-    assert stage.value() == value
+    stage.expect(stage.value, value)
 
 
 @pytest.mark.everywhere("the front end makes the steps, and the renderer replaces the widget")
@@ -210,7 +210,7 @@ def test_another_workflow_in_the_same_step_shows_its_own_rows(stage: Stage) -> N
     )
     expect(stage.rows()).to_have_count(2)
     stage.page.get_by_role("switch", name="Use pastel").click()
-    assert stage.value() == rows(row(DETAIL), row(PASTEL, on=False))
+    stage.expect(stage.value, rows(row(DETAIL), row(PASTEL, on=False)))
 
 
 def test_missing_file_stays_and_is_marked(stage: Stage) -> None:
@@ -224,7 +224,7 @@ def test_missing_file_stays_and_is_marked(stage: Stage) -> None:
         for locator in (button.locator(".is-stem"), stage.rows().nth(1).locator(".is-stem"))
     )
     assert red != plain
-    assert stage.value() == value
+    stage.expect(stage.value, value)
 
 
 def test_moved_file_is_found_and_its_name_kept(stage: Stage) -> None:
@@ -232,7 +232,7 @@ def test_moved_file_is_found_and_its_name_kept(stage: Stage) -> None:
     stage.add("LoraCoreStack", value)
     expect(stage.rows().nth(0)).not_to_have_class(re.compile("is-missing"))
     expect(stage.rows().nth(0).get_by_title(f"old/place/INK.safetensors, found as {INK}").first).to_be_visible()
-    assert stage.value() == value
+    stage.expect(stage.value, value)
 
 
 @pytest.mark.twice("the front end calls the node with its new lists")
@@ -251,7 +251,7 @@ def test_refresh_of_the_page_lists_brings_new_files(stage: Stage, server: Server
 def test_rows_of_a_newer_version_are_left_alone(stage: Stage) -> None:
     value = {"v": 2, "lists": [{"name": INK}]}
     stage.add("LoraCoreStack", value)
-    assert stage.value() == value
+    stage.expect(stage.value, value)
     expect(stage.page.get_by_text("saved by a newer LoRA Core")).to_be_visible()
 
 

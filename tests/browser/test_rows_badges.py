@@ -122,7 +122,7 @@ def test_an_answer_disturbs_neither_typing_nor_a_press(stage: Stage) -> None:
         answer(stage, held)
         strength.press_sequentially("8")
         strength.press("Enter")
-        assert stage.value()["rows"][0]["strength"] == 0.8
+        stage.expect(lambda: stage.value()["rows"][0]["strength"], 0.8)
         expect(badge(stage, 0)).not_to_have_text("")
 
         held.clear()
@@ -132,7 +132,7 @@ def test_an_answer_disturbs_neither_typing_nor_a_press(stage: Stage) -> None:
         stage.page.mouse.down()
         answer(stage, held)
         stage.page.mouse.up()
-        assert stage.value()["rows"][0]["on"] is False
+        stage.expect(lambda: stage.value()["rows"][0]["on"], False)
         expect(badge(stage, 1)).not_to_have_text("")
     finally:
         stage.page.unroute("**/lora-core/check")
@@ -178,12 +178,12 @@ def test_a_moved_file_is_told_and_its_name_taken_by_the_user_only(stage: Stage) 
     value = rows(row("old/place/INK.safetensors", strength=0.5, hash="ab", size=3))
     stage.add("LoraCoreStack", value)
     expect(badge(stage, 0)).to_have_attribute("title", re.compile(f"Found as {INK}"))
-    assert stage.value() == value
+    stage.expect(stage.value, value)
     stage.page.get_by_role("button", name="Menu of INK").click()
     stage.page.get_by_role("menuitem", name="Use this name").click()
-    assert stage.value() == rows(row(INK, strength=0.5, hash="ab", size=3))
+    stage.expect(stage.value, rows(row(INK, strength=0.5, hash="ab", size=3)))
     stage.undo()
-    assert stage.value() == value
+    stage.expect(stage.value, value)
 
 
 @pytest.mark.twice("the list is the front end's")
@@ -214,6 +214,6 @@ def test_a_new_row_gets_hash_and_size_without_a_step_to_undo(stage: Stage) -> No
     found = stage.value()["rows"][0]
     assert found["size"] > 0
     stage.undo()
-    assert stage.value() == rows()
+    stage.expect(stage.value, rows())
     stage.redo()
-    assert stage.value() == rows(found)
+    stage.expect(stage.value, rows(found))

@@ -49,10 +49,10 @@ def test_blocks_by_slider_preset_and_text(stage: Stage) -> None:
     text = dialog.get_by_role("textbox", name="Block strengths as text")
     dialog.get_by_role("slider", name="Single blocks").fill("0.5")
     expect(text).to_have_value("single=0.5")
-    assert stage.value()["rows"][0]["blocks"] == "single=0.5"
+    stage.expect(lambda: stage.value()["rows"][0]["blocks"], "single=0.5")
     text.fill("double.0-3=0, single=0.5")
     text.press("Enter")
-    assert stage.value()["rows"][0]["blocks"] == "double.0-3=0, single=0.5"
+    stage.expect(lambda: stage.value()["rows"][0]["blocks"], "double.0-3=0, single=0.5")
     double = dialog.get_by_role("slider", name="Double blocks", exact=True)
     expect(double).to_have_attribute("aria-valuetext", "mixed")
     dialog.locator("summary").first.click(position={"x": 4, "y": 10})
@@ -66,7 +66,7 @@ def test_blocks_by_slider_preset_and_text(stage: Stage) -> None:
     assert chosen
     assert "=" not in chosen
     dialog.get_by_role("button", name="Reset").click()
-    assert stage.value()["rows"][0]["blocks"] == ""
+    stage.expect(lambda: stage.value()["rows"][0]["blocks"], "")
     stage.page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     expect(stage.rows().first.locator("[data-control=badge]")).to_be_focused()
@@ -115,7 +115,7 @@ def test_a_pair_is_offered_and_set_by_the_user(stage: Stage) -> None:
     field = dialog.get_by_role("textbox", name="Low-noise strength")
     field.fill("0.25")
     field.press("Enter")
-    assert stage.value()["rows"][0]["low_strength"] == 0.25
+    stage.expect(lambda: stage.value()["rows"][0]["low_strength"], 0.25)
     stage.page.keyboard.press("Escape")
     stage.page.get_by_role("button", name="Menu of wan_high_noise").click()
     stage.page.get_by_role("menuitem", name="Remove the low-noise partner").click()

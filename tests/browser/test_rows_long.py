@@ -49,7 +49,7 @@ def test_a_thousand_rows_stay_usable(stage: Stage) -> None:
     expect(stage.page.locator("[data-row='130']")).to_be_visible()
     assert stage.page.evaluate("() => app.canvas.ds.scale") == scale, "the wheel scrolls the rows"
     stage.page.locator("[data-row='130'] [data-control=switch]").click()
-    assert stage.value()["rows"][130]["on"] is False
+    stage.expect(lambda: stage.value()["rows"][130]["on"], False)
     expect(stage.page.locator("[data-row='130']")).to_be_visible()
     stage.page.get_by_role("button", name="Add LoRA").dispatch_event("click")  # it lies below the window
     stage.page.get_by_role("combobox", name="Search LoRA files").fill("ink")
@@ -75,5 +75,5 @@ def test_a_list_of_twenty_thousand_files_opens_at_once(stage: Stage) -> None:
     expect(options.first).to_have_attribute("aria-label", "Folder folder 00/, open")
     search.press("ArrowDown")
     search.press("Enter")
-    assert stage.value()["rows"][0]["name"] == "folder 00/lora number 00000.safetensors"
+    stage.expect(lambda: stage.value()["rows"][0]["name"], "folder 00/lora number 00000.safetensors")
     stage.page.evaluate("() => app.refreshComboInNodes()")

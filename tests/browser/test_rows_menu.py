@@ -31,18 +31,18 @@ def test_menu_by_click(stage: Stage) -> None:
         stage.page.get_by_role("menuitem", name=item, exact=True).click()
 
     take("ink", "Duplicate")
-    assert stage.value()["rows"][:2] == [row(INK, strength=0.5, note="kept")] * 2
+    stage.expect(lambda: stage.value()["rows"][:2], [row(INK, strength=0.5, note="kept")] * 2)
     take("pastel", "Move to the top")
-    assert names(stage) == [PASTEL, INK, INK, DETAIL]
+    stage.expect(lambda: names(stage), [PASTEL, INK, INK, DETAIL])
     take("pastel", "Move to the bottom")
-    assert names(stage) == [INK, INK, DETAIL, PASTEL]
+    stage.expect(lambda: names(stage), [INK, INK, DETAIL, PASTEL])
     take("detail", "Switch off")
-    assert stage.value()["rows"][2]["on"] is False
+    stage.expect(lambda: stage.value()["rows"][2]["on"], False)
     take("ink", "Remove")
-    assert names(stage) == [INK, DETAIL, PASTEL]
+    stage.expect(lambda: names(stage), [INK, DETAIL, PASTEL])
     for _ in range(5):
         stage.undo()
-    assert stage.value() == rows(row(INK, strength=0.5, note="kept"), row(DETAIL), row(PASTEL))
+    stage.expect(stage.value, rows(row(INK, strength=0.5, note="kept"), row(DETAIL), row(PASTEL)))
 
 
 @pytest.mark.everywhere("the canvas wants the keys and the right button too")
@@ -61,11 +61,11 @@ def test_menu_by_keyboard_and_context_menu(stage: Stage) -> None:
     stage.page.keyboard.press("ArrowDown")
     expect(stage.page.get_by_role("menuitem", name="Move to the top")).to_be_focused()
     stage.page.keyboard.press("Enter")
-    assert names(stage) == [DETAIL, INK]
+    stage.expect(lambda: names(stage), [DETAIL, INK])
     expect(stage.page.get_by_role("button", name="Menu of detail")).to_be_focused()
     stage.page.get_by_role("button", name="LoRA file: styles/ink").click(button="right")
     stage.page.get_by_role("menuitem", name="Remove", exact=True).click()
-    assert names(stage) == [DETAIL]
+    stage.expect(lambda: names(stage), [DETAIL])
 
 
 @pytest.mark.everywhere("the canvas wants the key too, and a change may replace the control")
@@ -74,10 +74,10 @@ def test_a_switch_keeps_the_focus(stage: Stage) -> None:
     toggle = stage.page.get_by_role("switch", name="Use detail")
     toggle.focus()
     stage.page.keyboard.press("Space")
-    assert stage.value() == rows(row(INK), row(DETAIL, on=False))
+    stage.expect(stage.value, rows(row(INK), row(DETAIL, on=False)))
     expect(toggle).to_be_focused()
     stage.page.keyboard.press("Space")
-    assert stage.value() == rows(row(INK), row(DETAIL))
+    stage.expect(stage.value, rows(row(INK), row(DETAIL)))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_rows_edited_by_hand_are_errors_of_their_row(stage: Stage, value: dict[s
     expect(last).to_have_text("error")
     expect(last).to_have_attribute("title", re.compile(shown))
     stage.add_row(DETAIL)
-    assert names(stage)[-1] == DETAIL, "the rest of the editor works"
+    stage.expect(lambda: names(stage)[-1], DETAIL)  # the rest of the editor works
 
 
 @pytest.mark.parametrize("value", ["not rows", 7, {"v": 1, "rows": "ink"}])
@@ -105,7 +105,7 @@ def test_a_value_without_rows_is_told(stage: Stage, value: object) -> None:
     stage.add("LoraCoreStack", value)
     expect(stage.page.get_by_text("cannot be read")).to_be_visible()
     stage.add_row(DETAIL)
-    assert names(stage) == [DETAIL]
+    stage.expect(lambda: names(stage), [DETAIL])
 
 
 def test_a_wrong_strength_is_mended_by_typing_one(stage: Stage) -> None:
@@ -115,7 +115,7 @@ def test_a_wrong_strength_is_mended_by_typing_one(stage: Stage) -> None:
     expect(field).to_have_attribute("aria-invalid", "true")
     field.fill("0.5")
     field.press("Enter")
-    assert stage.value() == rows(row(INK, strength=0.5))
+    stage.expect(stage.value, rows(row(INK, strength=0.5)))
     expect(stage.rows().first.locator("[data-control=badge]")).not_to_have_text("error")
 
 

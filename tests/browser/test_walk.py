@@ -87,7 +87,7 @@ def test_rows_report_details_run_and_merge(stage: Stage, tmp_path: Path) -> None
     strength.fill("0.8")
     strength.press("Enter")
     page.get_by_role("button", name="Move ink wash", exact=True).press("ArrowUp")
-    assert [row["name"] for row in stage.value()["rows"]] == [INK, LINES]
+    stage.expect(lambda: [row["name"] for row in stage.value()["rows"]], [INK, LINES])
     page.get_by_role("button", name="Menu of line art").click()
     picture(stage, "menu", tmp_path)
     page.get_by_role("menuitem", name="Duplicate").click()
@@ -117,7 +117,7 @@ def test_rows_report_details_run_and_merge(stage: Stage, tmp_path: Path) -> None
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("tab", name="Blocks").click()
     dialog.get_by_role("slider", name="Single blocks").fill("0.5")
-    assert stage.value()["rows"][0]["blocks"] == "single=0.5"
+    stage.expect(lambda: stage.value()["rows"][0]["blocks"], "single=0.5")
     picture(stage, "blocks", tmp_path)
     dialog.get_by_role("tab", name="Words").click()
     dialog.get_by_role("button", name="Copy inkwash", exact=True).click()
@@ -166,7 +166,7 @@ def test_shared_workflow_with_a_file_that_is_not_there(stage: Stage, tmp_path: P
     page.keyboard.press("Escape")
     saved = stage.saved()
     stage.load(saved)
-    assert [row["name"] for row in stage.value()["rows"]] == [moved["name"].replace("\\", "/"), GONE]
+    stage.expect(lambda: [row["name"] for row in stage.value()["rows"]], [moved["name"].replace("\\", "/"), GONE])
 
 
 def test_pair_is_offered(stage: Stage, tmp_path: Path) -> None:
@@ -174,6 +174,6 @@ def test_pair_is_offered(stage: Stage, tmp_path: Path) -> None:
     stage.add("LoraCoreStack")
     stage.add_row(HIGH, search="motion high")
     stage.page.get_by_role("button", name=f"Use the low-noise partner {LOW}").click()
-    assert stage.value()["rows"][0]["low"] == LOW
+    stage.expect(lambda: stage.value()["rows"][0]["low"], LOW)
     expect(stage.page.get_by_text("high · low")).to_be_visible()
     picture(stage, "pair", tmp_path)
