@@ -249,6 +249,7 @@ HEADERS: dict[str, tuple[dict[str, str], float, float | None]] = {
     "rank stabilised, by component": (
         in_header(**{"transformer.lora_alpha": 8, "transformer.use_rslora": True}), 4.0, 8.0),
     "not rank stabilised": (in_header(lora_alpha=8, use_rslora=False), 2.0, 8.0),
+    "not rank stabilised, as text": ({"lora_alpha": "8", "use_rslora": "False"}, 2.0, 8.0),
     "a pattern with the whole name": (in_header(lora_alpha=8, alpha_pattern={"blocks.0.attn.to_q": 16}), 4.0, 16.0),
     "a pattern with the name's end": (in_header(lora_alpha=8, alpha_pattern={"to_q": 16}), 4.0, 16.0),
     "a pattern for another module": (in_header(lora_alpha=8, alpha_pattern={"to_k": 16}), 2.0, 8.0),

@@ -104,6 +104,14 @@ def test_hostile_sidecars(tmp_path: Path, content: str, suffix: str) -> None:
     assert all("ignored" in note and str(tmp_path) not in note for note in found["notes"])
 
 
+def test_a_long_text_is_no_list_of_words(tmp_path: Path) -> None:
+    path = lora(tmp_path, {"modelspec.trigger_phrase": "ink"})
+    beside(path, ".txt", "word, " * 20_000)
+    found = known(path)
+    assert [one["word"] for one in found["words"]] == ["ink"]
+    assert found["notes"] == ["ink.txt: is too large or can't be read; it is ignored."]
+
+
 def test_only_https_addresses(tmp_path: Path) -> None:
     path = lora(tmp_path)
     for address in ("javascript:alert(1)", "http://example.org/", "file:///etc/passwd", "https://a b", 7, None):

@@ -252,6 +252,9 @@ def test_what_has_no_place_keeps_its_name_and_its_change(tmp_path: Path) -> None
     name = "transformer.somewhere.else"
     change = written[f"{name}.lora_B.weight"] @ written[f"{name}.lora_A.weight"]
     assert torch.allclose(change, 2 * tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"])
+    ignoring = {"arch": "flux1_dev", "on_unmatched": "ignore", "overwrite": True}
+    report = lora_core.convert(source, out, dialect="kohya", **ignoring)
+    assert not any("without a place" in warning for warning in report.warnings)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,20 @@ def test_an_energy_takes_the_smallest_rank_that_keeps_it(
     assert len(ranks) > 1 or energy == 1.0
 
 
+@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.8])
+def test_an_error_takes_the_smallest_rank_that_is_within_it(
+    pairs: dict[str, tuple[Path, Path]], tmp_path: Path, threshold: float
+) -> None:
+    base, tuned = pairs["wan21"]
+    out = tmp_path / "lora.safetensors"
+    lora_core.extract(base, tuned, out, rank_by="error", threshold=threshold, max_rank=1000)
+    changes, keys = deltas(base, tuned), wan_keys()
+    for module, _, kept in layers_of(out):
+        values = torch.linalg.svdvals(changes[keys[module]].flatten(1))
+        assert float(values[kept:].norm() / values.norm()) <= threshold + 1e-6
+        assert kept == 1 or float(values[kept - 1 :].norm() / values.norm()) >= threshold - 1e-6
+
+
 # U-Nets and text encoders, in pieces of the true width
 
 TE1, TE2 = "conditioner.embedders.0.transformer.text_model.", "conditioner.embedders.1.model."

@@ -204,6 +204,7 @@ BASE_METADATA = {
     "modelspec.title": "Ünïcode \u2028 title",
     "modelspec.hash_sha256": "0xabc",
     "sshs_model_hash": "abc",
+    "sshs_legacy_hash": "abc",
     "license": "mine",
 }
 
@@ -311,7 +312,7 @@ def test_markers_metadata_and_whole_numbers_pass_through(
             "loras": [{"name": "lora.safetensors", "strength_model": 1.0, "strength_clip": 1.0}],
             "semantics": "paper",
         }
-        stale = {"modelspec.hash_sha256", "sshs_model_hash"}
+        stale = {"modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash"}
         assert metadata == {key: value for key, value in BASE_METADATA.items() if key not in stale}
         assert str(tmp_path) not in out.read_bytes()[:100_000].decode("utf-8", "replace")
 

@@ -193,6 +193,9 @@ def test_a_wrong_strength_is_told(made: Made) -> None:
         "  ink.safetensors: is given at strength 0.7, but the receipt says at strength 0.8, clip 0.4 "
         "blocks=double.0=0.5"
     )
+    assert "is given at strength 0.8, but the receipt says at strength 0.8, clip 0.4" in error(
+        made, loras=[(made.ink, 0.8), made.dots]
+    )
 
 
 def test_wrong_and_missing_inputs_are_told_all_at_once(made: Made) -> None:
