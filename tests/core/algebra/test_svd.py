@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lora_core.algebra.krylov import CERTIFIED, Task, searched
+from lora_core.algebra.krylov import Task, searched
 from lora_core.algebra.svd import GRAM_SIDE, Svd, svd_of_dense, svd_of_product
 
 ROUNDING = 1e-6  # of ‖A‖: vectors in fp32 are off by 6e-8 each
 SIDE = 320
+PROMISED = 0.01  # the most that a search may be above the least error, as the README says
 
 
 def spectra(side: int) -> dict[str, torch.Tensor]:
@@ -81,7 +82,7 @@ def test_the_error_is_within_the_certificate_for_ten_seeds(name: str, rank: int)
         assert found is not None, "found without decomposing the whole"
         left, sigma, right, _, excess = found
         away = float((of.double() - (left.float().double() * sigma) @ right.float().double()).norm())
-        assert 0 <= excess <= CERTIFIED
+        assert 0 <= excess <= PROMISED
         assert away <= (1 + excess) * optimum + ROUNDING * float(squares.sum().sqrt())
 
 
@@ -103,7 +104,7 @@ def test_equal_singular_values_are_all_found(energy: float) -> None:
 def test_dense_matrices_at_the_rank_and_below_it(name: str, shape: tuple[int, int]) -> None:
     of, squares = matrix(SPECTRA[name], shape), SPECTRA[name].square()
     found = svd_of_dense(of, 24)
-    assert found.excess <= CERTIFIED
+    assert found.excess <= PROMISED
     assert found.total == pytest.approx(float(squares.sum()), rel=1e-6)
     assert (found.left.shape, found.right.shape) == ((shape[0], 24), (24, shape[1]))
     for rank in (1, 10, 24):
