@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def shard(folder: Path, tensors: dict[str, torch.Tensor], stem: str, count: int)
     return folder
 
 
+@cache
 def tiny_tensors(model: str, seed: int = 0) -> dict[str, torch.Tensor]:
     keys = tiny.tiny(model).items()
     return {key.removeprefix("model.diffusion_model."): tiny.fill(key, shape, seed) for key, (_, shape) in keys}
