@@ -70,7 +70,7 @@ def _factors(rows: int, columns: int, rank: int) -> tuple[torch.Tensor, torch.Te
 
 
 def _ours(layer: Layer, factors: list[tuple[torch.Tensor, torch.Tensor]]) -> Case:
-    adapters, live = import_module("pack.lora_core.adapters"), import_module("pack.nodes.live")
+    adapters, live = import_module("pack.lora_core.adapters"), import_module("pack.nodes.live.patches")
     target = import_module("pack.lora_core.naming.targets").Target("weight", tuple(layer.weight.shape))
     stack = tuple(
         (adapters.packed(adapters.LoRA(up, down, None, 1.0)), target, strength, "")
@@ -101,7 +101,7 @@ def _error(layer: Layer, factors: list[tuple[torch.Tensor, torch.Tensor]], cases
 def changed_strength(given: dict[str, Any]) -> dict[str, Any]:
     """Measure Load LoRA on SDXL against LoraLoader, which keeps the tensors of its last file; the model has no data."""
     model, clip = sdxl(given["prefix"], given["keys"])
-    live, entry = import_module("pack.nodes.live"), import_module("pack.lora_core.stack.rows").StackEntry
+    live, entry = import_module("pack.nodes.live.patches"), import_module("pack.lora_core.stack.entry").StackEntry
     paths = given["loras"]
     strength = iter(range(1, 1000))
 
@@ -117,7 +117,7 @@ def changed_strength(given: dict[str, Any]) -> dict[str, Any]:
             patched, text = comfy.sd.load_lora_for_models(patched, text, one, value, value)
 
     first, peak = _first(lambda: ours(1))
-    cache = import_module("pack.nodes.livecache")
+    cache = import_module("pack.nodes.live.loras")
     nbytes = sum(one.nbytes for one in cache._files.values())
     ours(len(paths))
     fixed = {
