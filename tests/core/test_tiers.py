@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def _run(project: Path, comfyui: str = "ComfyUI", *more: str) -> tuple[int, list
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *more, "tests"]
     done = subprocess.run(command, cwd=project, env=os.environ | found, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
-    last = max(n for n, line in enumerate(lines) if " in " in line and line.rstrip("= ").endswith("s"))
+    last = max(n for n, line in enumerate(lines) if re.search(r" in [\d.]+s\b", line))  # after a minute more follows
     return done.returncode, lines[last + 1 :]
 
 
