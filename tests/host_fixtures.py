@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from tests.host_server import Server
 from tests.tiers import find_host, why_not
@@ -39,6 +37,9 @@ LORAS: dict[str, dict[str, str]] = {
 
 def write_lora(server: Server, name: str, metadata: dict[str, Any] | None = None) -> None:
     """Write a small Flux LoRA of rank 4 to the server's loras folder."""
+    import torch  # here, since every run of tests imports this module, also of tests that need no torch
+    from safetensors.torch import save_file
+
     generator = torch.Generator().manual_seed(len(name))
     module = "lora_unet_double_blocks_0_img_attn_proj"
     tensors = {
