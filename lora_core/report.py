@@ -35,6 +35,8 @@ class LoraReport:
     mismatched: list[dict[str, Any]] = field(default_factory=list)  # name, expected shape, found shape
     elsewhere: list[str] = field(default_factory=list)  # adapters for a model file that was not given
     without_effect: list[str] = field(default_factory=list)  # modules that have a place, and whose change is zero
+    repeated: list[str] = field(default_factory=list)  # modules with the change that another name of the weight has
+    read_as: dict[str, list[str]] = field(default_factory=dict)  # how names had to be changed to fit -> modules
     host_names: list[str] = field(default_factory=list)  # modules placed by names that only ComfyUI's own maps know
     not_adapters: dict[str, str] = field(default_factory=dict)  # name -> what it is
     unsupported: dict[str, list[str]] = field(default_factory=dict)  # kind -> modules
@@ -159,6 +161,11 @@ def _lora_lines(lora: LoraReport, title: str | None) -> list[str]:
     if lora.without_effect:
         names = some_names(lora.without_effect)
         lines.append(f"  {counted(lora.without_effect, 'module')} without effect, all zero: {names}")
+    if lora.repeated:
+        names = some_names(lora.repeated)
+        lines.append(f"  {counted(lora.repeated, 'module')} like others under another name, applied once: {names}")
+    for how, modules in lora.read_as.items():
+        lines.append(f"  {counted(modules, 'module')} placed by its name {how}: {some_names(modules)}")
     if lora.host_names:
         lines.append(f"  {counted(lora.host_names, 'module')} placed by ComfyUI's names: {some_names(lora.host_names)}")
     if lora.elsewhere:

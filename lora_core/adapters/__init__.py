@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import Adapter
 from .boft import BOFT, InputBOFT
 from .dora import DoRA
+from .embedding import EmbeddingLoRA
 from .full import BiasDifference, FullDifference, NormDifference, SetValue
 from .glora import GLoRA
 from .ia3 import IA3, PeftIA3
@@ -25,7 +26,7 @@ from .stored import StoredAdapter
 KINDS: dict[str, type[StoredAdapter]] = {
     kind.id: kind
     for kind in (
-        *(LoRA, BiasDifference, LoHa, LoKr, GLoRA),
+        *(LoRA, EmbeddingLoRA, BiasDifference, LoHa, LoKr, GLoRA),
         *(KohyaOFT, BOFT, DiagOFT, InputOFT, InputBOFT, IA3, PeftIA3),
         *(FullDifference, NormDifference, SetValue),
     )
@@ -39,6 +40,7 @@ __all__ = [
     "BiasDifference",
     "DiagOFT",
     "DoRA",
+    "EmbeddingLoRA",
     "FullDifference",
     "GLoRA",
     "InputBOFT",

@@ -20,7 +20,7 @@ from .spelling import Family, Part, suffix_rows
 
 # PEFT's magnitude has a field of its own: ComfyUI does not read it
 SUFFIXES: tuple[Part, ...] = (
-    *suffix_rows("", "magnitude", ".dora_scale"),
+    *suffix_rows("", "magnitude", ".dora_scale", ".magnitude"),  # LyCORIS, kohya, OneTrainer; ai-toolkit
     *suffix_rows(
         "",
         "peft_magnitude",
@@ -44,8 +44,9 @@ class DoRA(Adapter):
     kind: ClassVar[str] = "DoRA"
 
     @classmethod
-    def around(cls, inner: Adapter, magnitude: torch.Tensor, from_peft: bool) -> DoRA:
-        of_input = magnitude_is_of_input(tuple(magnitude.shape), from_peft)
+    def around(cls, inner: Adapter, magnitude: torch.Tensor, from_peft: bool, of_input: bool = False) -> DoRA:
+        """`of_input` tells that a vector is of the input, where its shape alone would not."""
+        of_input = of_input or magnitude_is_of_input(tuple(magnitude.shape), from_peft)
         return cls(inner, magnitude.flatten(), of_input, from_peft)
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
@@ -111,7 +112,7 @@ def magnitude_is_of_input(shape: Shape, from_peft: bool) -> bool:
     return not from_peft and len(shape) > 1 and shape[0] == 1 and shape[1] > 1
 
 
-def magnitude_fits(shape: Shape, from_peft: bool, weight: Shape) -> bool:
+def magnitude_fits(shape: Shape, from_peft: bool, of_input: bool, weight: Shape) -> bool:
     """Tell whether a stored magnitude is one of a weight of this shape."""
-    axis = 1 if magnitude_is_of_input(shape, from_peft) else 0
+    axis = 1 if of_input or magnitude_is_of_input(shape, from_peft) else 0
     return axis < len(weight) and math.prod(shape) == weight[axis]

@@ -37,7 +37,7 @@ class FullDifference(ScaledAdapter):
     difference: ClassVar[str] = "full"
     alpha: ClassVar[AlphaUse] = "none"
     suffixes: ClassVar[tuple[Part, ...]] = (
-        *suffix_rows("full", "diff", ".diff"),
+        *suffix_rows("full", "diff", ".diff", ".diff_param"),
         *suffix_rows("full", "diff", ".diff_b", param="bias"),
         *suffix_rows("full", "diff", ".diff_m", param="modulation"),  # Wan distills
     )
@@ -123,7 +123,7 @@ class BiasDifference(FullDifference):
 
 @dataclass(frozen=True, slots=True)
 class SetValue(StoredAdapter):
-    """W' = value: ComfyUI's `set_weight`, and the norms of control LoRAs (Flux.1 Canny and Depth)."""
+    """W' = value: ComfyUI's `set_weight`, norms of control LoRAs (Flux.1 Canny and Depth), what PEFT trained whole."""
 
     value: torch.Tensor  # in the shape of the parameter
 

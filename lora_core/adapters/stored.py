@@ -59,6 +59,7 @@ class StoredAdapter(Adapter):
     folds: ClassVar[tuple[tuple[str, ...], ...]] = ()  # parts that may take the scale, one of every product each
     scaled_with: ClassVar[str] = ""  # the kind beside it whose scale is its own too
     is_wrapped: ClassVar[bool] = True  # a magnitude or a new shape of the module's weight is around it
+    magnitude_of_input: ClassVar[bool] = False  # a magnitude that is a vector is the input's
     has_factors: ClassVar[bool] = False  # low_rank() or svd() tells any of its changes, so that it can be resized
     read_by: ClassVar[frozenset[Loader]] = frozenset(("comfyui",))
 

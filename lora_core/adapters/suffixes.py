@@ -18,7 +18,8 @@ from .stored import StoredAdapter
 PARTS: tuple[Part, ...] = tuple(dict.fromkeys((
     *(row for kind in KINDS.values() for row in kind.suffixes),
     # Parts around an adapter of any kind
-    *suffix_rows("", "alpha", ".alpha"),
+    *suffix_rows("", "alpha", ".alpha", ".lora_alpha"),
+    *suffix_rows("", "rank", ".lora_rank"),  # FastVideo, beside its `.lora_alpha`
     *dora.SUFFIXES,
     *reshape.SUFFIXES,
     # Kinds that this version names but does not apply: a module that has one of these parts is not half-applied

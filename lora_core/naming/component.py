@@ -141,7 +141,9 @@ class Component:
     def _add(self, name: str, places: tuple[Place, ...]) -> None:
         for table, spelled in ((self._dotted, name), (self._flat, name.replace(".", "_"))):
             known = table.setdefault(spelled, places)
-            if known != places:
+            if known != places and not self.arch.signatures:
+                table[spelled] = ()  # of a model that nobody described, a name that may mean two things means none
+            elif known != places:
                 raise KeyCollisionError(
                     f"{spelled}: addresses both {known[0].module} and {places[0].module} of this checkpoint."
                 )

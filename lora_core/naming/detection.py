@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..arch import ARCHES, DIFFUSION_ARCHES
-from ..arch.base import Arch, Edition, Shape, Shapes
+from ..arch.base import DIFFUSION_PREFIXES, Arch, Edition, Shape, Shapes
 from .renames import renames_of
 
 _SAMPLE = 300  # modules; every mark of an architecture is on many more in a file of that size
@@ -56,6 +56,12 @@ def detect(shapes: Shapes) -> list[FoundArch]:
                 if arch.role == "text_encoder":
                     taken.add(prefix)
     return found
+
+
+def own_prefix(shapes: Shapes) -> str:
+    """Return what stands before the keys of a diffusion model that no architecture fits: before most of them."""
+    counts = {prefix: sum(key.startswith(prefix) for key in shapes) for prefix in DIFFUSION_PREFIXES}
+    return next((prefix for prefix, count in counts.items() if 2 * count > len(shapes)), "")
 
 
 def unknown_arch(title: str, prefix: str) -> FoundArch:

@@ -18,6 +18,7 @@ from .component import Component
 from .detection import FoundArch
 from .dialects import BASE, DIFFUSION, addressed_roles, dialects_of
 from .targets import Target
+from .wrappers import flattened, without_wrappers
 
 # Which text encoders go with which model, of all that are known
 _FAMILIES = [one.text_encoders for family in ARCHES for one in (family, *family.editions) if one.text_encoders]
@@ -36,6 +37,7 @@ class KeyMap:
         self.components = [
             Component(item, shapes, _roles(item.arch, models)) for shapes, found in files for item in found
         ]
+        self._files = [number for number, (_, found) in enumerate(files) for _ in found]  # of the components
 
     @property
     def roles(self) -> frozenset[str]:
@@ -49,19 +51,39 @@ class KeyMap:
     def find(self, name: str, param: str = "weight") -> tuple[Target, ...]:
         """Return the targets of a LoRA's module name, one after the other; several where the checkpoint splits it.
 
-        Raises KeyCollisionError for a name that addresses two places.
+        A name that nothing has is looked up again as `respelled` has it. Raises KeyCollisionError for a name that
+        addresses two places.
         """
+        return self._find(name, param) or self._find_respelled(name, param)
+
+    def respelled(self, name: str, param: str = "weight") -> str:
+        """Return what had to be changed in a name to find it, as text; empty if nothing, or if it is not found."""
+        if self._find(name, param) or not self._find_respelled(name, param):
+            return ""
+        shorter = _unwrapped(name)
+        if shorter != name and self._find(shorter, param):
+            return "without wrappers"
+        return "with underscores for dots"
+
+    def _find(self, name: str, param: str, *, flat: bool = False) -> tuple[Target, ...]:
         found: set[tuple[Target, ...]] = set()
         for dialect in dialects_of(name):
-            for component in self.components:
+            rest = name[len(dialect.prefix) :]
+            spelled = flattened(rest) if flat else rest
+            for component, file in zip(self.components, self._files, strict=True):
                 roles = frozenset(component.roles).intersection(dialect.roles)
-                targets = component.find(name[len(dialect.prefix) :], dialect.flat, param) if roles else ()
+                targets = component.find(spelled, flat or dialect.flat, param) if roles else ()
                 if targets:
-                    found.add(_as_model(targets) if BASE in roles else targets)
+                    targets = _as_model(targets) if BASE in roles else targets
+                    found.add(tuple(replace(target, file=file) for target in targets) if file else targets)
         if len(found) > 1:
             keys = ", ".join(sorted({target.key for targets in found for target in targets}))
             raise KeyCollisionError(f"{name}: addresses several weights of this checkpoint: {keys}.")
         return found.pop() if found else ()
+
+    def _find_respelled(self, name: str, param: str) -> tuple[Target, ...]:
+        shorter = _unwrapped(name)
+        return (self._find(shorter, param) if shorter != name else ()) or self._find(shorter, param, flat=True)
 
     def find_more(self, name: str, param: str = "weight") -> tuple[Target, ...]:
         """Return the target of a name that only the host knows, or nothing."""
@@ -93,6 +115,13 @@ def _roles(arch: Arch, models: Sequence[FoundArch]) -> tuple[str, ...]:
     families = [item.text_encoders for item in models if item.arch.role == "diffusion"] or _FAMILIES
     numbers = (number for encoders in families for number in encoders.get(arch.id, ()))
     return (*dict.fromkeys(numbers), *((BASE,) if len(models) == 1 else ()), arch.id)
+
+
+def _unwrapped(name: str) -> str:
+    """Return a module's name without wrappers, before and behind its dialect's prefix."""
+    name = without_wrappers(name)
+    dialect = dialects_of(name)[0]
+    return dialect.prefix + without_wrappers(name[len(dialect.prefix) :], flat=dialect.flat)
 
 
 def _as_model(targets: tuple[Target, ...]) -> tuple[Target, ...]:

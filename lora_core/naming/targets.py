@@ -23,6 +23,7 @@ class Target:
     swap_halves: bool = False
     transposed: bool = False
     rows: tuple[int, int] | None = None  # (first, all) rows of an adapter that spans several targets; None: all here
+    file: int = 0  # which of several model files holds the key
 
     @property
     def adapter_shape(self) -> Shape:

@@ -31,6 +31,12 @@ class AdapterSpec:
     peft_magnitude: bool = False
     new_shape: Shape | None = None  # the weight is padded to it
     optional: bool = False  # its parameter may be missing in the checkpoint
+    around: Mapping[str, TensorInfo] = field(default_factory=dict)  # tensors that tell alpha, rank and shape
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether a tensor tells alpha."""
+        return "alpha" in self.around
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -39,7 +45,8 @@ class AdapterSpec:
     @property
     def kinds(self) -> list[str]:
         """The kinds' names for people. DoRA is one of LoRA unless another kind is named beside it."""
-        names = [KINDS[self.kind].kind] if self.magnitude is None or not self.is_lora else []
+        own = KINDS[self.kind].kind
+        names = [own] if self.magnitude is None or own != LoRA.kind else []
         return names + [DoRA.kind] * (self.magnitude is not None) + [Reshape.kind] * (self.new_shape is not None)
 
     @property
@@ -60,7 +67,8 @@ class AdapterSpec:
             if not can_grow(weight, self.new_shape):
                 return False
             weight = self.new_shape
-        if self.magnitude is not None and not magnitude_fits(self.magnitude.shape, self.peft_magnitude, weight):
+        of_input = KINDS[self.kind].magnitude_of_input
+        if self.magnitude and not magnitude_fits(self.magnitude.shape, self.peft_magnitude, of_input, weight):
             return False
         return KINDS[self.kind].fits(self.shapes, weight, **self.settings)
 
@@ -73,7 +81,8 @@ class AdapterSpec:
         parts = {name: tensor(info.name) for name, info in self.parts.items()}
         adapter = KINDS[self.kind].from_parts(parts, self.scale.value, **self.settings)
         if self.magnitude is not None:
-            adapter = DoRA.around(adapter, tensor(self.magnitude.name), self.peft_magnitude)
+            of_input = KINDS[self.kind].magnitude_of_input
+            adapter = DoRA.around(adapter, tensor(self.magnitude.name), self.peft_magnitude, of_input)
         return adapter if self.new_shape is None else Reshape(adapter, self.new_shape)
 
     def tensor_names(self) -> list[str]:

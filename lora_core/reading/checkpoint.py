@@ -18,9 +18,11 @@ from ..files.opening import open_model
 from ..files.tensorheader import TensorInfo
 from ..files.tensors import Tensors
 from ..lazytorch import torch
-from ..naming.detection import FoundArch, describe, detect
+from ..naming.detection import FoundArch, describe, detect, own_prefix, unknown_arch
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
+
+UNKNOWN = "unknown model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Checkpoint:
     """An open checkpoint with every target that a LoRA may address.
 
     In a folder with component folders, a key is the component folder's name, a slash, and the tensor's name.
-    Raises FileFormatError for a broken file, WrongFileKindError for a LoRA, UnknownArchError if nothing is recognised.
+    A model that no architecture fits is one without other names than its own. Raises FileFormatError for a broken
+    file, WrongFileKindError for a LoRA, UnknownArchError for a folder of two models of one architecture.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -62,8 +65,10 @@ class Checkpoint:
             self.parts = [OpenPart(name, decoded(raw), index) for name, raw, index in open_model(self.path, opened)]
             for part in self.parts:
                 self._add(part)
+            self.is_known = bool(self.found)
             if not self.found:
-                self._refuse()
+                self._refuse_lora()
+                self.found = [unknown_arch(UNKNOWN, own_prefix(self.shapes))]
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Checkpoint:
@@ -124,8 +129,10 @@ class Checkpoint:
         return counts
 
     def notes(self) -> list[str]:
-        """Return what opening the checkpoint showed: formats of its weights, as text for a report."""
-        return [f"{count} weights are stored as {coding}" for coding, count in sorted(self.codings.items())]
+        """Return what opening the checkpoint showed, as text for a report: no known model, formats of its weights."""
+        unknown = "" if self.is_known else f"{self.name}: no known architecture fits; its own names are used"
+        coded = [f"{count} weights are stored as {coding}" for coding, count in sorted(self.codings.items())]
+        return [unknown, *coded] if unknown else coded
 
     @property
     def warnings(self) -> list[str]:
@@ -146,16 +153,12 @@ class Checkpoint:
                 )
             self.found.append(replace(item, prefix=part.key(item.prefix)))
 
-    def _refuse(self) -> None:
+    def _refuse_lora(self) -> None:
         adapters = sum(split_name(name) is not None for name in self.shapes)
         if adapters * 2 > len(self.shapes):
             raise WrongFileKindError(
                 f"{self.name}: is a LoRA, not a checkpoint; give it with the LoRAs, and a checkpoint as the base."
             )
-        some = ", ".join(repr(name) for name in list(self.shapes)[:3]) or "nothing"
-        raise UnknownArchError(
-            f"{self.name}: none of the known architectures fits its {len(self.shapes)} tensors; it holds {some}."
-        )
 
 
 def weight_on(targets: Sequence[Target], tensor: Callable[[str], torch.Tensor]) -> torch.Tensor:

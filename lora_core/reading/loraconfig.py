@@ -1,30 +1,27 @@
 """What a LoRA file's header, or the adapter_config.json beside it, says of its adapters: alphas, above all.
 
-Such text comes from strangers: it is read as data, bounded, and never trusted to be of the right type.
+Such text comes from strangers: it is read as data, bounded, and never trusted to be of the right type. Keys of `ss_…`
+are a log of the training: converters fold alpha into the factors and leave them standing, so they scale nothing.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import AdapterError
-from ..naming.dialects import split_dialect
-from ..text import json_object
+from ..naming.dialects import addressed_roles, split_dialect
+from ..text import json_object, some_names
 from .patterns import ModulePattern, PatternError
 
-# Keys that writers put into the safetensors header
-PEFT_METADATA = "lora_adapter_metadata"  # diffusers: JSON of the LoraConfigs, keys prefixed by the component
-KOHYA_ALPHA = "ss_network_alpha"
-ALPHAS = ("lora_alpha", "network_alpha", "alpha")  # PEFT's LoRA; SimpleTuner and others; PEFT's LoHa and LoKr
+PEFT_METADATA = "lora_adapter_metadata"  # in a header, diffusers': JSON of the LoraConfigs, keys prefixed by component
 CONFIG_NAME = "adapter_config.json"
 _LARGEST_CONFIG = 1 << 20
-_CHANGED_BASE = re.compile(r"(?i)(pissa|olora|corda|loftq)")  # initialisations that change the base weights
+_ALPHAS = ("lora_alpha", "alpha")  # PEFT's LoRA; PEFT's LoHa and LoKr
+_RANKS = ("r", "rank", "lora_rank")
 
 Source = Literal["tensor", "header", "adapter_config", "none"]
 
@@ -38,56 +35,101 @@ class Scale:
     alpha: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What one place says of one component: a configuration of PEFT, or what a trainer wrote of one."""
+
+    source: Source
+    prefix: str  # the component's, with its dot; "" for any
+    values: Mapping[str, Any]
+
+    @property
+    def alpha(self) -> float | None:
+        return next((number for key in _ALPHAS if (number := _number(self.values.get(key))) is not None), None)
+
+    @property
+    def rank(self) -> float | None:
+        return next((number for key in _RANKS if (number := _number(self.values.get(key)))), None)
+
+    @property
+    def is_peft(self) -> bool:
+        return "peft_type" in self.values
+
+    def scale(self, alpha: float, rank: float) -> Scale:
+        root = is_yes(self.values.get("use_rslora"))
+        return Scale(alpha / (math.sqrt(rank) if root else rank), self.source, alpha)
+
+
 @dataclass(slots=True)
 class LoraConfigs:
     """All that the header and the configuration file say, asked by module name."""
 
-    header: Mapping[str, Any] = field(default_factory=dict)
+    sections: list[Section] = field(default_factory=list)
     beside: Mapping[str, Any] = field(default_factory=dict)  # adapter_config.json
     warnings: list[str] = field(default_factory=list)
     _patterns: dict[str, ModulePattern | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, path: Path, metadata: Mapping[str, str], *, has_folder: bool = True) -> LoraConfigs:
-        """Read what belongs to the file, in its header and beside it.
-
-        Raises AdapterError for a configuration that can't be applied.
-        """
-        # Some writers put PEFT's keys into the header itself, as text
-        configs = cls({**metadata, **json_object(metadata.get(PEFT_METADATA, ""))})
+        """Read what belongs to the file, in its header and beside it."""
+        configs = cls(_sections("header", json_object(metadata.get(PEFT_METADATA, ""))))
+        for section in _sections("header", metadata):  # some writers put PEFT's keys into the header itself, as text
+            if section.is_peft or section.rank is not None:
+                configs.sections.append(section)
+            elif section.alpha is not None:
+                configs.warnings.append(
+                    f"the header's alpha {section.alpha:g} has no rank beside it, so it is a note and scales nothing."
+                )
         config = _config_path(path) if has_folder else None
         if config is not None:
             try:
                 configs.beside = json_object(_read_text(config))
+                configs.sections += _sections("adapter_config", configs.beside)
             except (OSError, UnicodeDecodeError) as error:
                 configs.warnings.append(f"{CONFIG_NAME} beside it can't be read: {error}.")
-        configs._check(path.name)
         return configs
 
     @property
     def is_peft(self) -> bool:
-        """Tell whether PEFT's own configuration is known."""
-        return any(key.rpartition(".")[2] == "peft_type" for key in (*self.header, *self.beside))
+        """Whether PEFT's own configuration is known."""
+        return any(section.is_peft for section in self.sections)
 
     def scale(self, module: str, rank: int | None) -> Scale:
         """Return the scale of a module that has no alpha tensor. Only PEFT scales one without a rank, by its own."""
-        for source, config, prefix in self._configs(module):
-            rank_here = rank or (self._rank(config, prefix, module) if f"{prefix}peft_type" in config else None)
-            alpha = self._pattern_value(config, f"{prefix}alpha_pattern", module)
-            for key in ALPHAS:
-                alpha = _number(config.get(f"{prefix}{key}")) if alpha is None else alpha
+        for section in self._own(module):
+            rank_here = rank or (self._rank(section, module) if section.is_peft else None)
+            alpha = self._alpha(section, module)
             if alpha is not None and rank_here:
-                root = str(config.get(f"{prefix}use_rslora", "")).lower() == "true"
-                return Scale(alpha / (math.sqrt(rank_here) if root else rank_here), source, alpha)
-        kohya = _number(self.header.get(KOHYA_ALPHA))
-        if kohya is not None and rank:
-            return Scale(kohya / rank, "header", kohya)
+                return section.scale(alpha, rank_here)
         return Scale(1.0, "none")
+
+    def borrowed(self, modules: Collection[str], ranks: Mapping[str, int]) -> dict[str, Scale]:
+        """Return scales of the modules in `ranks`, of which no section is the own, from another component's section.
+
+        Who renames tensors leaves the header as it was. It is read if it can mean one thing only: there is one pair of
+        alpha and rank that is no component's of the file, and the rank is that of every module.
+        """
+        prefixes = {split_dialect(module)[0].prefix for module in modules}
+        others = [one for one in self.sections if one.alpha is not None and one.prefix and one.prefix not in prefixes]
+        if not others or not ranks:
+            return {}
+        found: dict[str, Scale] = {}
+        for section in _distinct(others):
+            wanted = {module: rank for module, rank in ranks.items() if _of_one_role(section, module, others)}
+            if wanted and all(self._rank(section, module) == rank for module, rank in wanted.items()):
+                found |= {m: section.scale(self._alpha(section, m) or 0.0, rank) for m, rank in wanted.items()}
+        missing = [module for module in ranks if module not in found]
+        if missing:
+            told = " and ".join(f"{one.prefix.rstrip('.')!r}" for one in others[:3])
+            self.warnings.append(
+                f"the header tells an alpha for {told}, which no tensor here belongs to; scale 1 is assumed for "
+                f"{some_names(missing)}."
+            )
+        return found
 
     def get(self, module: str, key: str) -> Any:
         """Return a value of PEFT's configuration, None if there is none."""
-        found = (config[prefix + key] for _, config, prefix in self._configs(module) if prefix + key in config)
-        return next(found, None)
+        return next((section.values[key] for section in self._own(module) if key in section.values), None)
 
     def is_feedforward(self, module: str) -> bool | None:
         """Tell whether PEFT's (IA)³ changes the module's input; None if there is no configuration."""
@@ -100,21 +142,25 @@ class LoraConfigs:
         local = "." + split_dialect(module)[1]
         return any(local.endswith(f".{name}") for name in names)
 
-    def _configs(self, module: str) -> list[tuple[Source, Mapping[str, Any], str]]:
+    def _own(self, module: str) -> list[Section]:
+        """Return the sections of the module's component, and those of any."""
         dialect, _ = split_dialect(module)
-        prefixes = dict.fromkeys((dialect.prefix if not dialect.flat else "", ""))
-        sources: tuple[tuple[Source, Mapping[str, Any]], ...] = (
-            ("header", self.header),
-            ("adapter_config", self.beside),
+        own = [section for section in self.sections if section.prefix and section.prefix == dialect.prefix]
+        return sorted(
+            [*own, *(section for section in self.sections if not section.prefix)],
+            key=lambda section: section.source != "header",
         )
-        return [(source, config, prefix) for source, config in sources for prefix in prefixes]
 
-    def _rank(self, config: Mapping[str, Any], prefix: str, module: str) -> float | None:
-        return self._pattern_value(config, f"{prefix}rank_pattern", module) or _number(config.get(f"{prefix}r"))
+    def _alpha(self, section: Section, module: str) -> float | None:
+        pattern = self._pattern_value(section, "alpha_pattern", module)
+        return section.alpha if pattern is None else pattern
 
-    def _pattern_value(self, config: Mapping[str, Any], key: str, module: str) -> float | None:
+    def _rank(self, section: Section, module: str) -> float | None:
+        return self._pattern_value(section, "rank_pattern", module) or section.rank
+
+    def _pattern_value(self, section: Section, key: str, module: str) -> float | None:
         """Return the value of the first pattern that matches the module, as PEFT chooses it."""
-        given = config.get(key)
+        given = section.values.get(key)
         local = split_dialect(module)[1]
         for text, value in (given if isinstance(given, dict) else json_object(str(given or ""))).items():
             pattern = self._pattern(text)
@@ -131,16 +177,38 @@ class LoraConfigs:
                 self.warnings.append(f"the pattern {text[:80]!r} counts for no module: {error}.")
         return self._patterns[text]
 
-    def _check(self, name: str) -> None:
-        """Raise AdapterError for weights stored on their side, and warn of a base that training changed."""
-        for config in (self.header, self.beside):
-            for key, value in config.items():
-                if key.endswith("fan_in_fan_out") and str(value).lower() == "true":
-                    raise AdapterError(f"{name}: fan_in_fan_out: its weights are transposed (GPT-2's), not supported.")
-                if key.endswith("init_lora_weights") and _CHANGED_BASE.match(str(value)):
-                    self.warnings.append(
-                        f"was trained on a base that {value} had changed; on the original base it is wrong."
-                    )
+
+def is_yes(value: Any) -> bool:
+    """Tell whether a setting is on: configurations hold true, headers its text."""
+    return str(value).lower() == "true"
+
+
+def _sections(source: Source, values: Mapping[str, Any]) -> list[Section]:
+    """Return the values by component: keys are `r` or `transformer.r`."""
+    by_prefix: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        prefix, dot, name = key.rpartition(".")
+        by_prefix.setdefault(prefix + dot, {})[name] = value
+    return [Section(source, prefix, found) for prefix, found in by_prefix.items()]
+
+
+def _distinct(sections: list[Section]) -> list[Section]:
+    """Return one section of each meaning."""
+    return [one for at, one in enumerate(sections) if not any(_mean_alike(one, other) for other in sections[:at])]
+
+
+def _mean_alike(one: Section, other: Section) -> bool:
+    names = ("use_rslora", "rank_pattern", "alpha_pattern")
+    same = all(one.values.get(name) == other.values.get(name) for name in names)
+    return same and (one.alpha, one.rank) == (other.alpha, other.rank)
+
+
+def _of_one_role(section: Section, module: str, others: list[Section]) -> bool:
+    """Tell whether only this section, of all meanings, can be the module's: by what its component is, or as the one."""
+    roles = set(split_dialect(module)[0].roles)
+    alike = [one for one in others if roles & addressed_roles(one.prefix)] or others
+    meanings = _distinct(alike)
+    return len(meanings) == 1 and _mean_alike(meanings[0], section)
 
 
 def _config_path(path: Path) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -24,16 +24,18 @@ from ..options import Semantics
 from ..text import counted, some_names
 from .adapterspec import AdapterSpec
 from .loraconfig import LoraConfigs
+from .peftsettings import check_settings, whole_parameter
 from .specreader import SpecReader
 
 LoraSource = str | os.PathLike[str] | Mapping[str, "torch.Tensor"]
 
-# Tensors of no adapter that are known, by name
+# Tensors of no adapter that are known and change nothing of a model, by name
 _NOT_ADAPTERS = (
     (re.compile(r"bundle_emb\..+|(emb_params|clip_[lg]|t5xxl)"), "embedding (textual inversion)"),
-    (re.compile(r".+\.alpha"), "alpha of no adapter"),
-    (re.compile(r".+\.modules_to_save\..+"), "module that was trained whole"),
+    (re.compile(r".+\.original_module\..+"), "what a module was before it was trained whole"),
 )
+
+_LONGEST_PART = 60  # characters of a name that is said
 
 # What a folder's LoRA is called: PEFT's, diffusers'
 _IN_FOLDER = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
@@ -50,16 +52,19 @@ class LoraFile:
     def __init__(self, source: LoraSource, semantics: Semantics = "paper") -> None:
         self.file, self.name = _opened(source)
         self.path = self.file.path  # of a LoRA in memory it is a name only
-        self.not_adapters: dict[str, str] = {}  # tensor -> what it is
+        self.not_adapters: dict[str, str] = {}  # tensor that is known to change nothing -> what it is
+        self.unknown: list[str] = []  # tensors of no module that nobody knows
         self.unsupported: dict[str, str] = {}  # module -> its kind
         self.warnings: list[str] = []
         self._tensors: dict[str, torch.Tensor] | None = None
         try:
-            modules = self._split_names()
-            self._refuse_checkpoint(modules)
             configs = self.configs()
+            modules = self._split_names(configs)
+            self._refuse_checkpoint(modules)
+            check_settings(self.name, configs, {split.part.field for parts in modules.values() for split, _ in parts})
             reader = SpecReader(self.name, self.file, configs, semantics)
-            self.adapters = [spec for module in modules for spec in self._specs(reader, module, modules[module])]
+            specs = [spec for module in modules for spec in self._specs(reader, module, modules[module])]
+            self.adapters = reader.borrowed(specs)
             if not self.modules:
                 raise WrongFileKindError(f"{self.name}: is not a LoRA: it holds alphas and nothing that they scale.")
             self._warn(reader, configs)
@@ -74,7 +79,7 @@ class LoraFile:
         self.file.close()
 
     def configs(self) -> LoraConfigs:
-        """Read what the header and a configuration beside the file say; raises AdapterError for what can't be."""
+        """Read what the header and a configuration beside the file say."""
         return LoraConfigs.of(self.path, self.file.metadata, has_folder=bool(self.file.paths))
 
     @property
@@ -129,19 +134,30 @@ class LoraFile:
         names = {name for spec in self.adapters for name in spec.tensor_names()}
         self._tensors = {name: self.file.tensor(name) for name in names}
 
-    def _split_names(self) -> dict[str, list[tuple[SplitName, TensorInfo]]]:
+    def _split_names(self, configs: LoraConfigs) -> dict[str, list[tuple[SplitName, TensorInfo]]]:
+        """Return the tensors by module. What is not understood makes its module unsupported, if it has one."""
         modules: dict[str, list[tuple[SplitName, TensorInfo]]] = defaultdict(list)
         splits = split_names(self.file)
+        left: list[str] = []
         for name, info in self.file.items():
-            if name in splits:
-                modules[splits[name].module].append((splits[name], info))
+            split = splits.get(name) or whole_parameter(name, configs)
+            if split:
+                modules[split.module].append((split, info))
+            elif what := next((what for pattern, what in _NOT_ADAPTERS if pattern.fullmatch(name)), None):
+                self.not_adapters[name] = what
             else:
-                self.not_adapters[name] = _what(name)
+                left.append(name)
+        for name in left:
+            module = _module_of(name, modules)
+            if module is None:
+                self.unknown.append(name)
+            else:
+                self.unsupported.setdefault(module, f"unknown{name[len(module) :][:_LONGEST_PART]}")
         return modules
 
     def _refuse_checkpoint(self, modules: Mapping[str, object]) -> None:
         shapes = {name: info.shape for name, info in self.file.items()}
-        found = detect(shapes) if len(self.not_adapters) * 2 > len(shapes) else []
+        found = detect(shapes) if (len(self.not_adapters) + len(self.unknown)) * 2 > len(shapes) else []
         if found:
             raise WrongFileKindError(
                 f"{self.name}: is a {found[0].title} checkpoint, not a LoRA; "
@@ -159,10 +175,12 @@ class LoraFile:
         unknown = sorted(kind for kind in kinds if not is_applied(kind))
         if unknown:
             self.unsupported[module] = unknown[0]
+        elif module in self.unsupported:
+            pass
         elif kinds:
             return reader.specs(module, parts)
-        else:
-            self.not_adapters.update({info.name: _what(info.name) for _, info in parts})
+        else:  # an alpha of no adapter, or a magnitude
+            self.unknown += [info.name for _, info in parts]
         return []
 
     def _warn(self, reader: SpecReader, configs: LoraConfigs) -> None:
@@ -173,6 +191,7 @@ class LoraFile:
         if reader.ignored_alpha:
             modules = f"{counted(reader.ignored_alpha, 'LoKr module')} without a rank"
             self.warnings.append(f"{self.name}: alpha is ignored in {modules}, as LyCORIS does.")
+        self.warnings += [f"{self.name}: {line}" for line in reader.uneven(self.adapters)]
         unscaled = [spec for spec in self.adapters if spec.rank and spec.scale.source == "none"]
         if unscaled and self.dialect == "peft":
             self.warnings.append(f"{self.name}: has no alpha, in the file or beside it; scale 1 is assumed.")
@@ -187,8 +206,13 @@ def _opened(source: LoraSource) -> tuple[Tensors, str]:
     return open_tensors(path), path.name if path == given else f"{given.name}/{path.name}"
 
 
-def _what(name: str) -> str:
-    return next((what for pattern, what in _NOT_ADAPTERS if pattern.fullmatch(name)), "unknown")
+def _module_of(name: str, modules: Collection[str]) -> str | None:
+    """Return the module of which a tensor's name is one more part."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        if name in modules:
+            return name
+    return None
 
 
 def lora_file_of(path: Path) -> Path:

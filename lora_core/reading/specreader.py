@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ..adapters import KINDS, LoRA, Shape
+from ..adapters import KINDS, LoRA, SetValue, Shape
 from ..adapters.spelling import Part
 from ..adapters.suffixes import kind_of
 from ..errors import AdapterError
 from ..files.tensorheader import TensorInfo
 from ..files.tensors import Tensors
 from ..options import Semantics
+from ..text import counted, some_names
 from .adapterspec import AdapterSpec, check_dtypes, check_rank, checked_scale, stored_shape
 from .loraconfig import LoraConfigs, Scale
 
+# What all modules of a kind have, or few or none of them
+_USUAL: dict[str, Callable[[AdapterSpec], bool]] = {
+    "a change of the weight": lambda spec: spec.param == "weight",
+    "alpha": lambda spec: spec.has_alpha,
+    "DoRA's magnitude": lambda spec: spec.magnitude is not None,
+    "a rescale": lambda spec: "rescale" in spec.parts,
+}
 FoundParts = Sequence[tuple[Part, TensorInfo]]
 
 UNSCALED = Scale(1.0, "none")
-_AROUND = ("magnitude", "peft_magnitude", "shape")  # parts that wrap the adapter of a module's weight
+_MAGNITUDES = ("magnitude", "peft_magnitude")
+_AROUND = (*_MAGNITUDES, "shape")  # parts that wrap the adapter of a module's weight
 # Control LoRAs widen the first layer, and do not say so: the module, and the tensors that mark such a file
 _WIDENED = (
     ("img_in", ("img_in.lora_A.weight", "single_blocks.0.norm.key_norm.scale")),  # BFL, as ComfyUI tells it
@@ -53,10 +62,14 @@ class SpecReader:
             wrapped = _wrapped_kind(groups, around)
         except AdapterError as error:
             raise AdapterError(f"{self._where(module)}: {error}; the file is damaged or not complete.") from error
-        alpha = around.get("alpha")
+        self._check_rank(module, groups, around)
+        told = {field: info for field, info in around.items() if field not in _MAGNITUDES}
         result = [
-            self._spec(module, kind, param, group, alpha, around if (kind, param) == wrapped else {})
-            for (kind, param), group in groups.items()
+            replace(
+                self._spec(module, kind, param, group, around.get("alpha"), around if (kind, param) == wrapped else {}),
+                around=told,
+            )
+            for (kind, param), group in sorted(groups.items(), key=lambda item: item[0][0] != SetValue.id)
             if not KINDS[kind].scaled_with
         ]
         scales = {spec.kind: spec.scale for spec in reversed(result)}
@@ -117,6 +130,48 @@ class SpecReader:
             "magnitude" not in around and magnitude is not None,
             self._new_shape(module, kind, shapes, settings, around),
         )
+
+    def borrowed(self, specs: Sequence[AdapterSpec]) -> list[AdapterSpec]:
+        """Return the specs, those without alpha scaled by a header's section that another component's name is on."""
+        if self._semantics == "comfyui":
+            return list(specs)
+        ranks = {spec.module: spec.rank for spec in specs if spec.rank and spec.scale.source == "none"}
+        found = self.configs.borrowed({spec.module for spec in specs}, ranks)
+        return [
+            replace(spec, scale=checked_scale(self._where(spec.module), found[spec.module]))
+            if spec.module in found and (spec.rank or KINDS[spec.kind].scaled_with)
+            else spec
+            for spec in specs
+        ]
+
+    def uneven(self, specs: Sequence[AdapterSpec]) -> list[str]:
+        """Return a line for what some adapters lack and most of their kind have: a tensor may be lost or misnamed."""
+        lines: list[str] = []
+        for kind in dict.fromkeys(spec.kind for spec in specs if not spec.optional):
+            alike: dict[str, list[AdapterSpec]] = defaultdict(list)
+            for spec in specs:
+                if spec.kind == kind and not spec.optional:
+                    alike[spec.module].append(spec)
+            for what, has in _USUAL.items():
+                without = [module for module, found in alike.items() if not any(map(has, found))]
+                if 0 < len(without) < len(alike) / 4:
+                    lines.append(
+                        f"{counted(without, KINDS[kind].kind + ' module')} without {what}, which the others have: "
+                        f"{some_names(without)}."
+                    )
+        return lines
+
+    def _check_rank(
+        self, module: str, groups: Mapping[tuple[str, str], dict[str, TensorInfo]], around: Mapping[str, TensorInfo]
+    ) -> None:
+        """Raise AdapterError for a rank that the file tells and its tensors do not have."""
+        if "rank" not in around:
+            return
+        told = self.file.scalar(around["rank"].name)
+        shapes = [{field: info.shape for field, info in group.items()} for group in groups.values()]
+        ranks = {KINDS[kind].rank_of(found) for (kind, _), found in zip(groups, shapes, strict=True)}
+        if told not in ranks:
+            raise AdapterError(f"{self._where(module)}: {around['rank'].name} is {told:g}, not its tensors' rank.")
 
     def _scale(self, module: str, rank: int | None, alpha: TensorInfo | None) -> Scale:
         check_rank(self._where(module), rank)

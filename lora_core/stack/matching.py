@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..adapters import check_numbers, rows_of, tensors_of
-from ..errors import AdapterError
 from ..naming.detection import FoundArch, describe
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
 from ..reading.adapterspec import AdapterSpec
+from ..reading.finder import PlaceFinder
 from ..reading.lorafile import LoraFile
 from ..report import LoraReport
 from .apply import Placed
 from .opened import StackedLora, Strengths, about_blocks
+from .placing import placed_adapter
 from .refusals import OnUnmatched, judge, refuse_foreign
+from .repeated import without_repeats
 from .sizes import counted_blocks
 
 
@@ -38,16 +39,8 @@ class PlacedSpec:
 
     def placed(self) -> Placed:
         """Read the tensors and tell nobody; raises AdapterError for NaN or infinity."""
-        name, adapter = f"{self.lora.name}: {self.spec.module}", self.lora.adapter(self.spec)
-        if self.target.rows:
-            first, rows = self.target.rows
-            try:
-                adapter = rows_of(adapter, first, self.target.shape[0], rows)
-            except AdapterError as error:
-                raise AdapterError(f"{name}: {error}.") from error
-        placed = Placed(adapter, self.target, self.strength, name)
-        check_numbers(tensors_of(placed.adapter), name)
-        return placed
+        adapter = placed_adapter(self.lora, self.spec, self.target)
+        return Placed(adapter, self.target, self.strength, f"{self.lora.name}: {self.spec.module}")
 
     def tell(self, *, changes: bool) -> None:
         """Keep the report's list: a module is without effect if none of its adapters has one, a bias included."""
@@ -116,15 +109,16 @@ def match_stack(
 
 
 def match_lora(lora: LoraFile, keymap: KeyMap) -> LoraMatch:
-    """Find the targets of every adapter of a file."""
-    match = LoraMatch(lora, [], describe_lora(lora))
-    report = match.report
-    failed: dict[str, None] = dict.fromkeys(lora.unsupported)  # modules that are not applied, in order
+    """Find the targets of every adapter of a file.
+
+    Raises AdapterError for two modules that change the same rows of a weight differently.
+    """
+    report = describe_lora(lora)
+    places: list[tuple[AdapterSpec, Target]] = []
+    failed: dict[str, None] = dict.fromkeys([*lora.unsupported, *lora.unknown])  # what is not applied, in order
+    finder = PlaceFinder(lora, keymap)
     for spec in lora.adapters:
-        targets = keymap.find(spec.module, spec.param)
-        if not targets:
-            targets = keymap.find_more(spec.module, spec.param)
-            report.host_names += [spec.module] if targets else []
+        targets = finder.find(spec)
         if not targets and spec.optional:
             continue
         if not targets:
@@ -138,10 +132,12 @@ def match_lora(lora: LoraFile, keymap: KeyMap) -> LoraMatch:
                 {"name": spec.module, "expected": list(targets[0].adapter_shape), "found": list(spec.delta_shape())}
             )
         else:
-            match.places.extend((spec, target) for target in targets)
+            places.extend((spec, target) for target in targets)
+    report.host_names, report.read_as = finder.host_names, finder.read_as
     report.modules_matched = report.modules_total - len(failed)
-    report.blocks = counted_blocks(report, ((spec.module, target) for spec, target in match.places), keymap)
-    return match
+    places, report.repeated = without_repeats(lora, places)
+    report.blocks = counted_blocks(report, ((spec.module, target) for spec, target in places), keymap)
+    return LoraMatch(lora, places, report)
 
 
 def describe_lora(lora: LoraFile) -> LoraReport:
@@ -165,7 +161,8 @@ def describe_lora(lora: LoraFile) -> LoraReport:
             "source": " and ".join(sorted(sources - {"none"}, reverse=True)) or "none",
             "alpha": alphas.pop() if len(alphas) == 1 else None,
         },
-        modules_total=len(lora.modules),
+        modules_total=len(lora.modules) + len(lora.unknown),
+        unmatched=list(lora.unknown),
         arches=[arch.title for arch in lora.arches],
         not_adapters=dict(lora.not_adapters),
         unsupported=unsupported,

@@ -61,13 +61,14 @@ def check(data: bytes) -> None:
 
 
 def _check_match(lora: LoraFile, match: LoraMatch, tensors: dict[str, torch.Tensor]) -> None:
-    report, modules = match.report, set(lora.modules)
+    report, modules = match.report, {*lora.modules, *lora.unknown}
     failed = {*report.unmatched, *report.elsewhere, *(item["name"] for item in report.mismatched), *lora.unsupported}
     assert failed <= modules
     assert report.modules_total == len(modules)
     assert report.modules_matched == len(modules - failed)
     splits = split_names(tensors)
-    lost = [name for name in tensors if name not in lora.not_adapters and splits[name].module not in modules]
+    named = {*lora.not_adapters, *lora.unknown}
+    lost = [name for name in tensors if name not in named and (name in splits) and splits[name].module not in modules]
     assert lost == []
     taken: dict[int, list[tuple[str, int, int]]] = {}
     for spec, target in match.places:

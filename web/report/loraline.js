@@ -22,6 +22,7 @@ const HIGHEST = 0.7; // of the page's height
  * @property {string[]} [without_effect]
  * @property {string[]} [elsewhere]
  * @property {string[]} [host_names]
+ * @property {string[]} [repeated]
  * @property {Record<string, string>} [not_adapters]
  * @property {Record<string, string[]>} [unsupported]
  */
@@ -73,6 +74,7 @@ function sections(/** @type {LoraReport} */ lora) {
         [text("Not applied by this version"), kinds],
         [text("Of a model that is not here"), lora.elsewhere ?? []],
         [text("Without effect"), lora.without_effect ?? []],
+        [text("Like others under another name, applied once"), lora.repeated ?? []],
         [text("Placed by ComfyUI's names"), lora.host_names ?? []],
         [text("No adapter's tensors"), others],
     ];

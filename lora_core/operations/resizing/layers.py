@@ -93,7 +93,7 @@ class Resizing(Truncation):
         known = self._known[layer.name]
         if rank < known.own_rank:
             return Truncation.planned(self, layer, rank)
-        own = [self.lora.file[name] for name in known.source.own_names(self.lora)]
+        own = [self.lora.file[name] for name in known.source.own_names()]
         new = [PlannedTensor(name, "F32", ()) for name in self._new_alpha(known.source)]
         return [PlannedTensor(info.name, self._stored_as(info), info.shape) for info in own] + new
 
@@ -157,7 +157,7 @@ class Resizing(Truncation):
 
     def _keep_whole(self, source: Resizable) -> None:
         spec = source.spec
-        for name in source.own_names(self.lora):
+        for name in source.own_names():
             self.stored(name, self.lora.file.tensor(name))
         alpha = spec.scale.value * (spec.rank or 1)
         for name in self._new_alpha(source):

@@ -134,7 +134,7 @@ def _take_all(resizing: Resizing, lora: LoraFile, checkpoint: Checkpoint | None,
 
 def _keep_others(resizing: Resizing, lora: LoraFile, sources: Sequence[Resizable]) -> None:
     """Take the tensors of all other adapters, and of none; a scale that only the header told is folded in."""
-    own = {name for source in sources for name in source.own_names(lora)}
+    own = {name for source in sources for name in source.own_names()}
     scaled: dict[str, torch.Tensor] = {}
     kept: Counter[str] = Counter()
     for spec in lora.adapters:

@@ -48,11 +48,10 @@ class Resizable:
         """Whether something else would be lost with the factors."""
         return self.spec.magnitude is not None or self.bias is not None
 
-    def own_names(self, lora: LoraFile) -> list[str]:
+    def own_names(self) -> list[str]:
         """Return the names of all tensors of the layer that this adapter owns: factors, alpha, magnitude, bias."""
-        around = [f"{self.module}.{name}" for name in ("alpha", "reshape_weight")]
         bias = self.bias.tensor_names() if self.bias else []
-        return [*self.spec.tensor_names(), *bias, *(name for name in around if name in lora.file)]
+        return [*self.spec.tensor_names(), *bias, *(info.name for info in self.spec.around.values())]
 
 
 def sources_of(lora: LoraFile, base: Checkpoint | None) -> Iterator[Resizable]:
@@ -68,7 +67,7 @@ def sources_of(lora: LoraFile, base: Checkpoint | None) -> Iterator[Resizable]:
         if any(KINDS[other.kind].alpha == "scale" for other in others):
             continue  # two kinds share an alpha, or would share names
         suffixes = _suffixes(spec) or usual
-        has_alpha = f"{spec.module}.alpha" in lora.file if spec.is_lora else False
+        has_alpha = spec.has_alpha if spec.is_lora else False
         bias = next((other for other in others if KINDS[other.kind].scaled_with), None)
         yield Resizable(spec, _shape(spec, keymap), suffixes, has_alpha or suffixes == _WITH_ALPHA, bias)
 

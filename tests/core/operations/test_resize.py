@@ -451,7 +451,7 @@ def test_an_alpha_of_the_header_goes_with_what_is_kept(tmp_path: Path) -> None:
     """The header's one alpha is not true of the new ranks."""
     small = {"lora_unet_s.lora_up.weight": random(8, 2), "lora_unet_s.lora_down.weight": random(2, 8)}
     tensors = {**{n: t for n, t in linear()[0].items() if not n.endswith("alpha")}, **small}
-    found, _ = resized(tmp_path, tensors, {"ss_network_alpha": "6"}, rank=4)
+    found, _ = resized(tmp_path, tensors, {"lora_alpha": "6", "peft_type": "LORA"}, rank=4)
     assert float(found["lora_unet_s.alpha"]) == 6 and float(found[f"{M}.alpha"]) == 4
     dense = tensors[f"{M}.lora_up.weight"].double() @ tensors[f"{M}.lora_down.weight"].double() / 2
     assert float((written(found) - dense).norm()) <= optimum(dense, 4) * (1 + ABOVE_OPTIMUM)

@@ -190,12 +190,14 @@ def test_a_control_lora_sets_norms_and_widens_the_first_layer(tmp_path: Path) ->
 def test_what_is_no_adapter_is_named(tmp_path: Path) -> None:
     names = {
         "bundle_emb.word.clip_l": "embedding (textual inversion)",
-        "n.alpha": "alpha of no adapter",
-        "q": "unknown",
+        "n.original_module.weight": "what a module was before it was trained whole",
     }
-    tensors = {f"{M}.{part}": normal(*shape) for part, shape in LORA.items()} | {name: normal(2) for name in names}
+    unknown = ["n.alpha", "q", "lora_unet_n.lora_diag"]
+    tensors = {f"{M}.{part}": normal(*shape) for part, shape in LORA.items()}
+    tensors |= {name: normal(2) for name in (*names, *unknown)}
     with LoraFile(samples.save(tmp_path / "x.safetensors", tensors)) as file:
         assert file.not_adapters == names
+        assert sorted(file.unknown) == sorted(unknown)
 
 
 # Scales

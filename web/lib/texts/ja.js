@@ -58,6 +58,7 @@ export const TEXTS = {
     "Kind": "種類",
     "Last run: {summary}": "前回の実行：{summary}",
     "License": "ライセンス",
+    "Like others under another name, applied once": "別名の同じ変更、適用は一度だけ",
     "LoRA": "LoRA",
     "LoRA file, missing: {name}": "LoRA ファイルが見つかりません：{name}",
     "LoRA file: {name}": "LoRA ファイル：{name}",

@@ -58,6 +58,7 @@ export const TEXTS = {
     "Kind": "类型",
     "Last run: {summary}": "上次运行：{summary}",
     "License": "许可",
+    "Like others under another name, applied once": "与其他名称的更改相同，只应用一次",
     "LoRA": "LoRA",
     "LoRA file, missing: {name}": "LoRA 文件缺失：{name}",
     "LoRA file: {name}": "LoRA 文件：{name}",

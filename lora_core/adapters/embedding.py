@@ -1,0 +1,39 @@
+"""LoRA of an embedding as PEFT stores it: the factors lie on their side, for a weight [words, width].
+
+delta = scale · (B · A)ᵀ, which is a LoRA with up = Aᵀ and down = Bᵀ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..lazytorch import torch
+from .lora import LoRA
+from .shapes import Shape, Shapes
+from .spelling import Part, suffix_rows
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingLoRA(LoRA):
+    """How a file holds it; once read it is a LoRA."""
+
+    id: ClassVar[str] = "embedding"
+    magnitude_of_input: ClassVar[bool] = True
+    suffixes: ClassVar[tuple[Part, ...]] = (
+        *suffix_rows("embedding", "up", ".lora_embedding_A", ".lora_embedding_A.default"),  # (rank, words)
+        *suffix_rows("embedding", "down", ".lora_embedding_B", ".lora_embedding_B.default"),  # (width, rank)
+    )
+
+    @classmethod
+    def delta_shape(cls, shapes: Shapes) -> Shape:
+        return LoRA.delta_shape({field: shape[::-1] for field, shape in shapes.items()})
+
+    @classmethod
+    def rank_of(cls, shapes: Shapes) -> int | None:
+        return shapes["down"][-1] if shapes["down"] else None
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> LoRA:
+        return LoRA(parts["up"].t(), parts["down"].t(), None, scale)

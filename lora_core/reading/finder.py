@@ -1,0 +1,65 @@
+"""Where the modules of one LoRA file go in a model, its names taken together."""
+
+from __future__ import annotations
+
+from ..naming.dialects import split_dialect
+from ..naming.keymap import KeyMap
+from ..naming.targets import Target
+from ..naming.wrappers import common_prefixes
+from .adapterspec import AdapterSpec
+from .lorafile import LoraFile
+
+
+class PlaceFinder:
+    """Finds the targets of a file's adapters, and remembers how their names had to be read."""
+
+    def __init__(self, lora: LoraFile, keymap: KeyMap) -> None:
+        self.lora = lora
+        self.keymap = keymap
+        self.read_as: dict[str, list[str]] = {}  # how -> modules; those whose names are read as they are: in none
+        self.host_names: list[str] = []  # modules that only the host's own names have a place for
+        self._prefix = self._common_prefix()
+
+    def find(self, spec: AdapterSpec) -> tuple[Target, ...]:
+        """Return the targets of an adapter, none if it has no place."""
+        targets = self.keymap.find(spec.module, spec.param)
+        if targets:
+            self._keep(self.keymap.respelled(spec.module, spec.param), spec.module)
+            return targets
+        targets = self.keymap.find_more(spec.module, spec.param)
+        if targets:
+            self.host_names.append(spec.module)
+        elif self._prefix:
+            targets = self._without_prefix(spec, self._prefix)
+            self._keep(f"without {self._prefix!r}" if targets else "", spec.module)
+        return targets
+
+    def _keep(self, how: str, module: str) -> None:
+        if how and module not in self.read_as.setdefault(how, []):
+            self.read_as[how].append(module)
+
+    def _without_prefix(self, spec: AdapterSpec, prefix: str) -> tuple[Target, ...]:
+        dialect, rest = split_dialect(spec.module)
+        return self.keymap.find(dialect.prefix + rest[len(prefix) :], spec.param) if rest.startswith(prefix) else ()
+
+    def _common_prefix(self) -> str:
+        """Return what all names that fit nowhere begin with after their dialect's prefix, if without it all fit."""
+        lost = [
+            spec
+            for spec in self.lora.adapters
+            if not spec.optional
+            and not self.keymap.is_elsewhere(spec.module)
+            and not self.keymap.find(spec.module, spec.param)
+            and not self.keymap.find_more(spec.module, spec.param)
+        ]
+        names = [split_dialect(spec.module) for spec in lost]
+        if len({dialect.prefix for dialect, _ in names}) != 1:
+            return ""
+        return next((one for one in common_prefixes([rest for _, rest in names]) if self._fits(lost, one)), "")
+
+    def _fits(self, specs: list[AdapterSpec], prefix: str) -> bool:
+        for spec in specs:
+            targets = self._without_prefix(spec, prefix)
+            if not targets or not spec.fits(targets[0].adapter_shape):
+                return False
+        return True
