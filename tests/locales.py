@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lora_core.options import NODES
+from lora_core.operations import NODES
 
 FOLDER = Path(__file__).resolve().parents[1] / "locales"
 LANGUAGES = ("zh", "ja")

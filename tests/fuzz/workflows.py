@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from lora_core.errors import LoraError
-from lora_core.options import NODES, TARGET
+from lora_core.operations import NODES
+from lora_core.options import TARGET
 from lora_core.workflows.graph import graph_of
 from lora_core.workflows.importing import convert_workflow, has_peers
 from lora_core.workflows.run import run

@@ -7,7 +7,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from lora_core.options import NODES, Node, Option
+from lora_core.operations import NODES
+from lora_core.options import Node, Option
 from tests.host_fixtures import LORAS
 from tests.host_server import PACK, Server
 

@@ -12,8 +12,7 @@ from typing import Any, Literal
 from ...errors import OptionError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...files.scratch import Scratch
-from ...options import COMBINE
-from ...options.combine import DENSE_METHODS
+from ...options.combine import COMBINE, DENSE_METHODS
 from ...options.shared import WrittenDialect
 from ...parallel.ahead import ahead
 from ...parallel.progress import OnStep

@@ -13,7 +13,7 @@ from ...algebra.rounding import round_to
 from ...errors import NothingMatchedError, OptionError, UnmatchedError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...lazytorch import torch
-from ...options import CONVERT
+from ...options.convert import CONVERT
 from ...options.shared import WrittenDialect
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
