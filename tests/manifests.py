@@ -54,6 +54,8 @@ class TrainerFile:
     constructed: bool  # made from a naming rule, not saved by the trainer's own code
     metadata: dict[str, str]
     tensors: Tensors
+    dialect: str  # of its names, "" if the file's name tells
+    kind: str  # that its modules are, likewise
 
 
 def archs() -> list[str]:
@@ -110,6 +112,8 @@ def trainer(name: str) -> TrainerFile:
         data.get("constructed", False),
         data["metadata"],
         _tensors(data["tensors"]),
+        data.get("dialect", ""),
+        data.get("kind", ""),
     )
 
 

@@ -37,11 +37,13 @@ from lora_core.adapters import (
     moved,
     packed,
     rows_of,
+    suffixes,
     tensors_of,
     unpacked,
     with_tensors,
 )
-from lora_core.adapters.suffixes import PARTS
+from lora_core.adapters.spelling import suffix_rows
+from lora_core.adapters.suffixes import PARTS, is_applied
 from lora_core.errors import AdapterError
 from lora_core.naming.targets import Target
 from lora_core.stack.apply import Placed, apply_stack
@@ -336,3 +338,13 @@ def test_a_reshape_never_shrinks() -> None:
 def test_kinds_are_listed_once_and_share_no_suffix_by_accident() -> None:
     assert len({row.suffix for row in PARTS}) == len(PARTS)
     assert {type(make("linear")) for make in ADAPTERS.values()} - {DoRA} == set(KINDS.values())
+
+
+def test_a_kind_that_gets_a_class_is_no_longer_one_that_is_only_named() -> None:
+    class Vera(IA3):
+        suffixes = suffix_rows("vera", "vector", ".vera_lambda_b")
+
+    named = {row.kind for row in PARTS if row.kind and not is_applied(row.kind)}
+    assert named == {"AdaLoRA", "T-LoRA", "VeRA"}
+    words = {row.kind for row in suffixes._rows_of((*KINDS.values(), Vera))}
+    assert words - {row.kind for row in PARTS} == {"vera"} and {row.kind for row in PARTS} - words == {"VeRA"}
