@@ -38,7 +38,7 @@ def test_node_matches_its_declaration(server: Server, node: Node) -> None:
     assert info["output_name"] == [socket.name for socket in node.outputs]
     assert info["output"] == [socket.type for socket in node.outputs]
     assert info["output_tooltips"] == [socket.help for socket in node.outputs]
-    assert info.get("search_aliases", []) == list(node.search_aliases if server.version >= ALIASES_SINCE else ())
+    assert (info.get("search_aliases") or []) == list(node.search_aliases if server.version >= ALIASES_SINCE else ())
 
     order = info["input_order"]
     names = [*order["required"], *order.get("optional", [])]
