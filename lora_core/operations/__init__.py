@@ -1,4 +1,4 @@
-"""What LoRA Core does with files: a module or a package each; no operation imports another.
+"""What LoRA Core does with files: a module or a package each, called by what it does; no operation imports another.
 
 OPERATIONS is the list of them that the nodes, the headless runner and the command line read; `__all__` are their
 functions, which lora_core has under the same names.
