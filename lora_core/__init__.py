@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import operations
 from .errors import LoraError
 from .library.words import trigger_words
-from .operations.combining.combine import combine
-from .operations.converting.convert import convert
-from .operations.extracting.extract import extract
-from .operations.inspecting.inspect import inspect
-from .operations.merging.merge import merge
-from .operations.merging.verify import verify
-from .operations.resizing.resize import resize
+from .operations import *  # noqa: F403  (one function for each operation, as listed there)
 from .report import Report
 from .version import VERSION
 
@@ -22,10 +17,8 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-__all__ = [
-    "LoraError", "Report", "__version__", "combine", "convert", "extract", "import_workflow", "inspect", "merge",
-    "resize", "run", "trigger_words", "verify",
-]  # fmt: skip
+__all__ = ["LoraError", "Report", "__version__", "import_workflow", "run", "trigger_words"]
+__all__ += operations.__all__
 
 
 def __getattr__(name: str) -> Any:

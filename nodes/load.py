@@ -51,6 +51,3 @@ class LoadLora(io.ComfyNode):
         shown = {"text": (text,), "report": (applied.report.to_dict(),)}
         low = applied.low.model if applied.low else host.ExecutionBlocker("MODEL_LOW: wire the input model_low.")
         return io.NodeOutput(applied.high.model, applied.high.clip, text, applied.trigger_words, low, ui=shown)
-
-
-NODES = [LoadLora]

@@ -37,6 +37,3 @@ class StackLoras(io.ComfyNode):
         text = lora_text(entries)
         shown = "\n".join([text, *(f"warning: {note}" for note in notes_of(entries))])
         return io.NodeOutput(entries, text, words_of_stack(entries), ui={"text": (shown,)})
-
-
-NODES = [StackLoras]

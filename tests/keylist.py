@@ -2,11 +2,13 @@
 
     python -m tests.keylist checkpoint NAME FILE [--prefix model.diffusion_model.] [--diffusers FILE ...]
     python -m tests.keylist trainer TRAINER-NAME FILE --how "kohya's train_network.py, 48d368fa, --network_dim 4"
+        [--dialect DIALECT] [--kind KIND]
     COMFYUI/.venv/bin/python -m tests.keylist aliases NAME COMFYUI
 
 NAME is the architecture's or edition's id; TRAINER-NAME a word for the trainer, a hyphen and that id. Only the header
-of a file is read. The diffusers files are the shards of the same model there. The aliases are what ComfyUI, in the
-folder COMFYUI, accepts for the key list that `checkpoint` wrote.
+of a file is read; a .json is such a header, or {name: shape}. The diffusers files are the shards of the same model
+there. DIALECT and KIND are what a report has to say of the file: a dialect's id, and a kind's name. The aliases are
+what ComfyUI, in the folder COMFYUI, accepts for the key list that `checkpoint` wrote.
 """
 
 from __future__ import annotations
@@ -33,22 +35,26 @@ def main() -> None:
     parser.add_argument("--prefix", default="")
     parser.add_argument("--diffusers", type=Path, nargs="*", default=[])
     parser.add_argument("--how", default="")
+    parser.add_argument("--dialect", default="")
+    parser.add_argument("--kind", default="", dest="adapter")
     options = parser.parse_args()
     content = {"checkpoint": checkpoint, "trainer": trainer, "aliases": aliases}[options.kind](options)
     write(FOLDERS[options.kind], options.name, content)
 
 
 def checkpoint(options: argparse.Namespace) -> dict[str, Any]:
-    keys = {name: list(info.shape) for name, info in read(options.file)[0].items()}
-    there = {name: list(info.shape) for file in options.diffusers for name, info in read(file)[0].items()}
+    keys = {name: shape for name, (_, shape) in read(options.file)[0].items()}
+    there = {name: shape for file in options.diffusers for name, (_, shape) in read(file)[0].items()}
     return {"arch": options.name, "prefix": options.prefix, "keys": keys, "diffusers_keys": there}
 
 
 def trainer(options: argparse.Namespace) -> dict[str, Any]:
-    infos, metadata = read(options.file)
+    tensors, metadata = read(options.file)
     writer, _, arch = options.name.partition("-")
-    tensors = {name: [info.dtype, list(info.shape)] for name, info in infos.items()}
-    return {"trainer": writer, "arch": arch, "how": options.how, "metadata": metadata, "tensors": tensors}
+    told = {"dialect": options.dialect, "kind": options.adapter}
+    return {"trainer": writer, "arch": arch, "how": options.how, "metadata": metadata, "tensors": tensors} | {
+        name: value for name, value in told.items() if value
+    }
 
 
 def aliases(options: argparse.Namespace) -> dict[str, Any]:
@@ -84,9 +90,15 @@ def plain(target: Any) -> Any:
     return [key, list(span) if span else None, *(function.__name__ for function in functions)]
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def read(path: Path) -> tuple[dict[str, tuple[str, list[int]]], dict[str, str]]:
+    """Return (number format, shape) of every tensor, and the metadata; of a list without formats they are F32."""
+    if path.suffix == ".json":
+        listed: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        metadata = listed.pop("__metadata__", {})
+        found = {name: one if isinstance(one, dict) else {"shape": one} for name, one in listed.items()}
+        return {name: (one.get("dtype", "F32"), one["shape"]) for name, one in found.items()}, metadata
     with TensorFile(path) as file:
-        return dict(file), dict(file.metadata)
+        return {name: (info.dtype, list(info.shape)) for name, info in file.items()}, dict(file.metadata)
 
 
 def write(folder: str, name: str, content: dict[str, Any]) -> None:

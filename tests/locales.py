@@ -1,7 +1,8 @@
 """ComfyUI's texts of our nodes, `locales/LANGUAGE/nodeDefs.json`; `python -m tests.locales` after a change of options.
 
-English is written from lora_core.options. The other languages get an empty text for what is new, to be filled by hand,
-and lose what is gone. ComfyUI compiles these texts as message formats, where some signs have a meaning; see `escaped`.
+English is written from lora_core.options. The other languages get an empty text for what is new or says something else
+now, to be filled by hand, and lose what is gone. ComfyUI compiles these texts as message formats, where some signs have
+a meaning; see `escaped`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lora_core.options import NODES
+from lora_core.operations import NODES
 
 FOLDER = Path(__file__).resolve().parents[1] / "locales"
 LANGUAGES = ("zh", "ja")
+Texts = dict[tuple[str, ...], str]  # by their places
 FILES = ("main", "nodeDefs", "settings", "commands")
 
 
@@ -61,19 +63,33 @@ def write(language: str, file: str, texts: dict[str, Any]) -> None:
     path.write_text(json.dumps(texts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def flat(texts: dict[str, Any], place: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+def flat(texts: dict[str, Any], place: tuple[str, ...] = ()) -> Texts:
     """Return every text by its place."""
-    found: dict[tuple[str, ...], str] = {}
+    found: Texts = {}
     for key, value in texts.items():
         found |= flat(value, (*place, key)) if isinstance(value, dict) else {(*place, key): value}
     return found
 
 
+def translated(new: Texts, old: Texts, known: Texts) -> Texts:
+    """Return the texts of a language for `new` English; `known` are those for the `old`.
+
+    A text keeps its translation while its English is the same, or has that of another text with this English, or none.
+    """
+    by_english = {old[place]: text for place, text in known.items() if text and place in old}
+    return {
+        place: known[place] if old.get(place) == english and place in known else by_english.get(english, "")
+        for place, english in new.items()
+    }
+
+
 def _main() -> None:
+    old = flat(read("en", "nodeDefs"))
     write("en", "nodeDefs", node_texts(lambda _, english: english))
+    new = flat(read("en", "nodeDefs"))
     for language in LANGUAGES:
-        known = {place: _unescaped(text) for place, text in flat(read(language, "nodeDefs")).items()}
-        write(language, "nodeDefs", node_texts(lambda place, _, known=known: known.get(place, "")))
+        texts = translated(new, old, flat(read(language, "nodeDefs")))
+        write(language, "nodeDefs", node_texts(lambda place, _, texts=texts: _unescaped(texts[place])))
 
 
 def _unescaped(text: str) -> str:

@@ -54,6 +54,8 @@ class TrainerFile:
     constructed: bool  # made from a naming rule, not saved by the trainer's own code
     metadata: dict[str, str]
     tensors: Tensors
+    dialect: str  # of its names, "" if the file's name tells
+    kind: str  # that its modules are, likewise
 
 
 def archs() -> list[str]:
@@ -110,6 +112,8 @@ def trainer(name: str) -> TrainerFile:
         data.get("constructed", False),
         data["metadata"],
         _tensors(data["tensors"]),
+        data.get("dialect", ""),
+        data.get("kind", ""),
     )
 
 
@@ -150,3 +154,28 @@ def _alias(target: str | list[Any]) -> Alias:
         return Alias(target)
     key, span, *function = target
     return Alias(key, tuple(span) if span else None, *function)
+
+
+def workflows() -> list[str]:
+    """Names of the files of workflows, one for each pack."""
+    return sorted(path.stem for path in (DATA / "workflows").glob("*.json"))
+
+
+def workflow(name: str) -> dict[str, Any]:
+    """Return a workflow by its file's name and its form, `comfyroll_editor` or `comfyroll_api`; yours to change."""
+    pack, _, form = name.rpartition("_")
+    return _workflow_file(pack)[form]
+
+
+def workflow_forms(pack: str) -> list[str]:
+    """Names for `workflow`, in their order."""
+    return [f"{pack}_{form}" for form in ("api", "editor") if form in _workflow_file(pack)]
+
+
+def workflow_rows(pack: str) -> dict[str, list[list[Any]]]:
+    """Return the rows that each Stack LoRAs has after the conversion: name, on, strength, text encoder's strength."""
+    return _workflow_file(pack).get("rows", {})
+
+
+def _workflow_file(pack: str) -> dict[str, Any]:
+    return json.loads((DATA / "workflows" / f"{pack}.json").read_text("utf-8"))

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
+from ..naming.dialects import Loader
 from .oft import OutputRotation, blocks_rows, rescale_fits, rescaled
 from .rotation import cayley, limited, skew
 from .shapes import Shape, Shapes, required
 from .spelling import Part, suffix_rows
-from .stored import Loader, StoredAdapter
+from .stored import StoredAdapter
 
 
 @dataclass(frozen=True, slots=True)

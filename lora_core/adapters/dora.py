@@ -13,10 +13,11 @@ from typing import ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
+from ..naming.dialects import Family
 from .base import Adapter, PlacedRows, join
 from .parts import Parts
 from .shapes import Shape
-from .spelling import Family, Part, suffix_rows
+from .spelling import Part, suffix_rows
 
 # PEFT's magnitude has a field of its own: ComfyUI does not read it
 SUFFIXES: tuple[Part, ...] = (

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
+from ..naming.dialects import Family, Loader
 from .base import Adapter, PlacedRows
 from .parts import Parts, folded
 from .shapes import Shape, Shapes, required
-from .spelling import Family, Part, suffix_rows, written_suffix
-from .stored import AlphaUse, Loader, ScaledAdapter, StoredAdapter
+from .spelling import Part, suffix_rows, written_suffix
+from .stored import AlphaUse, ScaledAdapter, StoredAdapter
 
 # The norms that control LoRAs store whole, as a checkpoint does
 _BFL_NORMS = ("query_norm", "key_norm")

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
+from ..naming.dialects import Loader
 from .shapes import Shape, Shapes, required
 from .spelling import Part, suffix_rows
-from .stored import Loader, StoredAdapter, Told
+from .stored import StoredAdapter, Told
 
 
 @dataclass(frozen=True, slots=True)

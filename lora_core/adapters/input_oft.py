@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
+from ..naming.dialects import Loader
 from .numbers import holds_zeros
 from .rotation import block_size_of, cayley, cayley_neumann, skew_from_vectors
 from .shapes import Shape, Shapes, required
 from .spelling import Part, suffix_rows
-from .stored import Loader, StoredAdapter, Told
+from .stored import StoredAdapter, Told
 
 _TERMS = 5  # of the Cayley-Neumann series, both programs' default
 

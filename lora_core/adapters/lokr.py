@@ -14,6 +14,7 @@ from ..algebra.factored import Factors
 from ..algebra.svd import Svd, svd_of_product
 from ..errors import AdapterError
 from ..lazytorch import torch
+from ..naming.dialects import Loader
 from .base import Adapter
 from .loha import product, product_shape
 from .lowrank import product_square, sides
@@ -21,7 +22,7 @@ from .parts import Parts
 from .rows import RowCut
 from .shapes import Shape, Shapes, required
 from .spelling import Part, factor_rows
-from .stored import Loader, ScaledAdapter
+from .stored import ScaledAdapter
 
 _PARTS = ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")
 

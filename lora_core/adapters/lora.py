@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 from ..algebra.factored import Factors
 from ..errors import AdapterError
 from ..lazytorch import torch
+from ..naming.dialects import Loader
 from .base import Adapter, PlacedRows
 from .parts import Parts, folded
 from .shapes import Shape, Shapes
 from .spelling import Part, suffix_rows
-from .stored import Loader, ScaledAdapter
+from .stored import ScaledAdapter
 
 _SUFFIXES = (
     *suffix_rows("lora", "up", ".lora_up.weight"),  # kohya, LyCORIS, OneTrainer

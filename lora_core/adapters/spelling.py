@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
-# The dialects that we write, by how they spell parts: ComfyUI's and kohya's, PEFT's and diffusers'
-Family = Literal["kohya", "peft"]
+from ..naming.dialects import Family
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 from ..lazytorch import torch
+from ..naming.dialects import Family, Loader
 from .base import Adapter
 from .numbers import holds_zeros
 from .packing import tensors_of
 from .parts import Parts
 from .shapes import Shape, Shapes, fits_shape
-from .spelling import Family, Part, written_suffix
+from .spelling import Part, written_suffix
 
 AlphaUse = Literal["scale", "constraint", "none"]  # alpha / rank multiplies the delta; or alpha bounds a rotation
-Loader = Literal["comfyui", "diffusers", "peft"]  # programs that read what we write
 
 
 class Told(Protocol):

@@ -7,7 +7,7 @@ count only beside other parts.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from . import KINDS, dora, reshape
@@ -15,18 +15,35 @@ from .shapes import Shapes
 from .spelling import Part, suffix_rows
 from .stored import StoredAdapter
 
-PARTS: tuple[Part, ...] = tuple(dict.fromkeys((
-    *(row for kind in KINDS.values() for row in kind.suffixes),
-    # Parts around an adapter of any kind
+# Parts around an adapter of any kind
+_AROUND = (
     *suffix_rows("", "alpha", ".alpha", ".lora_alpha"),
     *suffix_rows("", "rank", ".lora_rank"),  # FastVideo, beside its `.lora_alpha`
     *dora.SUFFIXES,
     *reshape.SUFFIXES,
-    # Kinds that this version names but does not apply: a module that has one of these parts is not half-applied
-    *suffix_rows("AdaLoRA", "factor", ".lora_E", ".lora_E.default", ".ranknum", ".ranknum.default"),
-    *suffix_rows("T-LoRA", "factor", ".lambda_layer", ".q_layer.weight", ".p_layer.weight"),
-    *suffix_rows("VeRA", "factor", ".vera_lambda_b", ".vera_lambda_d"),
-)))  # fmt: skip
+)
+# Kinds that are named and not applied, so that a module that has one of these parts is not half-applied
+_NOT_APPLIED = {
+    "AdaLoRA": (".lora_E", ".lora_E.default", ".ranknum", ".ranknum.default"),
+    "T-LoRA": (".lambda_layer", ".q_layer.weight", ".p_layer.weight"),
+    "VeRA": (".vera_lambda_b", ".vera_lambda_d"),
+}
+
+
+def _rows_of(kinds: Iterable[type[StoredAdapter]]) -> tuple[Part, ...]:
+    """Return the rows of these kinds, of what is around any adapter, and of kinds whose suffixes none of these has."""
+    own = [row for kind in kinds for row in kind.suffixes]
+    spelled = {row.suffix for row in own}
+    others = (
+        row
+        for word, suffixes in _NOT_APPLIED.items()
+        if spelled.isdisjoint(suffixes)
+        for row in suffix_rows(word, "factor", *suffixes)
+    )
+    return tuple(dict.fromkeys((*own, *_AROUND, *others)))
+
+
+PARTS = _rows_of(KINDS.values())
 
 
 class SplitName(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..errors import OptionError
 from ..operations import OPERATIONS, Operation
-from ..options import IMPORT, TARGET, TEXT_DIALECT, VERIFY_COMMAND
+from ..options import IMPORT, TARGET, TEXT_DIALECT
+from ..options.verify import VERIFY_COMMAND
 from ..parallel.progress import OnStep
 from ..report import Report
 from ..stack.rows import check_strength

@@ -1,4 +1,4 @@
-"""The prefix table: how trainers begin the names of modules. A further trainer is one more row.
+"""The dialects: how trainers begin the names of modules, and how those are written that we write. A row for each.
 
 A row says which role its names address: "diffusion" for the diffusion model; a text encoder's id, or its number as
 trainers count them ("te", "te1", …; an architecture says which encoder that is); "base" for a text encoder or a
@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
+
+from ..arch.base import NameStyle
+from ..options.shared import WrittenDialect
 
 DIFFUSION = "diffusion"
 BASE = "base"
@@ -71,6 +75,51 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("diffusers", "prior_unet.", (DIFFUSION,)),  # Stable Cascade
     Dialect("bare", "", (DIFFUSION, BASE)),
 )
+
+
+# How they spell the parts of adapters: as ComfyUI and kohya do, or as PEFT and diffusers do
+Family = Literal["kohya", "peft"]
+# The programs that read what we write
+Loader = Literal["comfyui", "diffusers", "peft"]
+# What says which text encoder a name is of: its own name, the number that it usually has in a model, the lowest number
+# that it may have, or nothing, because a file is for one model
+EncoderNames = Literal["name", "usual number", "lowest number", "nothing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """One dialect as it is written."""
+
+    id: WrittenDialect
+    names: NameStyle | None  # of a diffusion model's modules; None: as the architecture says of kohya's trainers
+    flat: bool  # dots become underscores
+    family: Family  # how it spells the parts of adapters
+    encoders: EncoderNames
+    loader: Loader  # the program that reads it
+    names_model: bool = False  # the prefix is what diffusers calls the diffusion model
+
+    @property
+    def is_for_one_model(self) -> bool:
+        """Whether a file can't hold adapters of a model and of its text encoders."""
+        return self.encoders == "nothing"
+
+    @property
+    def counts_encoders(self) -> bool:
+        """Whether a text encoder's name depends on the model that it belongs to."""
+        return self.encoders in ("usual number", "lowest number")
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether it has a tensor beside the factors; without it the scale is folded into them."""
+        return self.family == "kohya"
+
+
+WRITINGS: dict[WrittenDialect, Writing] = {
+    "comfy": Writing("comfy", "here", False, "kohya", "name", "comfyui"),
+    "kohya": Writing("kohya", None, True, "kohya", "usual number", "comfyui"),
+    "diffusers": Writing("diffusers", "there", False, "peft", "lowest number", "diffusers", names_model=True),
+    "peft": Writing("peft", "there", False, "peft", "nothing", "peft"),
+}
 
 
 def dialects_of(name: str) -> list[Dialect]:

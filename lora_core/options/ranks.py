@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .base import Option
 
-# What decides the rank of a layer; `lora_core.algebra.ranks` defines each exactly
+# What decides the rank of a layer; `lora_core.algebra.rankrules` defines each exactly
 RULES = ("rank", "energy", "error", "ratio", "absolute", "relative", "sum")
 BUDGETS = ("file_size", "total_error")  # decide all layers together
 KOHYA_RULES = ("sv_ratio", "sv_cumulative", "sv_fro")

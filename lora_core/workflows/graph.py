@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WorkflowError
-from ..options import NODES
+from ..operations import NODES
 
 _MUTED, _BYPASSED = 2, 4  # the editor's modes "never" and "bypass"
 _FROM_OUTSIDE, _TO_OUTSIDE = -10, -20  # the ends of a subgraph's outer links

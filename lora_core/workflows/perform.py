@@ -18,7 +18,7 @@ from ..report import Report
 from ..stack.entry import StackEntry, stack_in_memory
 from ..stack.rows import join_stacks, stack_of_one
 
-_STACK = "loras"  # the argument that all inputs which name it fill together; any other takes one of them
+STACK_ARGUMENT = "loras"  # the argument that all inputs which name it fill together; any other takes one of them
 _ENTRIES: dict[str, Callable[[Any], list[StackEntry]]] = {
     "LORA_FILE": lambda name: stack_of_one(name, 1.0, 1.0),
     "LORA_STACK": lambda stack: join_stacks(stack, ()),
@@ -100,7 +100,7 @@ def _arguments(node: Node, values: Mapping[str, Any], files: NodeFiles) -> tuple
     arguments: dict[str, Any] = {}
     stack: list[StackEntry] = []
     for name, items in filling.items():
-        if name == _STACK:
+        if name == STACK_ARGUMENT:
             stack = files.located(entry for item in items for entry in _ENTRIES[item.type](values[item.name]))
             arguments[name] = [entry.opened_as() for entry in stack]
         else:

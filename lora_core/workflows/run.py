@@ -9,8 +9,8 @@ from typing import Any
 
 from ..errors import LoraError, WorkflowError
 from ..library.words import words_of_stack
-from ..operations import NODE_OPERATIONS
-from ..options import LOAD, NODES, STACK, Node
+from ..operations import NODE_OPERATIONS, NODES
+from ..options import LOAD, STACK, Node
 from ..parallel.progress import OnStep
 from ..report import Report
 from ..stack.rows import join_stacks, lora_text, parse_rows, stack_of

@@ -12,10 +12,10 @@ from ..adapters.parts import Parts
 from ..adapters.recast import as_lora, cut_lora, is_lora, take_rows
 from ..errors import AdapterError, OptionError
 from ..lazytorch import torch
+from ..naming.dialects import Writing
 from ..reading.adapterspec import AdapterSpec
 from ..reading.checkpoint import Checkpoint, weight_on
 from ..reading.lorafile import LoraFile
-from .names import Writing
 from .parts import folded_fields, parts_of_file, spelled
 from .plan import Job, Piece
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..algebra.ranks import RankRule, Spectrum, spread
+from ..algebra.rankrules import Spectrum
+from ..algebra.ranks import RankRule, spread
 from ..algebra.rounding import round_to
 from ..algebra.svd import Svd
 from ..arch.base import Shape

@@ -9,6 +9,7 @@ from ..arch import ARCHES, DIFFUSION_ARCHES
 from ..arch.base import Shapes
 from ..errors import OptionError, UnknownArchError
 from ..naming.detection import FoundArch, describe, own_shapes
+from ..naming.dialects import Writing
 from ..naming.keymap import KeyMap
 from ..naming.outlines import diffusers_names, outlined, outlines_of, read_outline
 from ..reading.checkpoint import Checkpoint
@@ -23,7 +24,7 @@ from ..reading.guess import (
 )
 from ..reading.lorafile import LoraFile
 from ..text import some_names
-from .names import Writing, written
+from .names import written
 from .plan import plan
 
 

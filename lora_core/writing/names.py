@@ -1,4 +1,4 @@
-"""The writing table: how the dialects that we write name modules, and how they spell the parts of adapters.
+"""How the dialects that we write name modules, and how they spell the parts of adapters.
 
 Reading knows many more spellings (`dialects`, `parts`); every name that is written here is read back from there.
 """
@@ -6,57 +6,12 @@ Reading knows many more spellings (`dialects`, `parts`); every name that is writ
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
 from ..adapters import KINDS
-from ..adapters.spelling import Family
-from ..adapters.stored import Loader
 from ..arch.base import Arch, NameStyle
 from ..naming.component import Component, WrittenName
-from ..naming.dialects import BASE, DIALECTS, DIFFUSION, Dialect
-from ..options.shared import WrittenDialect
-
-# What says which text encoder a name is of: its own name, the number that it usually has in a model, the lowest number
-# that it may have, or nothing, because a file is for one model
-EncoderNames = Literal["name", "usual number", "lowest number", "nothing"]
-
-
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """One dialect as it is written."""
-
-    id: WrittenDialect
-    names: NameStyle | None  # of a diffusion model's modules; None: as the architecture says of kohya's trainers
-    flat: bool  # dots become underscores
-    family: Family  # how it spells the parts of adapters
-    encoders: EncoderNames
-    loader: Loader  # the program that reads it
-    names_model: bool = False  # the prefix is what diffusers calls the diffusion model
-
-    @property
-    def is_for_one_model(self) -> bool:
-        """Whether a file can't hold adapters of a model and of its text encoders."""
-        return self.encoders == "nothing"
-
-    @property
-    def counts_encoders(self) -> bool:
-        """Whether a text encoder's name depends on the model that it belongs to."""
-        return self.encoders in ("usual number", "lowest number")
-
-    @property
-    def has_alpha(self) -> bool:
-        """Whether it has a tensor beside the factors; without it the scale is folded into them."""
-        return self.family == "kohya"
-
-
-WRITINGS: dict[WrittenDialect, Writing] = {
-    "comfy": Writing("comfy", "here", False, "kohya", "name", "comfyui"),
-    "kohya": Writing("kohya", None, True, "kohya", "usual number", "comfyui"),
-    "diffusers": Writing("diffusers", "there", False, "peft", "lowest number", "diffusers", names_model=True),
-    "peft": Writing("peft", "there", False, "peft", "nothing", "peft"),
-}
+from ..naming.dialects import BASE, DIALECTS, DIFFUSION, WRITINGS, Dialect, Writing
 
 _ALONE = next(row.prefix for row in DIALECTS if BASE in row.roles and row.prefix)
 

@@ -8,9 +8,10 @@ from ..adapters import KINDS, Shape
 from ..adapters.dora import WRITTEN, magnitude_is_of_input
 from ..adapters.parts import Parts, folded
 from ..lazytorch import torch
+from ..naming.dialects import Writing
 from ..reading.adapterspec import AdapterSpec
 from ..reading.lorafile import LoraFile
-from .names import Writing, suffix
+from .names import suffix
 
 
 def parts_of_file(lora: LoraFile, spec: AdapterSpec) -> Parts:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 from ..arch.base import Shape
 from ..naming.component import Component
+from ..naming.dialects import Writing
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
 from ..reading.adapterspec import AdapterSpec
 from ..reading.lorafile import LoraFile
-from .names import Writing, written
+from .names import written
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, TimeoutError, expect
 
+from tests import manifests
 from tests.browser.stage import Stage
-
-FIXTURES = Path(__file__).resolve().parents[1] / "data" / "workflows"
 
 TITLE_BAR = """(id) => {
     const node = app.canvas.graph.getNodeById(id), box = app.canvasEl.getBoundingClientRect();
@@ -31,7 +29,7 @@ VIEW = """() => ({
 
 
 def load(stage: Stage, fixture: str) -> dict[str, Any]:
-    workflow = json.loads((FIXTURES / f"{fixture}.json").read_text("utf-8"))
+    workflow = manifests.workflow(fixture)
     stage.load(json.dumps(workflow))
     return workflow
 
@@ -155,7 +153,7 @@ def test_nothing_to_convert_is_told(stage: Stage) -> None:
 
 
 def test_a_damaged_node_is_told_and_nothing_changes(stage: Stage) -> None:
-    workflow = json.loads((FIXTURES / "rgthree_editor.json").read_text("utf-8"))
+    workflow = manifests.workflow("rgthree_editor")
     workflow["nodes"][1]["widgets_values"][2]["strength"] = "much"
     stage.load(json.dumps(workflow))
     before = types(stage)

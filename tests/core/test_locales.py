@@ -52,3 +52,11 @@ def test_every_setting_and_command_of_the_page_has_its_texts() -> None:
     ids = {found for path in WEB.rglob("*.js") for found in ID.findall(path.read_text(encoding="utf-8"))}
     named = {*locales.read("en", "settings"), *locales.read("en", "commands")}
     assert named == {one.replace(".", "_") for one in ids}
+
+
+def test_a_translation_goes_with_its_english() -> None:
+    old = {("a",): "One.", ("b",): "Two.", ("gone",): "Three."}
+    known = {("a",): "Eins.", ("b",): "Zwei.", ("gone",): "Drei."}
+    new = {("a",): "One.", ("b",): "Two, or more.", ("c",): "Three.", ("d",): "Four."}
+    assert locales.translated(new, old, known) == {("a",): "Eins.", ("b",): "", ("c",): "Drei.", ("d",): ""}
+    assert locales.translated(old, old, known) == known

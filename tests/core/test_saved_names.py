@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_core.options import NODES, Node, Option
+from lora_core.operations import NODES
+from lora_core.options import Node, Option
 
 SAVED = json.loads((Path(__file__).parents[1] / "data/saved_names.json").read_text("utf-8"))
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from lora_core.algebra.ranks import Spectrum, rule_of, spread
+from lora_core.algebra.rankrules import Spectrum
+from lora_core.algebra.ranks import rule_of, spread
 from lora_core.errors import OptionError
-from lora_core.options import NODES
+from lora_core.operations import NODES
 from lora_core.options.ranks import BUDGETS, KOHYA_RULES, RULES
 from lora_core.stack.rows import check_strength
 from tests.fuzz.choices import Choices

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from lora_core.errors import LoraError
-from lora_core.options import NODES, TARGET
+from lora_core.operations import NODES
+from lora_core.options import TARGET
 from lora_core.workflows.graph import graph_of
 from lora_core.workflows.importing import convert_workflow, has_peers
 from lora_core.workflows.run import run
-from tests import tiny
+from tests import manifests, tiny
 from tests.fuzz.choices import Choices
 from tests.fuzz.edits import edited
 from tests.fuzz.scratch import folder
@@ -90,8 +91,9 @@ def _check_run(workflow: Any) -> None:
 
 @cache
 def _files() -> tuple[Any, ...]:
-    folders = (REPO / "tests" / "data" / "workflows", REPO / "example_workflows")
-    return tuple(json.loads(path.read_text("utf-8")) for place in folders for path in sorted(place.glob("*.json")))
+    ours = [manifests.workflow(form) for pack in manifests.workflows() for form in manifests.workflow_forms(pack)]
+    examples = sorted((REPO / "example_workflows").glob("*.json"))
+    return (*ours, *(json.loads(path.read_text("utf-8")) for path in examples))
 
 
 @cache

@@ -7,9 +7,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from lora_core.options import NODES, Node, Option
+from lora_core.operations import NODES
+from lora_core.options import Node, Option
 from tests.host_fixtures import LORAS
 from tests.host_server import PACK, Server
+from tests.layout import REPO
 
 ALIASES_SINCE, ADVANCED_SINCE = (0, 10, 0), (0, 9, 2)  # ComfyUI's versions with search_aliases, and advanced widgets
 HOST_TYPES = {
@@ -36,7 +38,7 @@ def test_node_matches_its_declaration(server: Server, node: Node) -> None:
     assert info["output_name"] == [socket.name for socket in node.outputs]
     assert info["output"] == [socket.type for socket in node.outputs]
     assert info["output_tooltips"] == [socket.help for socket in node.outputs]
-    assert info.get("search_aliases", []) == list(node.search_aliases if server.version >= ALIASES_SINCE else ())
+    assert (info.get("search_aliases") or []) == list(node.search_aliases if server.version >= ALIASES_SINCE else ())
 
     order = info["input_order"]
     names = [*order["required"], *order.get("optional", [])]
@@ -74,12 +76,9 @@ def check_widget(option: Option, kind: str, details: dict) -> None:
 
 
 @pytest.mark.parametrize("node", NODES.values(), ids=NODES)
-def test_help_page_names_every_input_and_output(server: Server, node: Node) -> None:
+def test_help_page_is_served(server: Server, node: Node) -> None:
     with urlopen(f"{server.url}/extensions/{PACK}/docs/{node.id}.md", timeout=30) as answer:
-        page = answer.read().decode()
-    assert page.startswith(f"# {node.display_name}\n")
-    names = [item.name for item in (*node.inputs, *node.outputs) if item.name != "rows"]
-    assert [name for name in names if f"`{name}`" not in page] == []
+        assert answer.read() == (REPO / "web/docs" / f"{node.id}.md").read_bytes()
 
 
 def test_scripts_are_served_once(server: Server) -> None:

@@ -2,23 +2,11 @@
 /** Which nodes can be converted, how a node is named to the server, and how its answer is told. */
 
 import { text } from "./i18n.js";
+import { PEER_TYPES } from "./peertypes.js";
 
 /** @typedef {import("../types.js").GraphNode} GraphNode */
 /** @typedef {"loracore" | "builtin"} Target */
 
-// as in lora_core/workflows/importing/peers; tests/core/workflows/test_importing.py compares them
-export const PEER_TYPES = [
-    "Power Lora Loader (rgthree)",
-    "Lora Loader Stack (rgthree)",
-    "Lora Loader (LoraManager)",
-    "Lora Stacker (LoraManager)",
-    "LoRA Stacker",
-    "CR LoRA Stack",
-    "CR Apply LoRA Stack",
-    "CR Load LoRA",
-    "easy loraStack",
-    "easy loraStackApply",
-];
 const BUILTIN_TYPES = ["LoraLoader", "LoraLoaderModelOnly"];
 const OUR_TYPES = ["LoraCoreLoad", "LoraCoreStack"];
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from ...errors import OptionError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...files.scratch import Scratch
-from ...options import COMBINE
-from ...options.combine import DENSE_METHODS
+from ...naming.dialects import WRITINGS
+from ...options.combine import COMBINE, DENSE_METHODS
 from ...options.shared import WrittenDialect
 from ...parallel.ahead import ahead
 from ...parallel.progress import OnStep
@@ -24,7 +24,6 @@ from ...stack.pairs import NO_PAIR, unused
 from ...stack.refusals import OnUnmatched
 from ...writing.layers import Truncation
 from ...writing.model import ModelNames, common_model
-from ...writing.names import WRITINGS
 from ...writing.peft import PeftModule, peft_file_config
 from ...writing.work import LoraWork
 from .changes import is_dense

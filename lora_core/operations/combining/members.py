@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...arch.base import Shape
+from ...naming.dialects import Writing
 from ...reading.adapterspec import AdapterSpec
 from ...reading.lorafile import LoraFile
 from ...report import LoraReport
 from ...stack.matching import describe_lora
 from ...stack.opened import StackedLora, Strengths
 from ...writing.model import ModelNames
-from ...writing.names import Writing
 from ...writing.plan import Job, Piece, Plan, Slot, plan
 
 

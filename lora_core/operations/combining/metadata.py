@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...library.words import words_in
+from ...naming.dialects import Writing
 from ...stack.opened import StackedLora
 from ...writing.lorafile import kept_metadata, rank_metadata
 from ...writing.model import ModelNames
-from ...writing.names import Writing
 from ...writing.peft import PeftModule, peft_metadata
 
 COMBINED_FROM = "lora_core.combined_from"

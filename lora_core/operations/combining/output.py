@@ -11,11 +11,12 @@ from ...algebra.rounding import round_to
 from ...algebra.svd import Svd
 from ...lazytorch import torch
 from ...naming.blocks import block_in
+from ...naming.dialects import Writing
 from ...report import Report
 from ...text import counted, some_names
 from ...writing.converter import Made
 from ...writing.layers import Ranked, Truncation, WrittenLayer
-from ...writing.names import Writing, suffix
+from ...writing.names import suffix
 from ...writing.parts import spelled
 from ...writing.plan import Slot
 from .concatenated import Joined

@@ -11,9 +11,9 @@ from ...arch.base import Shape
 from ...errors import OptionError
 from ...files.tensorheader import element_count
 from ...lazytorch import torch
+from ...naming.dialects import Writing
 from ...reading.lorafile import LoraFile
 from ...stack.refusals import OnUnmatched
-from ...writing.names import Writing
 from .elementwise import Rule
 
 NEGLIGIBLE = 1e-12  # share of |delta|² that an exact rank may leave out: fp32 does not hold more

@@ -13,7 +13,8 @@ from ...algebra.rounding import round_to
 from ...errors import NothingMatchedError, OptionError, UnmatchedError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...lazytorch import torch
-from ...options import CONVERT
+from ...naming.dialects import WRITINGS, Writing
+from ...options.convert import CONVERT
 from ...options.shared import WrittenDialect
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
@@ -25,7 +26,6 @@ from ...stack.refusals import OnUnmatched
 from ...text import counted, some_names
 from ...writing.converter import Converter, Made, kept_tensors, not_converted
 from ...writing.model import ModelNames, choose_model
-from ...writing.names import WRITINGS, Writing
 from ...writing.peft import peft_file_config
 from ...writing.plan import Plan, plan
 from ...writing.work import LoraWork

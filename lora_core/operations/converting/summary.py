@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from ...adapters import KINDS
 from ...adapters.parts import Parts
+from ...naming.dialects import Writing
 from ...reading.lorafile import LoraFile
 from ...report import Report
 from ...text import counted, some_names
 from ...writing.converter import Made
 from ...writing.lorafile import kept_metadata, rank_metadata
 from ...writing.model import ModelNames
-from ...writing.names import Writing
 from ...writing.peft import PeftModule, peft_metadata
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ...adapters.dora import WRITTEN
 from ...algebra.svd import Svd
 from ...lazytorch import torch
-from ...writing.names import Writing
+from ...naming.dialects import Writing
 from .comparison import sum_of_squares
 
 _PIECE = 2**20  # numbers

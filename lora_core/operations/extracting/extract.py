@@ -12,7 +12,7 @@ from ...algebra.ranks import rule_of
 from ...errors import OptionError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...files.scratch import Scratch, Sizes
-from ...options import EXTRACT
+from ...options.extract import EXTRACT
 from ...options.shared import NO_FILE, WrittenDialect
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint

@@ -14,12 +14,13 @@ from ...algebra.rounding import round_to
 from ...algebra.svd import Svd, svd_of_dense, svd_of_product
 from ...errors import LoraError
 from ...lazytorch import torch
+from ...naming.dialects import WRITINGS
 from ...options.shared import WrittenDialect
 from ...parallel.ahead import ahead
 from ...parallel.progress import OnStep
 from ...parallel.threads import processors, watched
 from ...writing.layers import Truncation, WrittenLayer, matrix_of
-from ...writing.names import WRITINGS, suffix
+from ...writing.names import suffix
 from .comparison import Comparison, WeightChange, sum_of_squares
 from .dora import Directions, DoraErrors, directions_of, magnitude_part, or_nothing
 from .names import NamedWeight

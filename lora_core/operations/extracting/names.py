@@ -9,11 +9,11 @@ from ...errors import OptionError
 from ...files.tensorheader import element_count
 from ...naming.blocks import block_in
 from ...naming.component import Component, WrittenName
-from ...naming.dialects import BASE
+from ...naming.dialects import BASE, WRITINGS
 from ...naming.outlines import diffusers_names
 from ...naming.targets import Target
 from ...options.shared import WrittenDialect
-from ...writing.names import WRITINGS, written
+from ...writing.names import written
 from .comparison import Comparison
 
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 
 from ...errors import LoraError
+from ...naming.dialects import WRITINGS
 from ...options.shared import WrittenDialect
 from ...report import Report
 from ...text import counted, some_names
 from ...writing.layers import Ranked
 from ...writing.lorafile import rank_metadata
-from ...writing.names import WRITINGS
 from ...writing.peft import PeftModule, peft_metadata
 from .comparison import Comparison
 from .layers import Extraction

@@ -13,7 +13,8 @@ from pathlib import Path
 from ...errors import OptionError, UnknownArchError
 from ...files.hashes import Hashes
 from ...files.leftovers import told_of
-from ...options import MERGE, MERGE_DTYPE, MergeDtype, Semantics
+from ...options import MERGE_DTYPE, MergeDtype, Semantics
+from ...options.merge import MERGE
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...receipts.hashing import InputHashes

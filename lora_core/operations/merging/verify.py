@@ -14,7 +14,8 @@ from ...files.comparing import Difference
 from ...files.hashes import Hashes, remembered
 from ...files.openfile import read_bounded
 from ...files.tensorfile import TensorFile
-from ...options import MERGE, MERGE_DTYPE, MergeDtype, Semantics
+from ...options import MERGE_DTYPE, MergeDtype, Semantics
+from ...options.merge import MERGE
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...receipts.finder import Finder, Inputs, LoraGiven

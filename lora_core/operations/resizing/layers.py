@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ...adapters.parts import folded
-from ...algebra.ranks import Spectrum
+from ...algebra.rankrules import Spectrum
 from ...algebra.rounding import round_to
 from ...files.dtypes import dtype_name, torch_dtype
 from ...files.layout import PlannedTensor

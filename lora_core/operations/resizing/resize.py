@@ -16,7 +16,7 @@ from ...errors import LoraError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...files.scratch import Scratch
 from ...lazytorch import torch
-from ...options import RESIZE
+from ...options.resize import RESIZE
 from ...parallel.ahead import ahead
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint

@@ -11,13 +11,13 @@ from ...adapters import KINDS, LoRA, Shape
 from ...errors import LoraError
 from ...lazytorch import torch
 from ...naming.blocks import block_of
-from ...naming.dialects import DIFFUSION, split_dialect
+from ...naming.dialects import DIFFUSION, WRITINGS, split_dialect
 from ...naming.keymap import KeyMap
 from ...reading.adapterspec import AdapterSpec
 from ...reading.checkpoint import Checkpoint, weight_on
 from ...reading.lorafile import LoraFile
 from ...writing.model import choose_model
-from ...writing.names import WRITINGS, suffix
+from ...writing.names import suffix
 
 Suffixes = tuple[str, str]  # of up and down
 

@@ -48,7 +48,8 @@ def how(resizing: Resizing) -> str:
     conv = f" (conv: {conv_rank})" if conv_rank and conv_rank != rule.max_rank else ""
     if rule.by == "rank":
         return f"dimension is resized from {before} to {rule.max_rank}{conv}"
-    return f"Dynamic resize with {rule.by}: {rule.threshold:g} from {before}, at most {rule.max_rank}{conv}"
+    number = f": {rule.threshold:g}" if rule.has_threshold else ""
+    return f"Dynamic resize with {rule.by}{number} from {before}, at most {rule.max_rank}{conv}"
 
 
 def compare(report: Report) -> None:

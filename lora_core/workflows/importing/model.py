@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from ...errors import WorkflowError
-from ...options import NODES
+from ...operations import NODES
 from ...stack.rows import check_strength
 
 NodeId = int | str

@@ -38,11 +38,13 @@ from lora_core.adapters import (
     moved,
     packed,
     rows_of,
+    suffixes,
     tensors_of,
     unpacked,
     with_tensors,
 )
-from lora_core.adapters.suffixes import PARTS
+from lora_core.adapters.spelling import suffix_rows
+from lora_core.adapters.suffixes import PARTS, is_applied
 from lora_core.errors import AdapterError
 from lora_core.naming.targets import Target
 from lora_core.stack.apply import Placed, apply_stack
@@ -338,3 +340,14 @@ def test_kinds_are_listed_once_and_share_no_suffix_by_accident() -> None:
     assert len({row.suffix for row in PARTS}) == len(PARTS)
     read_as_loras = {EmbeddingLoRA}
     assert {type(make("linear")) for make in ADAPTERS.values()} - {DoRA} == set(KINDS.values()) - read_as_loras
+
+
+def test_a_kind_that_gets_a_class_is_no_longer_one_that_is_only_named() -> None:
+    words = {row.kind for row in PARTS}
+    named = next(row for row in PARTS if row.kind and not is_applied(row.kind))
+
+    class Applied(IA3):
+        suffixes = suffix_rows("applied", "vector", named.suffix)
+
+    then = {row.kind for row in suffixes._rows_of((*KINDS.values(), Applied))}
+    assert (then - words, words - then) == ({"applied"}, {named.kind})

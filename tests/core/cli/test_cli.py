@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 import lora_core
-from lora_core.options import CONVERT, EXTRACT, MERGE, RESIZE
+from lora_core.options.convert import CONVERT
+from lora_core.options.extract import EXTRACT
+from lora_core.options.merge import MERGE
+from lora_core.options.resize import RESIZE
 from tests import tiny
 from tests.core.samples import REPO, command, content_hash, listing, partials, python, sparse_checkpoint
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 import lora_core
 from lora_core.adapters.recast import take_rows
 from lora_core.errors import LoraError
+from lora_core.naming.dialects import WRITINGS
 from lora_core.naming.keymap import KeyMap
 from lora_core.naming.outlines import outlined, read_outline
 from lora_core.reading.lorafile import LoraFile
-from lora_core.writing.names import WRITINGS
 
 Tensors = dict[str, torch.Tensor]
 DIALECTS = list(WRITINGS)

@@ -9,9 +9,9 @@ import pytest
 
 from lora_core.errors import UnknownArchError
 from lora_core.naming.detection import detect
+from lora_core.naming.dialects import WRITINGS
 from lora_core.reading.lorafile import LoraFile
 from lora_core.writing.model import ModelNames, choose_model
-from lora_core.writing.names import WRITINGS
 from lora_core.writing.plan import plan
 from tests import manifests
 from tests.core.naming.test_trainers import MODEL_OF, TRAINERS, write_lora

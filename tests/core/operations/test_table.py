@@ -7,8 +7,8 @@ import inspect
 import pytest
 
 import lora_core
-from lora_core.operations import NODE_OPERATIONS, OPERATIONS, Operation
-from lora_core.options import LOAD, NODES, STACK, Option
+from lora_core.operations import NODE_OPERATIONS, NODES, OPERATIONS, Operation
+from lora_core.options import LOAD, STACK, Option
 
 VALUES = ("FLOAT", "INT", "BOOLEAN", "COMBO")
 each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)

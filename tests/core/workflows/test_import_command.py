@@ -11,20 +11,26 @@ import pytest
 import lora_core
 from lora_core.cli.entry import main
 from lora_core.errors import OutputError
-from tests import tiny
-from tests.manifests import DATA
+from tests import manifests, tiny
 
-FIXTURES = DATA / "workflows"
-RGTHREE = FIXTURES / "rgthree_editor.json"
+WORKFLOW = "the workflow"  # stands for its path among a test's arguments
+
+
+@pytest.fixture(scope="module")
+def rgthree(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a workflow with rgthree's loader."""
+    path = tmp_path_factory.mktemp("rgthree") / "rgthree_editor.json"
+    path.write_text(json.dumps(manifests.workflow("rgthree_editor")), encoding="utf-8")
+    return str(path)
 
 
 def types(path: Path) -> list[str]:
     return [node["type"] for node in json.loads(path.read_text("utf-8"))["nodes"]]
 
 
-def test_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str], rgthree: str) -> None:
     ours, back = tmp_path / "ours.json", tmp_path / "back.json"
-    assert main(["import", str(RGTHREE), "--out", str(ours)]) == 0
+    assert main(["import", rgthree, "--out", str(ours)]) == 0
     assert {"LoraCoreStack", "LoraCoreLoad"} <= set(types(ours))
     assert "converted 1 node\n" in capsys.readouterr().out
     assert main(["import", str(ours), "--to", "builtin", "--out", str(back), "--json"]) == 0
@@ -37,21 +43,21 @@ def test_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back.json", "ours.json"]
 
 
-def test_never_over_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_never_over_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], rgthree: str) -> None:
     out = tmp_path / "ours.json"
     out.write_text("mine")
-    assert main(["import", str(RGTHREE), "--out", str(out)]) == 1
+    assert main(["import", rgthree, "--out", str(out)]) == 1
     assert "ours.json: already exists" in capsys.readouterr().err
     assert out.read_text() == "mine"
-    assert main(["import", str(RGTHREE), "--out", str(out), "--overwrite"]) == 0
+    assert main(["import", rgthree, "--out", str(out), "--overwrite"]) == 0
     assert "LoraCoreStack" in types(out)
     with pytest.raises(OutputError, match="is also an input"):
         lora_core.import_workflow(out, out, overwrite=True)
 
 
-def test_an_error_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], rgthree: str) -> None:
     bad, out = tmp_path / "bad.json", tmp_path / "out.json"
-    workflow = json.loads((FIXTURES / "easyuse_api.json").read_text("utf-8"))
+    workflow = manifests.workflow("easyuse_api")
     workflow["4"]["inputs"]["num_loras"] = "two"
     for text, error in (
         (json.dumps(workflow), "bad.json: node 4 (easy loraStack): num_loras: expected 0 to 10, found 'two'."),
@@ -63,7 +69,7 @@ def test_an_error_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert main(["import", str(bad), "--out", str(out)]) == 1
         assert error in capsys.readouterr().err
         assert not out.exists()
-    assert main(["import", str(RGTHREE), "--out", str(tmp_path / "out.txt")]) == 1
+    assert main(["import", rgthree, "--out", str(tmp_path / "out.txt")]) == 1
     assert "must end in .json" in capsys.readouterr().err
 
 
@@ -83,16 +89,16 @@ def test_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     "arguments",
     [
         ["import"],
-        ["import", str(RGTHREE)],
-        ["import", str(RGTHREE), "--text", "x", "--out", "o.json"],
+        ["import", WORKFLOW],
+        ["import", WORKFLOW, "--text", "x", "--out", "o.json"],
         ["import", "--text", "<lora:a>", "--out", "o.json"],
         ["import", "--text", "<lora:a:x>"],
-        ["import", str(RGTHREE), "--out", "o.json", "--to", "a1111"],
+        ["import", WORKFLOW, "--out", "o.json", "--to", "a1111"],
     ],
 )
-def test_wrong_usage(arguments: list[str]) -> None:
+def test_wrong_usage(arguments: list[str], rgthree: str) -> None:
     try:
-        assert main(arguments) == 2
+        assert main([rgthree if one == WORKFLOW else one for one in arguments]) == 2
     except SystemExit as left:
         assert left.code == 2
 

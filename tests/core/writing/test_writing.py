@@ -9,10 +9,11 @@ import pytest
 
 from lora_core.arch import DIFFUSION_ARCHES
 from lora_core.naming.component import Component, WrittenName
+from lora_core.naming.dialects import WRITINGS
 from lora_core.naming.keymap import KeyMap
 from lora_core.naming.outlines import outlined, outlines_of, read_outline
 from lora_core.options.shared import WrittenDialect
-from lora_core.writing.names import WRITINGS, written
+from lora_core.writing.names import written
 from tests import manifests
 from tests.core.naming.alias_reasons import ONLY_IN_DIFFUSERS
 
