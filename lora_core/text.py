@@ -11,6 +11,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,21 @@ def _escaped(match: re.Match[str]) -> str:
     code = ord(char)
     long = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
     return _SHORT.get(char, long)
+
+
+def storable(text: str) -> str:
+    """Return text as a file can hold it in UTF-8.
+
+    The half characters that stand for a file name's bytes become the characters that these are, or else escapes. In
+    JSON such an escape is read back as the half character, so that a receipt gives the name again.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        with suppress(UnicodeEncodeError):  # others than of a file name
+            text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 def plain(value: Any, limit: int = LONGEST) -> str:
