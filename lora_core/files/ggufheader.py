@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import FileFormatError
 from .openfile import OpenFile
-from .tensorheader import MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_TENSORS, element_count
+from .tensorheader import MAX_DIMENSIONS, MAX_LISTED_BYTES, MAX_NAME_BYTES, MAX_TENSORS, element_count
 
 # ggml type number -> (name, elements of a block, bytes of a block)
 TYPES: dict[int, tuple[str, int, int]] = {
@@ -45,7 +45,7 @@ class GgufInfo:
 class _Reader:
     def __init__(self, file: OpenFile) -> None:
         self._file = file
-        self._raw = bytes(file.read(0, min(file.size, MAX_HEADER_BYTES)))
+        self._raw = bytes(file.read(0, min(file.size, MAX_LISTED_BYTES)))
         self.at = 0
 
     def broken(self, what: str) -> FileFormatError:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import FileFormatError
 from ..text import some_names
-from .tensorheader import MAX_HEADER_BYTES, MAX_TENSORS, no_duplicates
+from .tensorheader import MAX_LISTED_BYTES, MAX_TENSORS, no_duplicates
 
 COMPONENT = re.compile(r"(unet|transformer|prior|decoder|text_encoder|text_model)(_\d+)?")
 STEMS = ("diffusion_pytorch_model", "model")  # how weight files begin; what follows may name a variant
@@ -123,8 +123,8 @@ def _is_plain_name(name: Any) -> bool:
 def read_index(path: Path, shown: str) -> dict[str, Any]:
     """Return the JSON object in an index file, or raise FileFormatError."""
     try:
-        if path.stat().st_size > MAX_HEADER_BYTES:
-            raise FileFormatError(f"{shown}: is above our limit of {MAX_HEADER_BYTES} bytes for an index.")
+        if path.stat().st_size > MAX_LISTED_BYTES:
+            raise FileFormatError(f"{shown}: is above our limit of {MAX_LISTED_BYTES} bytes for an index.")
         content = json.loads(path.read_bytes(), object_pairs_hook=no_duplicates)
     except (ValueError, RecursionError, OSError) as error:  # ValueError: not UTF-8, not JSON, a number of many digits
         if isinstance(error, FileFormatError):
