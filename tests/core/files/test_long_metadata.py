@@ -82,7 +82,7 @@ def test_every_operation_takes_it_and_keeps_it(tmp_path: Path) -> None:
     plain = tiny.make_lora(tmp_path / "plain.safetensors", tiny.flat("lora_unet_", tiny.modules("wan21")), 4)
     metadata = {"ss_tag_frequency": json.dumps({"1_a": {f"{TAGS}{n}": n + 1 for n in range(50_000)}})}
     lora = samples.save(tmp_path / "big.safetensors", samples.load(plain), metadata)
-    assert lora.stat().st_size > 8 * 2**20
+    assert lora.stat().st_size > 6 * 2**20
     for path, name in ((plain, "a"), (lora, "b")):
         lora_core.merge(base, [path], tmp_path / f"{name}.safetensors")
     merged = [samples.load(tmp_path / f"{name}.safetensors") for name in "ab"]
