@@ -82,8 +82,8 @@ class _Reader:
         return [self.value(kind) for _ in range(count)]
 
 
-def read_gguf_header(file: OpenFile) -> dict[str, GgufInfo]:
-    """Return the infos, or raise FileFormatError saying which rule is broken."""
+def read_gguf_header(file: OpenFile) -> tuple[dict[str, Any], dict[str, GgufInfo]]:
+    """Return (the file's own values, infos), or raise FileFormatError saying which rule is broken."""
     reader = _Reader(file)
     magic, version = reader.take(4), reader.number("I")
     if magic != b"GGUF" or version not in (2, 3):
@@ -107,7 +107,7 @@ def read_gguf_header(file: OpenFile) -> dict[str, GgufInfo]:
             raise FileFormatError(
                 f"{file.path.name}: truncated: has {file.size} bytes, needs {end}; download or copy it again."
             )
-    return infos
+    return metadata, infos
 
 
 def _entry(reader: _Reader) -> tuple[str, int, tuple[int, ...], int]:

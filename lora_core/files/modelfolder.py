@@ -71,7 +71,7 @@ def _part(folder: Path, name: str) -> ModelPart | None:
         plain = [n for n in (f"{stem}.safetensors.index.json", f"{stem}.safetensors") if n in names]
         for chosen in (*plain, *indices, *singles):
             path = folder / chosen
-            return _indexed(path, name) if path.suffix == ".json" else ModelPart(name, (path,))
+            return indexed(path, name) if path.suffix == ".json" else ModelPart(name, (path,))
         shards = [n for n in names if n.startswith(stem) and _is_shard(n)]
         if shards:
             raise FileFormatError(
@@ -85,16 +85,17 @@ def _is_shard(name: str) -> bool:
     return bool(re.search(r"-\d{5}-of-\d{5}\.safetensors$", name))
 
 
-def _indexed(index: Path, name: str) -> ModelPart:
+def indexed(index: Path, name: str, ending: str = ".safetensors") -> ModelPart:
+    """Return the part that an index lists, in files of this ending; raises FileFormatError for a broken index."""
     shown = _shown(index, name)
     content = read_index(index, shown)
     weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or len(weight_map) > MAX_TENSORS:
         raise FileFormatError(f"{shown}: broken index: expected weight_map with 1 to {MAX_TENSORS} keys.")
     for file in weight_map.values():
-        if not _is_plain_name(file):
+        if not _is_plain_name(file, ending):
             raise FileFormatError(
-                f"{shown}: broken index: expected the name of a .safetensors file in the same folder, "
+                f"{shown}: broken index: expected the name of a {ending} file in the same folder, "
                 f"found {str(file)[:80]!r}; nothing outside the folder is read."
             )
     files = tuple(index.parent / file for file in dict.fromkeys(weight_map.values()))
@@ -110,10 +111,10 @@ def _indexed(index: Path, name: str) -> ModelPart:
     return ModelPart(name, files, index, weight_map, total if type(total) is int else None)
 
 
-def _is_plain_name(name: Any) -> bool:
+def _is_plain_name(name: Any, ending: str) -> bool:
     return (
         isinstance(name, str)
-        and name.endswith(".safetensors")
+        and name.endswith(ending)
         and len(name.encode("utf-8", "replace")) <= 255
         and not name.startswith(".")
         and not set(name) & set("/\\:\0")

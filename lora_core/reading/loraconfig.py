@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import AdapterError
+from ..files.adapterfolder import is_adapters_own
 from ..naming.dialects import split_dialect
 from ..text import json_object
 from .patterns import ModulePattern, PatternError
@@ -144,11 +145,11 @@ class LoraConfigs:
 
 
 def _config_path(path: Path) -> Path | None:
-    """Return the configuration of a PEFT folder's file: of adapter_model.safetensors, or of the only LoRA there."""
+    """Return the configuration of an adapter's folder: of a file that is called as PEFT does, or the only one there."""
     config = path.parent / CONFIG_NAME
     if not config.is_file():
         return None
-    alone = path.stem == "adapter_model" or len(list(path.parent.glob("*.safetensors"))) == 1
+    alone = is_adapters_own(path) or len(list(path.parent.glob("*.safetensors"))) == 1
     return config if alone else None
 
 
