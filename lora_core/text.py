@@ -11,6 +11,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ _UNSEEN = re.compile(
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 LONGEST = 4_000  # characters of one value
+LONGEST_JSON = 16 * 2**20  # characters; in memory it may be twenty times as large
 CUT = " … (cut)"
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 _TAG = re.compile(r"<[^<>]*>")
@@ -46,6 +48,21 @@ def _escaped(match: re.Match[str]) -> str:
     code = ord(char)
     long = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
     return _SHORT.get(char, long)
+
+
+def storable(text: str) -> str:
+    """Return text as a file can hold it in UTF-8.
+
+    The half characters that stand for a file name's bytes become the characters that these are, or else escapes. In
+    JSON such an escape is read back as the half character, so that a receipt gives the name again.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        with suppress(UnicodeEncodeError):  # others than of a file name
+            text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 def plain(value: Any, limit: int = LONGEST) -> str:
@@ -86,9 +103,9 @@ def without_path(error: Exception, path: Path) -> str:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Return the object that the text is in JSON, an empty one if it is none."""
+    """Return the object that the text is in JSON, an empty one if it is none or longer than is reasonable."""
     try:
-        value = json.loads(text) if text else {}
+        value = json.loads(text) if 0 < len(text) <= LONGEST_JSON else {}
     except (ValueError, RecursionError):  # ValueError: also a number of thousands of digits
         return {}
     return value if isinstance(value, dict) else {}
@@ -97,7 +114,7 @@ def json_object(text: str) -> dict[str, Any]:
 def json_list(text: str) -> list[Any] | None:
     """Return the list that the text is in JSON, None if it is none."""
     try:
-        value = json.loads(text)
+        value = json.loads(text) if len(text) <= LONGEST_JSON else None
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, list) else None

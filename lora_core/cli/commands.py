@@ -22,6 +22,7 @@ from ..workflows.run import run
 from .demo import demo
 from .flags import Flags, Parser, add_loras
 from .leftovers import LeftoversReport, leftovers
+from .standardinput import StandardInput, refuse_output
 
 _BLOCKS = "blocks="
 _OF_COMMANDS = ("command", "json", "quiet")  # what is parsed for the command line itself
@@ -51,7 +52,10 @@ def _operate(operation: Operation, options: argparse.Namespace, on_step: OnStep 
     for name, flag in _LORA_FLAGS.items():
         if name in arguments:
             arguments[name] = [_lora(values, flag) for values in arguments[name]]
-    return [operation.function(**arguments, on_step=on_step)]
+    refuse_output([arguments.get("out")])
+    with StandardInput() as standard_input:
+        given = {name: standard_input.in_place_of(value) for name, value in arguments.items()}
+        return [operation.function(**given, on_step=on_step)]
 
 
 def _arrange_inspect(flags: Flags) -> None:
@@ -133,7 +137,9 @@ def _add_run(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
-    return run(options.workflow, models=options.models, output=options.output, on_step=on_step)
+    with StandardInput() as standard_input:
+        workflow = standard_input.in_place_of(options.workflow)
+        return run(workflow, models=options.models, output=options.output, on_step=on_step)
 
 
 def _add_import(commands: Any) -> None:
@@ -158,7 +164,10 @@ def _import(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]
     if options.out is None:
         raise OptionError("--out: say which file to write.")
     to = getattr(options, "to", TARGET.default)
-    return [import_workflow(options.file, options.out, models=options.models, to=to, overwrite=options.overwrite)]
+    refuse_output([options.out])
+    with StandardInput() as standard_input:
+        file = standard_input.in_place_of(options.file)
+        return [import_workflow(file, options.out, models=options.models, to=to, overwrite=options.overwrite)]
 
 
 def _add_leftovers(commands: Any) -> None:

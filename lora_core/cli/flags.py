@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,7 +20,15 @@ _LORA_HELP = (
 _IN_MEMORY = ("MODEL", "LORA_MODEL")  # inputs that only a wire can give
 
 
+# What Python reads as a negative number: argparse knows fewer spellings, and takes the others for unknown flags
+_NEGATIVE = re.compile(r"-(?:(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:e[-+]?\d+)?|inf(?:inity)?|nan)\Z", re.IGNORECASE)
+
+
 class Parser(argparse.ArgumentParser):
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._negative_number_matcher = _NEGATIVE
+
     def error(self, message: str) -> NoReturn:
         super().error(visible(message))  # arguments may be names of files
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import FileFormatError, OutputError
+from ..text import storable
 from .flushing import Flusher
 from .leftovers import put_back
 from .modelfolder import model_parts
@@ -76,7 +77,7 @@ class FolderWriter:
     def write_text(self, text: str, *names: str) -> None:
         path = self.place(*names)
         with as_output_error(self.path), path.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            file.write(storable(text))
             file.flush()
             os.fsync(file.fileno())
 

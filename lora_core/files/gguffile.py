@@ -26,10 +26,16 @@ class GgufFile(Tensors):
         self.metadata = {}  # GGUF's own describes its tensors, and is not carried over
         self._file = OpenFile(self.path, "a model file")
         try:
-            self._tensors = read_gguf_header(self._file)
+            values, self._tensors = read_gguf_header(self._file)
         except BaseException:
             self._file.close()
             raise
+        # what the file says of itself, without its vocabulary and other lists
+        self.told = {
+            key: value
+            for key, value in values.items()
+            if key.startswith("adapter.") or isinstance(value, (str, int, float))
+        }
         self._infos = {
             name: TensorInfo(name, self._dtype(name), info.shape, info.start, info.nbytes)
             for name, info in self._tensors.items()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import FileFormatError
 from .openfile import OpenFile
-from .tensorheader import MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_TENSORS, element_count
+from .tensorheader import MAX_DIMENSIONS, MAX_LISTED_BYTES, MAX_NAME_BYTES, MAX_TENSORS, element_count
 
 # ggml type number -> (name, elements of a block, bytes of a block)
 TYPES: dict[int, tuple[str, int, int]] = {
@@ -45,7 +45,7 @@ class GgufInfo:
 class _Reader:
     def __init__(self, file: OpenFile) -> None:
         self._file = file
-        self._raw = bytes(file.read(0, min(file.size, MAX_HEADER_BYTES)))
+        self._raw = bytes(file.read(0, min(file.size, MAX_LISTED_BYTES)))
         self.at = 0
 
     def broken(self, what: str) -> FileFormatError:
@@ -82,8 +82,8 @@ class _Reader:
         return [self.value(kind) for _ in range(count)]
 
 
-def read_gguf_header(file: OpenFile) -> dict[str, GgufInfo]:
-    """Return the infos, or raise FileFormatError saying which rule is broken."""
+def read_gguf_header(file: OpenFile) -> tuple[dict[str, Any], dict[str, GgufInfo]]:
+    """Return (the file's own values, infos), or raise FileFormatError saying which rule is broken."""
     reader = _Reader(file)
     magic, version = reader.take(4), reader.number("I")
     if magic != b"GGUF" or version not in (2, 3):
@@ -107,7 +107,7 @@ def read_gguf_header(file: OpenFile) -> dict[str, GgufInfo]:
             raise FileFormatError(
                 f"{file.path.name}: truncated: has {file.size} bytes, needs {end}; download or copy it again."
             )
-    return infos
+    return metadata, infos
 
 
 def _entry(reader: _Reader) -> tuple[str, int, tuple[int, ...], int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
+from ..text import storable
 from .dtypes import DTYPES
 from .tensorheader import MAX_HEADER_BYTES, TensorInfo, element_count
 
@@ -38,7 +39,7 @@ def laid_out(
     `spare` bytes more are left for metadata that is not known yet.
     """
     header = _header(path, plan, metadata)
-    text = _text(header) + b" " * spare
+    text = header_text(header) + b" " * spare
     text += b" " * (-len(text) % 8)  # data starts aligned, as the reference writer does
     if like is not None and like % 8 == 0:
         text += b" " * ((like - 8 - len(text)) % PAGE)
@@ -60,7 +61,7 @@ def laid_out(
 
 def refilled(path: Path, plan: Sequence[PlannedTensor], metadata: Mapping[str, str], size: int) -> bytes:
     """Return a header of `size` bytes with other metadata; raises OutputError if it has no room for them."""
-    text = _text(_header(path, plan, metadata))
+    text = header_text(_header(path, plan, metadata))
     if 8 + len(text) > size:
         raise OutputError(f"{path.name}: the header has room for {size} bytes, and needs {8 + len(text)}.")
     return struct.pack("<Q", size - 8) + text.ljust(size - 8)
@@ -78,8 +79,11 @@ def _header(path: Path, plan: Sequence[PlannedTensor], metadata: Mapping[str, st
     return header
 
 
-def _text(header: dict[str, Any]) -> bytes:
-    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+def header_text(header: Mapping[str, Any]) -> bytes:
+    """Return a header as it is written; a file's name in the metadata may hold bytes that are no UTF-8."""
+    metadata = {key: storable(value) for key, value in header.get("__metadata__", {}).items()}
+    stored = {**header, "__metadata__": metadata} if metadata else header
+    return json.dumps(stored, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
 def in_written_order(plan: Iterable[PlannedTensor]) -> list[PlannedTensor]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import FileFormatError
 from ..text import some_names
-from .tensorheader import MAX_HEADER_BYTES, MAX_TENSORS, no_duplicates
+from .tensorheader import MAX_LISTED_BYTES, MAX_TENSORS, no_duplicates
 
 COMPONENT = re.compile(r"(unet|transformer|prior|decoder|text_encoder|text_model)(_\d+)?")
 STEMS = ("diffusion_pytorch_model", "model")  # how weight files begin; what follows may name a variant
@@ -71,7 +71,7 @@ def _part(folder: Path, name: str) -> ModelPart | None:
         plain = [n for n in (f"{stem}.safetensors.index.json", f"{stem}.safetensors") if n in names]
         for chosen in (*plain, *indices, *singles):
             path = folder / chosen
-            return _indexed(path, name) if path.suffix == ".json" else ModelPart(name, (path,))
+            return indexed(path, name) if path.suffix == ".json" else ModelPart(name, (path,))
         shards = [n for n in names if n.startswith(stem) and _is_shard(n)]
         if shards:
             raise FileFormatError(
@@ -85,16 +85,17 @@ def _is_shard(name: str) -> bool:
     return bool(re.search(r"-\d{5}-of-\d{5}\.safetensors$", name))
 
 
-def _indexed(index: Path, name: str) -> ModelPart:
+def indexed(index: Path, name: str, ending: str = ".safetensors") -> ModelPart:
+    """Return the part that an index lists, in files of this ending; raises FileFormatError for a broken index."""
     shown = _shown(index, name)
     content = read_index(index, shown)
     weight_map = content.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or len(weight_map) > MAX_TENSORS:
         raise FileFormatError(f"{shown}: broken index: expected weight_map with 1 to {MAX_TENSORS} keys.")
     for file in weight_map.values():
-        if not _is_plain_name(file):
+        if not _is_plain_name(file, ending):
             raise FileFormatError(
-                f"{shown}: broken index: expected the name of a .safetensors file in the same folder, "
+                f"{shown}: broken index: expected the name of a {ending} file in the same folder, "
                 f"found {str(file)[:80]!r}; nothing outside the folder is read."
             )
     files = tuple(index.parent / file for file in dict.fromkeys(weight_map.values()))
@@ -110,10 +111,10 @@ def _indexed(index: Path, name: str) -> ModelPart:
     return ModelPart(name, files, index, weight_map, total if type(total) is int else None)
 
 
-def _is_plain_name(name: Any) -> bool:
+def _is_plain_name(name: Any, ending: str) -> bool:
     return (
         isinstance(name, str)
-        and name.endswith(".safetensors")
+        and name.endswith(ending)
         and len(name.encode("utf-8", "replace")) <= 255
         and not name.startswith(".")
         and not set(name) & set("/\\:\0")
@@ -123,8 +124,8 @@ def _is_plain_name(name: Any) -> bool:
 def read_index(path: Path, shown: str) -> dict[str, Any]:
     """Return the JSON object in an index file, or raise FileFormatError."""
     try:
-        if path.stat().st_size > MAX_HEADER_BYTES:
-            raise FileFormatError(f"{shown}: is above our limit of {MAX_HEADER_BYTES} bytes for an index.")
+        if path.stat().st_size > MAX_LISTED_BYTES:
+            raise FileFormatError(f"{shown}: is above our limit of {MAX_LISTED_BYTES} bytes for an index.")
         content = json.loads(path.read_bytes(), object_pairs_hook=no_duplicates)
     except (ValueError, RecursionError, OSError) as error:  # ValueError: not UTF-8, not JSON, a number of many digits
         if isinstance(error, FileFormatError):

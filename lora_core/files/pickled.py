@@ -27,6 +27,11 @@ from .tensors import Tensors, memory_for
 
 MAX_AMPLIFICATION = 4  # tensors may share memory, but all together not claim more than so many times the file
 MAX_NESTING = 4
+# What trainers call the weights in a checkpoint of theirs, beside epochs and optimizers; an adapter before its base
+_WEIGHTS = (
+    *("lora", "lora_state_dict", "lora_weights", "adapter", "adapter_state_dict", "peft", "peft_state_dict"),
+    *("state_dict", "model_state_dict", "model", "network", "module", "params_ema", "params", "weights", "net"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +131,11 @@ def _loaded(path: Path, structure: bytes, storage: Any) -> Any:
 
 
 def _state_dict(content: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Return (tensors, names of what was ignored), from inside `state_dict` or the only key if there is one."""
+    """Return (tensors, names of what was ignored), from inside the dict of a trainer's checkpoint that holds them."""
     ignored: list[str] = []
     for _ in range(MAX_NESTING):  # a dict may hold itself
-        if not isinstance(content, Mapping):
-            break
-        inner = "state_dict" if isinstance(content.get("state_dict"), Mapping) else next(iter(content), None)
-        if inner is None or not isinstance(content[inner], Mapping) or (inner != "state_dict" and len(content) > 1):
+        inner = _inner(content)
+        if inner is None:
             break
         ignored += [str(key)[:80] for key in content if key != inner]
         content = content[inner]
@@ -143,6 +146,18 @@ def _state_dict(content: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
         else:
             ignored.append(str(key)[:80])
     return tensors, ignored
+
+
+def _inner(content: Any) -> Any:
+    """Return the key of a dict below which the weights are; None if they are in the dict itself."""
+    if not isinstance(content, Mapping) or any(isinstance(value, torch.Tensor) for value in content.values()):
+        return None
+    dicts = [key for key, value in content.items() if isinstance(value, Mapping) and value]
+    named = [key for key in _WEIGHTS if key in dicts]
+    if named or len(dicts) == len(content) == 1:
+        return (named or dicts)[0]
+    of_tensors = [key for key in dicts if any(isinstance(value, torch.Tensor) for value in content[key].values())]
+    return of_tensors[0] if len(of_tensors) == 1 else None
 
 
 def _checked(

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import OutputError
+from ..text import storable
 from .outputs import as_output_error, temporary_name
 
 # Errors of Windows that often pass: access denied, in use by another program, locked, mapped into memory
@@ -102,7 +103,7 @@ def write_text(path: Path, text: str, *, overwrite: bool) -> None:
     with as_output_error(path):
         try:
             with temporary.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+                file.write(storable(text))
                 file.flush()
                 os.fsync(file.fileno())
             take_mode(temporary, path)

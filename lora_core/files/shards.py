@@ -1,8 +1,8 @@
-"""One model in several safetensors files: a mapping like a single file, each key in exactly one shard."""
+"""One model in several files, safetensors mostly: a mapping like a single file, each key in exactly one shard."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,14 +20,15 @@ class ShardedFile(Tensors):
     Raises FileFormatError for a broken shard, a key that is missing, in two shards, or not in the index.
     """
 
-    def __init__(self, part: ModelPart) -> None:
+    def __init__(self, part: ModelPart, opener: Callable[[Path], Tensors] = TensorFile) -> None:
+        """Open each shard with `opener`."""
         self.path = part.index or part.folder
         self.metadata = {}
-        self._files: dict[str, TensorFile] = {}
-        self._home: dict[str, TensorFile] = {}  # key -> its shard
+        self._files: dict[str, Tensors] = {}
+        self._home: dict[str, Tensors] = {}  # key -> its shard
         with ExitStack() as opened:
             for path in part.files:
-                file = opened.enter_context(TensorFile(path))
+                file = opened.enter_context(opener(path))
                 self._files[path.name] = file
                 self.metadata |= file.metadata
                 self._add(file)
@@ -64,9 +65,10 @@ class ShardedFile(Tensors):
 
     @property
     def files(self) -> Sequence[TensorFile]:
-        return list(self._files.values())
+        """The safetensors files."""
+        return [file for file in self._files.values() if isinstance(file, TensorFile)]
 
-    def _add(self, file: TensorFile) -> None:
+    def _add(self, file: Tensors) -> None:
         for key in file:
             if key in self._home:
                 raise FileFormatError(

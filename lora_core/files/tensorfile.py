@@ -114,5 +114,5 @@ def read_header(path: Path, fd: int, size: int) -> tuple[dict[str, str], dict[st
         )
     raw = bytearray(length)
     read_exactly(path, fd, memoryview(raw), 8)
-    metadata, infos = parse_header(path, bytes(raw), size)
+    metadata, infos = parse_header(path, raw, size)
     return metadata, infos, 8 + length

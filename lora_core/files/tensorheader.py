@@ -13,13 +13,18 @@ from typing import Any, TypeGuard
 
 from ..errors import FileFormatError
 from .dtypes import DTYPES, FLOAT_DTYPES
+from .longmetadata import without_long_metadata
 
-MAX_HEADER_BYTES = 32 * 2**20
+MAX_HEADER_BYTES = 100_000_000  # as every other reader: captions of a whole data set may be in it
+MAX_LISTED_BYTES = 32 * 2**20  # of a header without its metadata, and of any other list of tensors
 MAX_TENSORS = 100_000
 MAX_NAME_BYTES = 512
-MAX_METADATA_BYTES = 8 * 2**20
+MAX_SETTINGS_BYTES = 8 * 2**20  # of one metadata value that is parsed
 MAX_DIMENSIONS = 8
 MAX_SIGNS = 20 * MAX_TENSORS  # commas and brackets, of which a tensor has 10: each may cost 100 bytes of memory
+
+
+_SETTINGS = ("lora_adapter_metadata", "_quantization_metadata")  # metadata that says what to do with the tensors
 
 
 class DuplicateKeyError(ValueError):
@@ -56,10 +61,16 @@ def element_count(shape: Iterable[int]) -> int:
     return count
 
 
-def parse_header(path: Path, raw: bytes, size: int) -> tuple[dict[str, str], dict[str, TensorInfo]]:
+def parse_header(path: Path, raw: bytes | bytearray, size: int) -> tuple[dict[str, str], dict[str, TensorInfo]]:
     """Return (metadata, infos) of a file of `size` bytes from its header; raises FileFormatError naming the rule."""
-    header = _parse_json(path, raw)
-    metadata = _check_metadata(path, header.pop("__metadata__", None))
+    listed, long_metadata = without_long_metadata(path, raw)
+    if len(listed) > MAX_LISTED_BYTES:
+        raise FileFormatError(
+            f"{path.name}: not a safetensors file, or its header is above our limit: "
+            f"it has {len(listed)} bytes beside the metadata, the limit is {MAX_LISTED_BYTES}."
+        )
+    header = _parse_json(path, listed)
+    metadata = _check_metadata(path, header.pop("__metadata__", None) or long_metadata)
     if len(header) > MAX_TENSORS:
         raise FileFormatError(f"{path.name}: {len(header)} tensors; the limit is {MAX_TENSORS}.")
     infos = {name: _check_info(path, name, value, 8 + len(raw)) for name, value in header.items()}
@@ -67,7 +78,7 @@ def parse_header(path: Path, raw: bytes, size: int) -> tuple[dict[str, str], dic
     return metadata, infos
 
 
-def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
+def _parse_json(path: Path, raw: bytes | bytearray) -> dict[str, Any]:
     def no_constants(text: str) -> Any:
         raise FileFormatError(f"{path.name}: broken header: {text} is not a number.")
 
@@ -97,8 +108,9 @@ def _check_metadata(path: Path, metadata: Any) -> dict[str, str]:
         return {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise FileFormatError(f"{path.name}: broken header: __metadata__ must map text to text.")
-    if sum(len(key) + len(value) for key, value in metadata.items()) > MAX_METADATA_BYTES:
-        raise FileFormatError(f"{path.name}: metadata is above our limit of {MAX_METADATA_BYTES} bytes.")
+    for key in _SETTINGS:
+        if len(metadata.get(key, "")) > MAX_SETTINGS_BYTES:
+            raise FileFormatError(f"{path.name}: {key} is above our limit of {MAX_SETTINGS_BYTES} bytes.")
     return metadata
 
 

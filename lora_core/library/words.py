@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from ..files.opening import open_tensors
-from ..reading.lorafile import LoraFile, lora_file_of
+from ..files.adapterfolder import adapter_file, open_adapter
+from ..reading.lorafile import LoraFile
 from ..stack.entry import StackEntry
 from ..stack.rows import each_file
 from ..text import json_list, json_object, plain_line
@@ -31,8 +31,8 @@ class TriggerWord:
 
 def trigger_words(path: str | os.PathLike[str]) -> list[str]:
     """Return the trigger words of a LoRA file or folder, of its metadata and the files beside it; none if none does."""
-    file = lora_file_of(Path(path))
-    with open_tensors(file) as opened:
+    file = adapter_file(Path(path))
+    with open_adapter(file) as opened:
         return [one.word for one in known_words(read_sidecars(file)[0], opened.metadata)]
 
 

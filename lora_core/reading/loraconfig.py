@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..files.adapterfolder import is_adapters_own
 from ..naming.dialects import addressed_roles, split_dialect
 from ..text import json_object, some_names
 from .patterns import ModulePattern, PatternError
@@ -212,11 +213,11 @@ def _of_one_role(section: Section, module: str, others: list[Section]) -> bool:
 
 
 def _config_path(path: Path) -> Path | None:
-    """Return the configuration of a PEFT folder's file: of adapter_model.safetensors, or of the only LoRA there."""
+    """Return the configuration of an adapter's folder: of a file that is called as PEFT does, or the only one there."""
     config = path.parent / CONFIG_NAME
     if not config.is_file():
         return None
-    alone = path.stem == "adapter_model" or len(list(path.parent.glob("*.safetensors"))) == 1
+    alone = is_adapters_own(path) or len(list(path.parent.glob("*.safetensors"))) == 1
     return config if alone else None
 
 

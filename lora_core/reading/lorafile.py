@@ -12,9 +12,9 @@ from pathlib import Path
 from ..adapters import Adapter, check_numbers, tensors_of
 from ..adapters.suffixes import SplitName, is_applied, split_names
 from ..arch.base import Arch
-from ..errors import FileFormatError, WrongFileKindError
+from ..errors import WrongFileKindError
+from ..files.adapterfolder import adapter_file
 from ..files.memory import IN_MEMORY, MemoryTensors
-from ..files.opening import open_tensors
 from ..files.tensorheader import TensorInfo
 from ..files.tensors import Tensors
 from ..lazytorch import torch
@@ -23,6 +23,7 @@ from ..naming.dialects import DIFFUSION, addressed_roles, split_dialect
 from ..options import Semantics
 from ..text import counted, some_names
 from .adapterspec import AdapterSpec
+from .containers import open_lora
 from .loraconfig import LoraConfigs
 from .peftsettings import check_settings, whole_parameter
 from .specreader import SpecReader
@@ -36,9 +37,6 @@ _NOT_ADAPTERS = (
 )
 
 _LONGEST_PART = 60  # characters of a name that is said
-
-# What a folder's LoRA is called: PEFT's, diffusers'
-_IN_FOLDER = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
 
 
 class LoraFile:
@@ -202,8 +200,10 @@ def _opened(source: LoraSource) -> tuple[Tensors, str]:
     """Return the tensors and what reports call them."""
     if isinstance(source, Mapping):
         return MemoryTensors(source), IN_MEMORY
-    given, path = Path(source), lora_file_of(Path(source))
-    return open_tensors(path), path.name if path == given else f"{given.name}/{path.name}"
+    given = Path(source)
+    path = adapter_file(given)
+    name = f"{given.name}/{path.name}" if given.is_dir() else path.name
+    return open_lora(path), name
 
 
 def _module_of(name: str, modules: Collection[str]) -> str | None:
@@ -213,14 +213,3 @@ def _module_of(name: str, modules: Collection[str]) -> str | None:
         if name in modules:
             return name
     return None
-
-
-def lora_file_of(path: Path) -> Path:
-    """Return the LoRA file of a folder, or the path itself; raises FileFormatError if the folder has none."""
-    if not path.is_dir():
-        return path
-    found = [path / name for name in _IN_FOLDER if (path / name).is_file()] or sorted(path.glob("*.safetensors"))
-    if len(found) != 1 and (not found or found[0].name not in _IN_FOLDER):
-        has = some_names([file.name for file in found]) or "none"
-        raise FileFormatError(f"{path.name}: is a folder; expected {' or '.join(_IN_FOLDER)} in it, found {has}.")
-    return found[0]

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileChangedError, FileFormatError, ReceiptError
+from ..files.adapterfolder import adapter_file
 from ..files.hashes import Hashes
-from ..reading.lorafile import LoraFile, lora_file_of
+from ..reading.lorafile import LoraFile
 from ..stack.blockterms import parse_blocks
+from ..text import some_names
 from .readback import Entry, ReadReceipt
 from .receipt import config_hash
 
@@ -75,13 +77,13 @@ class Finder:
                 self.problems.append(f"  a LoRA is missing: {_named(entry)}{_at(entry)}; give it with --lora")
             else:
                 found[number] = path
-                self._check_config(path, entry)
+                self._check_beside(path, entry)
         return found
 
     def _place(self, item: LoraGiven, found: dict[int, Path]) -> None:
         """Find the place in the stack of a LoRA that is given, by its content, and by its strengths if they are too."""
         name, *strengths = [item] if isinstance(item, (str, os.PathLike)) else item
-        path = lora_file_of(Path(name))
+        path = adapter_file(Path(name))
         digest, stack = self._hash(path), self.receipt.inputs["loras"]
         places = [number for number, entry in enumerate(stack) if entry["sha256"] == digest]
         if not places:
@@ -103,7 +105,13 @@ class Finder:
         stack = self.receipt.inputs["loras"]
         return stack[first]["sha256"] == stack[second]["sha256"]
 
-    def _check_config(self, path: Path, entry: Entry) -> None:
+    def _check_beside(self, path: Path, entry: Entry) -> None:
+        """Add what differs of the shards that an index lists, and of the configuration that counts."""
+        shards = [(one["name"], one["sha256"]) for one in entry.get("shards", ())]
+        wrong = [name for name, digest in shards if self._hash(path.parent / name) != digest]
+        if wrong:
+            self.problems.append(f"  {path.name}: {some_names(wrong)} beside it: not what was merged, or not there")
+            return
         with LoraFile(path) as lora:
             if config_hash(lora) != entry.get("config", ""):
                 self.problems.append(

@@ -78,12 +78,14 @@ def _is_entry(entry: Any) -> bool:
     strengths = (entry.get(key, 1.0) for key in ("strength_model", "strength_clip"))
     are_numbers = all(type(one) in (int, float) and math.isfinite(one) for one in strengths)
     are_texts = all(isinstance(entry.get(key, ""), str) for key in ("blocks", "config", "pair"))
-    return are_numbers and are_texts and type(entry.get("bytes")) is int and _is_hash(entry.get("sha256"))
+    shards = entry.get("shards", [])
+    are_files = isinstance(shards, list) and all(map(_is_file_below, shards))
+    return are_files and are_numbers and are_texts and type(entry.get("bytes")) is int and _is_hash(entry.get("sha256"))
 
 
 def _is_file_below(entry: Any) -> bool:
     """Tell whether this is a file of a folder: a name that leads elsewhere would have that file read."""
-    if not _is_entry(entry) or "files" in entry:
+    if not isinstance(entry, dict) or {"files", "shards"} & entry.keys() or not _is_entry(entry):
         return False
     name = PureWindowsPath(entry["name"])  # which knows the marks of every system
     return not name.anchor and ".." not in name.parts

@@ -48,15 +48,17 @@ class Input:
     told: Mapping[str, Any]  # name, and what else is known at once
     path: Path | None = None  # the file whose hash is told too
     files: tuple[Input, ...] = ()  # of a folder
+    shards: tuple[Input, ...] = ()  # that the file, an index, lists
 
     def paths(self) -> list[Path]:
         own = [] if self.path is None else [self.path]
-        return own + [path for file in self.files for path in file.paths()]
+        return own + [path for file in (*self.files, *self.shards) for path in file.paths()]
 
     def entry(self, hashes: HashOf | None) -> dict[str, Any]:
         hashed = {} if self.path is None else {"sha256": hashes[self.path] if hashes else UNKNOWN}
-        files = {"files": [file.entry(hashes) for file in self.files]} if self.files else {}
-        return {**self.told, **hashed, **files}
+        several = (("files", self.files), ("shards", self.shards))
+        below = {name: [file.entry(hashes) for file in files] for name, files in several if files}
+        return {**self.told, **hashed, **below}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,8 @@ def _lora_input(item: StackedLora, pair: str | None) -> Input:
     more = {**({"config": config} if config else {}), **({"pair": pair} if pair else {})}
     if not lora.file.paths:
         return Input({**item.described(), "bytes": lora.file.size, "sha256": _hash_in_memory(lora), **more})
-    return Input({**item.described(), "bytes": lora.path.stat().st_size, **more}, lora.path)
+    shards = tuple(_file_input(path, path.name) for path in lora.file.paths if path != lora.path)
+    return Input({**item.described(), "bytes": lora.path.stat().st_size, **more}, lora.path, shards=shards)
 
 
 def _file_input(path: Path, name: str) -> Input:

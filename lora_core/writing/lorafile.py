@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..files.dtypes import dtype_name
-from ..files.layout import PlannedTensor, in_written_order
+from ..files.layout import PlannedTensor, header_text, in_written_order
 from ..files.leftovers import told_of
 from ..files.private import without_private
 from ..files.scratch import Scratch
@@ -99,5 +98,5 @@ def lora_size(plan: Iterable[PlannedTensor], metadata: Mapping[str, str]) -> int
         end = offset + tensor.nbytes
         header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
-    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8"))
+    text = len(header_text(header))
     return 8 + text + -text % 8 + offset

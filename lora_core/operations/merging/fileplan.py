@@ -6,24 +6,20 @@ where nothing changes them; fp8 layers that change get new codes and a new scale
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...arch.base import Shape, Shapes
+from ...arch.base import Shape
 from ...errors import OptionError
 from ...files.decoded import QUANTISATION_METADATA, CodedLayer, Decoded
-from ...files.dtypes import DTYPE_NAMES
 from ...files.layout import PlannedTensor
 from ...files.opening import safetensors_files
 from ...files.quantised import FP8_FORMATS
 from ...files.tensorfile import TensorFile
 from ...files.tensorheader import TensorInfo
-from ...files.tensors import Tensors
-from ...options import MergeDtype
+from ...reading.checkpoint import OpenPart
+from .formats import SCALED, Formats
 from .steps import SCALED_FORMAT, Step, copied, newly_scaled, passed_on, renamed, requantised, rounded
-
-SCALED = "fp8_e4m3fn_scaled"
-_TABLES = ("embed", "shared", "relative_attention")  # in names of what is looked up and not multiplied
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,43 +44,28 @@ class FilePlan:
         return self.source is not None and len(self.steps) == len(self.source) and all(not s.write for s in self.steps)
 
 
-def plan_files(
-    tensors: Tensors, dtype: MergeDtype, changed: Mapping[str, Shape], matrices: Collection[str]
-) -> list[FilePlan]:
-    """Return a plan for each file of a model.
-
-    `changed` are the names of weights that change, with their shapes afterwards; `matrices` those of linear layers.
+def plan_files(part: OpenPart, formats: Formats, changed: Mapping[str, Shape]) -> list[FilePlan]:
+    """Return a plan for each file of a model; `changed` are the names of weights that change, with their new shapes.
 
     Raises OptionError if a weight would have to be written in a format that this version only reads.
     """
-    planner = _Planner(tensors, dtype, changed, matrices)
+    tensors, planner = part.tensors, _Planner(part, formats, changed)
     plans: list[FilePlan] = []
     for file in safetensors_files(tensors) or (None,):
         names = [info.name for info in file.in_file_order()] if file else list(tensors)
         metadata = dict(file.metadata if file else tensors.metadata)
-        if dtype != "keep":
+        if formats.dtype != "keep":
             metadata.pop(QUANTISATION_METADATA, None)
         plans.append(FilePlan(file, [step for name in names for step in planner.steps(name, file)], metadata))
     return plans
 
 
-def linear_weights(shapes: Shapes, names: Iterable[str]) -> set[str]:
-    """Return which of a model's `names` are weights of linear layers, as far as names and shapes tell."""
-    return {
-        name
-        for name in names
-        if name.endswith(".weight") and len(shapes[name]) == 2 and not any(table in name for table in _TABLES)
-    }
-
-
 class _Planner:
-    def __init__(
-        self, tensors: Tensors, dtype: MergeDtype, changed: Mapping[str, Shape], matrices: Collection[str]
-    ) -> None:
-        self._tensors, self._changed, self._matrices = tensors, changed, matrices
-        self._dtype: MergeDtype = dtype
-        coded = tensors if isinstance(tensors, Decoded) else None
-        self._raw = coded.raw if coded else tensors
+    def __init__(self, part: OpenPart, formats: Formats, changed: Mapping[str, Shape]) -> None:
+        self._part, self._tensors, self._formats, self._changed = part, part.tensors, formats, changed
+        self._dtype = formats.dtype
+        coded = part.tensors if isinstance(part.tensors, Decoded) else None
+        self._raw = coded.raw if coded else part.tensors
         self._layers = coded.layers if coded else {}
         self._owners = {key: layer for layer in self._layers.values() for key in layer.parts.values()}
         self._markers = set(coded.markers if coded else ())
@@ -110,9 +91,10 @@ class _Planner:
         if coding:  # of a container that is only read
             return self._values(info, coding)
         info, changed = self._afterwards(info)
-        if self._dtype == SCALED and info.name in self._matrices:
+        key = self._part.key(info.name)
+        if self._formats.is_scaled(key):
             return newly_scaled(info, changed=changed)
-        target = info.dtype if self._dtype == SCALED else _output_dtype(info, self._dtype)
+        target = self._formats.target(key, info)
         if not changed and target == info.dtype:
             return copied(info) if file else passed_on(info)
         return rounded(info, target, changed=changed)
@@ -142,14 +124,7 @@ class _Planner:
                 "write; choose dtype bf16 or fp16."
             )
         info, changed = self._afterwards(info)
-        if self._dtype == SCALED and info.name in self._matrices:
+        key = self._part.key(info.name)
+        if self._formats.is_scaled(key):
             return newly_scaled(info, changed=changed)
-        return rounded(info, "BF16" if self._dtype == SCALED else _output_dtype(info, self._dtype), changed=changed)
-
-
-def _output_dtype(info: TensorInfo, dtype: MergeDtype) -> str:
-    if dtype == "keep" or not info.is_float or info.nbytes == 0:
-        return info.dtype
-    if dtype == "fp8_e4m3fn" and len(info.shape) < 2:  # biases and norms are small, and 3 bits would ruin them
-        return info.dtype
-    return DTYPE_NAMES[dtype]
+        return rounded(info, self._formats.target(key, info, is_coded=True), changed=changed)

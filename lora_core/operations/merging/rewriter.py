@@ -22,8 +22,9 @@ from ...report import Report
 from ...stack.matching import PlacedSpec
 from ...stack.sizes import Size, sized
 from ...text import counted, some_names
-from .fileplan import SCALED, FilePlan, linear_weights, plan_files
+from .fileplan import FilePlan, plan_files
 from .folderfiles import FolderFiles, below
+from .formats import SCALED, Formats
 from .jobs import FileJobs
 from .precision import tell_precision
 
@@ -46,6 +47,7 @@ class Rewriter:
     lost: list[str] = field(default_factory=list)  # keys whose change is too small for the number format
     realised: dict[str, RealisedChange] = field(default_factory=dict)  # by the written number format
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what keeps another number format than the one asked for
     _sizes: dict[int, list[Size]] = field(default_factory=dict)  # by the report of the file
     _done: int = 0
     _total: int = 0
@@ -56,14 +58,20 @@ class Rewriter:
                 f"dtype: {SCALED} is ComfyUI's layout of a single file, and {self.checkpoint.name} is a folder; "
                 "choose bf16 or fp16."
             )
-        matrices = self._matrices()
+        formats = Formats(self.checkpoint, self.dtype)
         for part in self.checkpoint.parts:
             shapes = {
                 name: _shape_after(info.shape, self.changes[part.key(name)])
                 for name, info in part.tensors.items()
                 if part.key(name) in self.changes
             }
-            self.plans += [(part, plan) for plan in plan_files(part.tensors, self.dtype, shapes, matrices)]
+            self.plans += [(part, plan) for plan in plan_files(part, formats, shapes)]
+        self.notes = formats.notes(
+            (part.key(name), info)
+            for part in self.checkpoint.parts
+            for name, info in part.tensors.items()
+            if part.tensors.coded_as(name) is None
+        )
         self._total = sum(plan.nbytes for _, plan in self.plans)
 
     def write_file(self, out: Path, inputs: list[Path], finish: Finish, *, verify: bool, overwrite: bool) -> None:
@@ -140,6 +148,7 @@ class Rewriter:
         for lora in report.loras:
             lora.blocks, lora.relative_size = sized(lora.blocks, self._sizes.get(id(lora), ()))
         report.warnings += self.warnings
+        report.notes += self.notes
         if self.clamped:
             report.warnings.append(
                 f"{self.clamped} values were beyond the range of the written number format and were clamped."
@@ -150,12 +159,6 @@ class Rewriter:
                 f"number format: {some_names(self.lost)}; a dtype with more digits keeps it."
             )
         tell_precision(self.realised, report)
-
-    def _matrices(self) -> set[str]:
-        components = self.checkpoint.keymap.components
-        chosen = [one for one in components if one.arch.role == "diffusion"] or components
-        keys: set[str] = set().union(*(one.keys() for one in chosen))
-        return linear_weights(self.checkpoint.shapes, keys)
 
     def _write(self, writer: Sink, part: OpenPart, plan: FilePlan) -> None:
         jobs = FileJobs(part, plan, self.changes, self.semantics, writer).jobs()

@@ -112,8 +112,8 @@ BAD: dict[str, Bad] = {
     "trailing bytes": Bad(1, content(raw({"x": F32}, bytes(11))), "3 bytes follow the last tensor; the file is dam"),
     "duplicate key": Bad(2, content(raw(b'{"x":%b,"x":%b}' % ((json.dumps(F32).encode(),) * 2), bytes(8))),
                          "broken header: a key appears twice."),
-    "header of 33 MB": Bad(4, content(raw(b"{}" + b" " * 100, length=33 * 2**20)),
-                           "not a safetensors file, or its header is above our limit: it claims 34603008 bytes"),
+    "header of 101 MB": Bad(4, content(raw(b"{}" + b" " * 100, length=101_000_000)),
+                            "not a safetensors file, or its header is above our limit: it claims 101000000 bytes"),
     "empty name": Bad(5, content(raw({"": F32}, bytes(8))), "tensor name '' is empty or above 512 bytes."),
     "name of 10 kB": Bad(5, content(raw({"n" * 10_000: F32}, bytes(8))), "tensor name 'nnnnnnnnnnnnnnnnnnn"),
     # cases 6 to 9: what is in a LoRA

@@ -47,7 +47,7 @@ def in_child(code: str, *arguments: object) -> dict[str, Any]:
 
 
 HEADER_BOMBS: dict[str, tuple[bytes, str]] = {
-    "33 MB": (b"{" + b" " * (33 * 2**20) + b"}", "its header is above our limit: it claims 34603010 bytes"),
+    "33 MB": (b"{" + b" " * (33 * 2**20) + b"}", "its header is above our limit: it has 34603010 bytes beside"),
     "100001 tensors": (
         b"{%b}" % b",".join(b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' % n for n in range(100_001)),
         "100001 tensors; the limit is 100000."),
@@ -75,6 +75,24 @@ def test_headers_made_to_fill_memory_are_refused(tmp_path: Path) -> None:
     for bomb, (text, seconds) in found.items():
         assert HEADER_BOMBS[bomb][1] in text
         assert seconds < 3, bomb  # of the processor; a third of that where it has nothing else to do
+
+
+@pytest.mark.case(4)
+def test_metadata_of_95_megabytes_takes_a_few_times_that(tmp_path: Path) -> None:
+    """Its commas count for nothing, and one wide letter does not make every other as wide."""
+    captions = b"sea, " * 19_000_000
+    text = b'{"__metadata__":{"a":"\xf0\x9f\x8e\xa8","b":"%b"}}' % captions
+    (tmp_path / "x.safetensors").write_bytes(raw(text))
+    code = (
+        "from lora_core.files.tensorfile import TensorFile\n"
+        "began = time.process_time()\n"
+        "found['length'] = len(TensorFile(Path(sys.argv[1])).metadata['b'])\n"
+        "found['seconds'] = time.process_time() - began"
+    )
+    found = in_child(code, tmp_path / "x.safetensors")
+    assert found["length"] == len(captions)
+    assert found["peak"] < 450e6
+    assert found["seconds"] < 5
 
 
 # Beyond 32 bits
