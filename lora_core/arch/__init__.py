@@ -16,6 +16,7 @@ from .flux_kin import FLUX_KIN
 from .hidream import HIDREAM_I1
 from .hunyuan_video import HUNYUAN_VIDEOS
 from .hunyuandit import HUNYUANDIT
+from .ideogram4 import IDEOGRAM4
 from .kandinsky5 import KANDINSKY5
 from .koala import KOALA
 from .krea2 import KREA2
@@ -43,6 +44,7 @@ ARCHES: tuple[Arch, ...] = (
     QWEN_IMAGE,
     KREA2,
     ERNIE_IMAGE,
+    IDEOGRAM4,
     AURAFLOW,
     PIXART,
     SD3,

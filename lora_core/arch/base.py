@@ -93,6 +93,7 @@ class Arch:
     editions: tuple[Edition, ...] = ()
     text_encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # encoder's id -> numbers, usual first
     marks: tuple[Mark, ...] = ()
+    beside: tuple[Rename, ...] = ()  # other names of what stands beside the model in its files, full names of keys
     kohya_names: NameStyle = "here"  # which names kohya's trainers write
     kohya_modules: str = ""  # kohya's trainers name only modules that begin so
     diffusers_name: str = "transformer"  # what a pipeline there calls a diffusion model

@@ -97,8 +97,8 @@ RENAMES = (
     Rename(f"{_DOUBLE}txt_attn.qkv", f"{_DOUBLE}processor.qkv_lora2", read_only=True),
     Rename(f"{_DOUBLE}img_attn.proj", f"{_DOUBLE}processor.proj_lora1", read_only=True),
     Rename(f"{_DOUBLE}txt_attn.proj", f"{_DOUBLE}processor.proj_lora2", read_only=True),
-    Rename(f"{_SINGLE}linear1_qkv", f"{_SINGLE}processor.qkv", read_only=True),
-    Rename(f"{_SINGLE}linear2", f"{_SINGLE}processor.proj", read_only=True),
+    *(Rename(f"{_SINGLE}linear1_qkv", f"{_SINGLE}processor.{name}", read_only=True) for name in ("qkv", "qkv_lora")),
+    *(Rename(f"{_SINGLE}linear2", f"{_SINGLE}processor.{name}", read_only=True) for name in ("proj", "proj_lora")),
 )
 
 WIDTH = frozenset({3072})

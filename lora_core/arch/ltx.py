@@ -19,6 +19,18 @@ def _attention(name: str, cross: bool) -> tuple[Rename, ...]:
     )
 
 
+def _connector(name: str) -> tuple[Rename, ...]:
+    """Return the rows of a text connector, which is part of a model of its own in diffusers."""
+    here = f"{name}_embeddings_connector.transformer_1d_blocks.{{i}}."
+    there = f"connectors.{name}_connector.transformer_blocks.{{i}}."
+    return (
+        Rename(f"{here}attn1.q_norm", f"{there}attn1.norm_q"),
+        Rename(f"{here}attn1.k_norm", f"{there}attn1.norm_k"),
+        *(Rename(f"{here}attn1.{part}", f"{there}attn1.{part}") for part in ("to_q", "to_k", "to_v", "to_out.0")),
+        *(Rename(f"{here}{part}", f"{there}{part}") for part in ("ff.net.0.proj", "ff.net.2")),
+    )
+
+
 _VIDEO = (
     *_attention("attn1", cross=False),
     *_attention("attn2", cross=True),
@@ -40,6 +52,7 @@ _SOUND = (
     Rename("av_ca_audio_scale_shift_adaln_single.{rest}", "av_cross_attn_audio_scale_shift.{rest}"),
     Rename("av_ca_a2v_gate_adaln_single.{rest}", "av_cross_attn_video_a2v_gate.{rest}"),
     Rename("av_ca_v2a_gate_adaln_single.{rest}", "av_cross_attn_audio_v2a_gate.{rest}"),
+    *(row for name in ("audio", "video") for row in _connector(name)),
     Rename("prompt_adaln_single.{rest}", "prompt_adaln.{rest}"),
     Rename("audio_prompt_adaln_single.{rest}", "audio_prompt_adaln.{rest}"),
 )
@@ -81,6 +94,14 @@ LTX2 = Arch(
     prefixes=DIFFUSION_PREFIXES,
     blocks=TRANSFORMER_BLOCKS,
     renames=(*_VIDEO, *_SOUND),
+    beside=tuple(
+        Rename(f"text_embedding_projection.{here}", f"connectors.{there}", read_only=True)
+        for here, there in (
+            ("aggregate_embed", "text_proj_in"),
+            ("video_aggregate_embed", "video_text_proj_in"),
+            ("audio_aggregate_embed", "audio_text_proj_in"),
+        )
+    ),
     editions=(Edition("ltx2_19b", "LTX-2 19B", Signature(lacks=("prompt_adaln_single.linear.weight",))),),
     text_encoders={"gemma3_12b": ("te", "te1")},
     marks=(

@@ -6,9 +6,10 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from ..arch import ARCHES, DIFFUSION_ARCHES
-from ..arch.base import DIFFUSION_PREFIXES, Arch, Edition, Shape, Shapes
+from ..arch.base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Shape, Shapes
 from .renames import renames_of
 
 _SAMPLE = 300  # modules; every mark of an architecture is on many more in a file of that size
@@ -64,9 +65,10 @@ def own_prefix(shapes: Shapes) -> str:
     return next((prefix for prefix, count in counts.items() if 2 * count > len(shapes)), "")
 
 
-def unknown_arch(title: str, prefix: str) -> FoundArch:
-    """Return an architecture without another name for anything: what a host loads and LoRA Core does not know."""
-    return FoundArch(Arch(title, title, signatures=(), prefixes=(prefix,)), None, prefix)
+@cache
+def unknown_arch(title: str, prefix: str, renames: tuple[Rename, ...] = ()) -> FoundArch:
+    """Return an architecture with no other names than `renames`: what a host loads and LoRA Core does not know."""
+    return FoundArch(Arch(title, title, signatures=(), prefixes=(prefix,), renames=renames), None, prefix)
 
 
 def guess_arches(modules: Iterable[tuple[str, Shape | None]]) -> list[Arch]:

@@ -15,7 +15,7 @@ from ..arch.base import Arch, Shapes
 from ..errors import KeyCollisionError
 from .blocks import ModelBlocks, block_in, block_of
 from .component import Component
-from .detection import FoundArch
+from .detection import FoundArch, unknown_arch
 from .dialects import BASE, DIFFUSION, addressed_roles, dialects_of
 from .targets import Target
 from .wrappers import flattened, without_wrappers
@@ -37,6 +37,7 @@ class KeyMap:
         self.components = [
             Component(item, shapes, _roles(item.arch, models)) for shapes, found in files for item in found
         ]
+        self._given = files
         self._files = [number for number, (_, found) in enumerate(files) for _ in found]  # of the components
 
     @property
@@ -54,7 +55,7 @@ class KeyMap:
         A name that nothing has is looked up again as `respelled` has it. Raises KeyCollisionError for a name that
         addresses two places.
         """
-        return self._find(name, param) or self._find_respelled(name, param)
+        return self._find(name, param) or self._find_respelled(name, param) or self._find_beside(name, param)
 
     def respelled(self, name: str, param: str = "weight") -> str:
         """Return what had to be changed in a name to find it, as text; empty if nothing, or if it is not found."""
@@ -81,6 +82,23 @@ class KeyMap:
             raise KeyCollisionError(f"{name}: addresses several weights of this checkpoint: {keys}.")
         return found.pop() if found else ()
 
+    @cached_property
+    def _others(self) -> list[Component | None]:
+        return [_beside(shapes, found) for shapes, found in self._given]
+
+    def _find_beside(self, name: str, param: str) -> tuple[Target, ...]:
+        """Return the target of a name that a file's own key has, and that belongs to none of its known models."""
+        names = {_unwrapped(name): False}
+        for dialect in dialects_of(name):
+            names.setdefault(name[len(dialect.prefix) :], dialect.flat)
+        targets = {
+            tuple(replace(target, file=file) for target in found)
+            for file, component in enumerate(self._others)
+            for spelled, flat in names.items()
+            if component and (found := component.find(spelled, flat, param))
+        }
+        return targets.pop() if len(targets) == 1 else ()
+
     def _find_respelled(self, name: str, param: str) -> tuple[Target, ...]:
         shorter = _unwrapped(name)
         return (self._find(shorter, param) if shorter != name else ()) or self._find(shorter, param, flat=True)
@@ -106,6 +124,14 @@ class KeyMap:
         """Tell whether `name` belongs, by its prefix, to a model that this checkpoint does not hold."""
         roles = addressed_roles(name)
         return bool(roles) and not roles & self.roles
+
+
+def _beside(shapes: Shapes, found: Sequence[FoundArch]) -> Component | None:
+    """Return what of a file belongs to none of its models, by its own names; None if all does."""
+    prefixes = tuple(item.prefix for item in found)
+    rest = {key: shape for key, shape in shapes.items() if not key.startswith(prefixes)}
+    names = tuple(row for item in found for row in item.arch.beside)
+    return Component(unknown_arch("", "", names), rest, (DIFFUSION,)) if rest and found else None
 
 
 def _roles(arch: Arch, models: Sequence[FoundArch]) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+# What a saver cut off the beginning of a name (Flux.2's "transformer_blocks" after a prefix of another length)
+_CUT = re.compile(r"(?:^|(?<=[._]))sformer_blocks(?=[._])")
 # Each ends where the model's own name begins, or goes on
 _WRAPPERS = (
     "base_model.model.",  # PEFT
@@ -29,10 +31,13 @@ _FLAT = re.compile(r"(?:^|(?<=_))(?:" + "|".join(re.escape(one.replace(".", "_")
 
 
 def without_wrappers(name: str, *, flat: bool = False) -> str:
-    """Return a name without the wrappers in it, wherever they stand between its dots, or underscores if it is flat."""
+    """Return a name without the wrappers in it, wherever they stand between its dots, or underscores if it is flat.
+
+    What was cut off a name is there again.
+    """
     while (shorter := (_FLAT if flat else _DOTTED).sub("", name)) != name:
         name = shorter
-    return name
+    return _CUT.sub("transformer_blocks", name)
 
 
 def flattened(name: str) -> str:

@@ -1,0 +1,27 @@
+"""Ideogram 4: one stream of layers; the makers fuse query, key and value, diffusers and trainers in its names do not."""
+
+from __future__ import annotations
+
+from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .blockgroups import LAYERS
+
+_ATTENTION = "layers.{i}.attention."
+
+IDEOGRAM4 = Arch(
+    id="ideogram4",
+    title="Ideogram 4",
+    signatures=(Signature(has=("embed_image_indicator.weight", "layers.0.attention.qkv.weight")),),
+    others=(Signature(has=("embed_image_indicator.weight", "layers.0.attention.to_q.weight")),),
+    prefixes=DIFFUSION_PREFIXES,
+    blocks=LAYERS,
+    renames=(
+        Rename(f"{_ATTENTION}qkv", tuple(f"{_ATTENTION}to_{part}" for part in "qkv")),
+        Rename(f"{_ATTENTION}o", f"{_ATTENTION}to_out.0"),
+    ),
+    marks=(
+        Mark(r"layers_\d+_attention_(qkv|o|to_[qkv]|to_out_0)$", frozenset({4608})),
+        Mark(r"layers_\d+_feed_forward_w[123]$", frozenset({4608, 12288})),
+        Mark(r"layers_\d+_adaln_modulation$", frozenset({512})),
+        Mark(r"llm_cond_proj$"),
+    ),
+)
