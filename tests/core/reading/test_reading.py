@@ -53,6 +53,12 @@ KINDS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "LoHa": ({f"hada_{n}_{s}": (OUT, 3) if s == "a" else (3, IN) for n in ("w1", "w2") for s in "ab"}, M, ["LoHa"]),
     "DoRA of LoKr": ({"lokr_w1": (3, 2), "lokr_w2": (4, 4), "dora_scale": (1, IN)}, M, ["DoRA", "LoKr"]),
     "GLoRA": ({"a1.weight": (IN, 2), "a2.weight": (2, IN), "b1.weight": (OUT, 2), "b2.weight": (2, IN)}, M, ["GLoRA"]),
+    "DoRA of ai-toolkit": (LORA | {"magnitude": (OUT,)}, M, ["DoRA"]),
+    "DoRA of an embedding": (
+        {"lora_embedding_A": (4, OUT), "lora_embedding_B": (IN, 4), "lora_magnitude_vector": (IN,)}, "m", ["DoRA"]),
+    "LoRA of an embedding": ({"lora_embedding_A": (4, OUT), "lora_embedding_B": (IN, 4)}, "m", ["LoRA"]),
+    "LoRA of FastVideo": ({"lora_A": (4, IN), "lora_B": (OUT, 4), "lora_alpha": torch.tensor(8.0)}, "m", ["LoRA"]),
+    "a parameter's difference": ({"diff_param": (OUT, IN)}, "m", ["full difference"]),
     "Diag-OFT": ({"oft_blocks": (3, 4, 4), "rescale": (OUT, 1)}, M, ["Diag-OFT"]),
     "BOFT": ({"oft_blocks": (2, 6, 2, 2)}, M, ["BOFT"]),
     "kohya's OFT": ({"oft_blocks": (3, 4, 4), "alpha": torch.tensor(0.1)}, "oft_unet_m", ["OFT"]),
@@ -281,6 +287,97 @@ def test_transposed_weights_are_refused(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "a", {"lora_alpha": 4, "fan_in_fan_out": True})
     with pytest.raises(AdapterError, match="fan_in_fan_out: its weights are transposed"):
         LoraFile(folder)
+
+
+SETTINGS: dict[str, tuple[Any, str]] = {
+    "alora_invocation_tokens": ([5, 6], "is an activated LoRA"),
+    "layer_replication": ([[0, 2], [1, 3]], "layers are repeated"),
+    "arrow_config": ({"top_k": 2}, "is a router over other LoRAs"),
+    "use_bdlora": ({"nblocks": 2}, "is a block-diagonal LoRA"),
+    "use_qalora": (True, "is a QA-LoRA"),
+    "kasa_config": ({"beta": 1e-4}, "is a KaSA LoRA"),
+    "target_parameters": (["mlp.experts.gate_up_proj"], "experts that are one parameter"),
+}
+OFF = (None, False, [], {}, "", "None")
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_setting_that_forbids_a_merge_is_refused_by_name(tmp_path: Path, setting: str) -> None:
+    value, expected = SETTINGS[setting]
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8}
+    with pytest.raises(AdapterError, match=rf"^a/adapter_model.safetensors: .*{expected}"):
+        LoraFile(folder_with(tmp_path / "a", config | {setting: value}))
+    path = written(
+        tmp_path, PEFT, "transformer.m", {"lora_adapter_metadata": json.dumps({f"transformer.{setting}": value})}
+    )
+    with pytest.raises(AdapterError, match=expected):
+        LoraFile(path)
+    for off in OFF:
+        with LoraFile(folder_with(tmp_path / "a", config | {setting: off})) as file:
+            assert file.adapters[0].scale.value == 2.0
+
+
+def test_dora_without_magnitudes_is_refused(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "a", {"peft_type": "LORA", "lora_alpha": 4, "use_dora": True})
+    with pytest.raises(AdapterError, match="says use_dora, and it holds no magnitudes"):
+        LoraFile(folder)
+
+
+@pytest.mark.parametrize("told", [4.0, 8.0])
+def test_a_rank_that_the_file_tells_must_be_that_of_its_tensors(tmp_path: Path, told: float) -> None:
+    path = written(tmp_path, PEFT | {"lora_alpha": torch.tensor(6.0), "lora_rank": torch.tensor(told)})
+    if told == 4:
+        with LoraFile(path) as file:
+            assert file.adapters[0].scale == Scale(1.5, "tensor", 6.0) and not file.unknown
+    else:
+        with pytest.raises(AdapterError, match=r"lora_unet_m.lora_rank is 8, not its tensors' rank"):
+            LoraFile(path)
+
+
+@pytest.mark.parametrize(
+    "names", [("{}.modules_to_save.{}",), ("{}.modules_to_save.default.{}",), ("{}.base_layer.{}",), ("{}.{}",)]
+)
+def test_what_peft_trained_whole_takes_the_parameters_place(tmp_path: Path, names: tuple[str]) -> None:
+    """Before the LoRA of the same module: PEFT loads it into the model, then merges."""
+    weight, bias = normal(OUT, IN, seed=5), normal(OUT, seed=6)
+    prefix = "base_model.model.m"
+    tensors = {f"{prefix}.{part}": normal(*shape) for part, shape in PEFT.items()}
+    tensors |= {names[0].format(prefix, part): value for part, value in (("weight", weight), ("bias", bias))}
+    samples.save(tmp_path / "adapter_model.safetensors", tensors)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "lora_alpha": 4}))
+    with LoraFile(tmp_path) as file:
+        assert not file.unknown and not file.unsupported
+        for param, before, after in (
+            (
+                "weight",
+                normal(OUT, IN),
+                weight + tensors[f"{prefix}.lora_B.weight"] @ tensors[f"{prefix}.lora_A.weight"],
+            ),
+            ("bias", normal(OUT), bias),
+        ):
+            target = Target("k", tuple(before.shape))
+            stack = [Placed(file.adapter(spec), target, 1.0) for spec in file.adapters if spec.param == param]
+            assert torch.allclose(apply_stack(before, stack), after, atol=1e-5)
+
+
+def test_a_whole_tensor_beside_a_lora_of_no_configuration_is_not_understood(tmp_path: Path) -> None:
+    tensors = {f"base_model.model.m.{part}": normal(*shape) for part, shape in PEFT.items()}
+    tensors |= {"base_model.model.m.weight": normal(OUT, IN), "base_model.model.head.weight": normal(OUT, IN)}
+    with LoraFile(samples.save(tmp_path / "x.safetensors", tensors)) as file:
+        assert (file.unsupported, file.unknown) == (
+            {"base_model.model.m": "unknown.weight"},
+            ["base_model.model.head.weight"],
+        )
+
+
+@pytest.mark.parametrize("lost", ["alpha", "dora_scale"])
+def test_what_one_module_lacks_and_the_others_have_is_told(tmp_path: Path, lost: str) -> None:
+    parts = {k: normal(*v) for k, v in LORA.items()} | {"alpha": torch.tensor(1.0), "dora_scale": torch.ones(OUT, 1)}
+    tensors = {f"lora_unet_{n}.{part}": value.clone() for n in range(5) for part, value in parts.items()}
+    del tensors[f"lora_unet_3.{lost}"]
+    with LoraFile(samples.save(tmp_path / "x.safetensors", tensors)) as file:
+        (line,) = file.warnings
+        assert re.match(r"x.safetensors: 1 LoRA module without .*, which the others have: lora_unet_3\.", line)
 
 
 # Patterns
