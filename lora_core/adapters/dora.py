@@ -44,12 +44,6 @@ class DoRA(Adapter):
 
     kind: ClassVar[str] = "DoRA"
 
-    @classmethod
-    def around(cls, inner: Adapter, magnitude: torch.Tensor, from_peft: bool, of_input: bool = False) -> DoRA:
-        """`of_input` tells that a vector is of the input, where its shape alone would not."""
-        of_input = of_input or magnitude_is_of_input(tuple(magnitude.shape), from_peft)
-        return cls(inner, magnitude.flatten(), of_input, from_peft)
-
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         base = weight.float()
         changed = base + self.inner.delta(base)
@@ -113,7 +107,7 @@ def magnitude_is_of_input(shape: Shape, from_peft: bool) -> bool:
     return not from_peft and len(shape) > 1 and shape[0] == 1 and shape[1] > 1
 
 
-def magnitude_fits(shape: Shape, from_peft: bool, of_input: bool, weight: Shape) -> bool:
+def magnitude_fits(shape: Shape, of_input: bool, weight: Shape) -> bool:
     """Tell whether a stored magnitude is one of a weight of this shape."""
-    axis = 1 if of_input or magnitude_is_of_input(shape, from_peft) else 0
+    axis = 1 if of_input else 0
     return axis < len(weight) and math.prod(shape) == weight[axis]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ..lazytorch import torch
 from .lora import LoRA
 from .shapes import Shape, Shapes
-from .spelling import Part, suffix_rows
+from .spelling import LOOKUP_FACTORS, Part, suffix_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,11 @@ class EmbeddingLoRA(LoRA):
     id: ClassVar[str] = "embedding"
     magnitude_of_input: ClassVar[bool] = True
     suffixes: ClassVar[tuple[Part, ...]] = (
-        *suffix_rows("embedding", "up", ".lora_embedding_A", ".lora_embedding_A.default"),  # (rank, words)
-        *suffix_rows("embedding", "down", ".lora_embedding_B", ".lora_embedding_B.default"),  # (width, rank)
+        *(
+            row
+            for field, suffix in LOOKUP_FACTORS.items()
+            for row in suffix_rows("embedding", field, suffix, f"{suffix}.default")
+        ),
     )
 
     @classmethod
@@ -37,3 +40,7 @@ class EmbeddingLoRA(LoRA):
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> LoRA:
         return LoRA(parts["up"].t(), parts["down"].t(), None, scale)
+
+    @classmethod
+    def in_files(cls, fields: Mapping[str, torch.Tensor]) -> tuple[str, Mapping[str, torch.Tensor]]:
+        return LoRA.id, {field: tensor.t().contiguous() for field, tensor in fields.items()}

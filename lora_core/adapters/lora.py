@@ -17,7 +17,7 @@ from ..naming.dialects import Loader
 from .base import Adapter, PlacedRows
 from .parts import Parts, folded
 from .shapes import Shape, Shapes
-from .spelling import Part, suffix_rows
+from .spelling import LOOKUP_FACTORS, Family, Part, is_lookup, suffix_rows, written_suffix
 from .stored import ScaledAdapter
 
 _SUFFIXES = (
@@ -144,9 +144,17 @@ class LoRA(ScaledAdapter):
         return self.up, down.reshape(down.shape[0], self.down.shape[1], *self.mid.shape[2:])
 
     @classmethod
-    def as_layers(cls, fields: Mapping[str, torch.Tensor], shape: Shape) -> Mapping[str, torch.Tensor]:
-        """PEFT's layers have no core, and the dimensions of the weight."""
+    def suffix(cls, family: Family, field: str, param: str, module: str) -> str | None:
+        if family == "peft" and param == "weight" and is_lookup(module) and field in LOOKUP_FACTORS:
+            return LOOKUP_FACTORS[field]
+        return written_suffix(cls.suffixes, family, field, param)
+
+    @classmethod
+    def as_layers(cls, fields: Mapping[str, torch.Tensor], shape: Shape, module: str) -> Mapping[str, torch.Tensor]:
+        """PEFT's layers have no core, and the dimensions of the weight; an embedding's factors lie on their side."""
         up, down = LoRA(fields["up"], fields["down"], fields.get("mid"), 1.0).without_core()
+        if is_lookup(module):
+            return {"up": up.flatten(1).t().contiguous(), "down": down.flatten(1).t().contiguous()}
         ones = (1,) * (len(shape) - 2)
         return {"up": up.reshape(*up.shape[:2], *ones), "down": down.reshape(down.shape[0], *shape[1:])}
 

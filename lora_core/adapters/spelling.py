@@ -7,6 +7,15 @@ from dataclasses import dataclass
 
 from ..naming.dialects import Family
 
+# Modules that look rows up and do not multiply: PEFT spells their LoRA in its own way, each factor on its side
+_LOOKUPS = ("embed_tokens", "token_embedding", "position_embedding", "word_embeddings", "wte", "wpe", "shared")
+LOOKUP_FACTORS = {"up": ".lora_embedding_A", "down": ".lora_embedding_B"}  # (rank, words) and (width, rank)
+
+
+def is_lookup(module: str) -> bool:
+    """Tell, by its name, whether a module is an embedding."""
+    return module.rpartition(".")[2] in _LOOKUPS
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

@@ -103,13 +103,18 @@ class StoredAdapter(Adapter):
     # In another file
 
     @classmethod
+    def in_files(cls, fields: Mapping[str, torch.Tensor]) -> tuple[str, Mapping[str, torch.Tensor]]:
+        """Return the kind, and its parts, as which an adapter of these parts is written."""
+        return cls.id, fields
+
+    @classmethod
     def suffix(cls, family: Family, field: str, param: str, module: str) -> str | None:
         """Return how a part is spelled in a file that is written, None if the parameter must be named before it."""
         return written_suffix(cls.suffixes, family, field, param)
 
     @classmethod
-    def as_layers(cls, fields: Mapping[str, torch.Tensor], shape: Shape) -> Mapping[str, torch.Tensor]:
-        """Return the parts as PEFT's layers of a weight of this shape have them."""
+    def as_layers(cls, fields: Mapping[str, torch.Tensor], shape: Shape, module: str) -> Mapping[str, torch.Tensor]:
+        """Return the parts as PEFT's layers of a weight of this shape, of a module of this name, have them."""
         return fields
 
     @classmethod

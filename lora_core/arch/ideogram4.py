@@ -1,4 +1,4 @@
-"""Ideogram 4: one stream of layers; the makers fuse query, key and value, diffusers and trainers in its names do not."""
+"""Ideogram 4: one stream of layers; the makers fuse query, key and value, diffusers' names do not."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..adapters import KINDS, Adapter, DoRA, LoRA, Reshape, Shape
-from ..adapters.dora import magnitude_fits
+from ..adapters.dora import magnitude_fits, magnitude_is_of_input
 from ..adapters.numbers import LARGEST, MAX_RANK
 from ..adapters.reshape import can_grow
 from ..errors import AdapterError
@@ -67,10 +67,15 @@ class AdapterSpec:
             if not can_grow(weight, self.new_shape):
                 return False
             weight = self.new_shape
-        of_input = KINDS[self.kind].magnitude_of_input
-        if self.magnitude and not magnitude_fits(self.magnitude.shape, self.peft_magnitude, of_input, weight):
+        if self.magnitude and not magnitude_fits(self.magnitude.shape, self.magnitude_of_input, weight):
             return False
         return KINDS[self.kind].fits(self.shapes, weight, **self.settings)
+
+    @property
+    def magnitude_of_input(self) -> bool:
+        """Whether the magnitude is of the weight's input axis."""
+        shape = () if self.magnitude is None else self.magnitude.shape
+        return KINDS[self.kind].magnitude_of_input or magnitude_is_of_input(shape, self.peft_magnitude)
 
     @property
     def rank(self) -> int | None:
@@ -81,8 +86,8 @@ class AdapterSpec:
         parts = {name: tensor(info.name) for name, info in self.parts.items()}
         adapter = KINDS[self.kind].from_parts(parts, self.scale.value, **self.settings)
         if self.magnitude is not None:
-            of_input = KINDS[self.kind].magnitude_of_input
-            adapter = DoRA.around(adapter, tensor(self.magnitude.name), self.peft_magnitude, of_input)
+            magnitude = tensor(self.magnitude.name).flatten()
+            adapter = DoRA(adapter, magnitude, self.magnitude_of_input, self.peft_magnitude)
         return adapter if self.new_shape is None else Reshape(adapter, self.new_shape)
 
     def tensor_names(self) -> list[str]:

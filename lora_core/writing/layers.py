@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..adapters.spelling import LOOKUP_FACTORS
 from ..algebra.rankrules import Spectrum
 from ..algebra.ranks import RankRule, spread
 from ..algebra.rounding import round_to
@@ -40,6 +41,10 @@ class WrittenLayer:
     has_alpha: bool = True
     weight_norm: float | None = None  # |W|_F
     was: str = ""  # the kinds that it was made of
+
+    @property
+    def lies_on_side(self) -> bool:
+        return self.suffixes == tuple(LOOKUP_FACTORS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,9 @@ def planned(layer: WrittenLayer, rank: int, dtype: torch.dtype | None) -> list[P
 
 
 def factor_shapes(layer: WrittenLayer, rank: int) -> tuple[Shape, Shape]:
-    """Return the shapes of up and down, in the dimensions of the weight."""
+    """Return the shapes of up and down, in the dimensions of the weight; an embedding's for PEFT lie on their side."""
+    if layer.lies_on_side:
+        return (rank, layer.shape[0]), (layer.shape[1], rank)
     ones = (1,) * (len(layer.shape) - 2)
     return (layer.shape[0], rank, *ones), (rank, *layer.shape[1:])
 
@@ -219,7 +226,8 @@ class Truncation:
         rank = factors[0].shape[1]
         if rank:
             self.decided.append(Ranked(layer, rank))
-            shaped = [factor.reshape(shape) for factor, shape in zip(factors, factor_shapes(layer, rank), strict=True)]
+            laid = [factor.t() for factor in factors] if layer.lies_on_side else factors
+            shaped = [factor.reshape(shape) for factor, shape in zip(laid, factor_shapes(layer, rank), strict=True)]
             for suffix, factor in zip(layer.suffixes, self._cut(shaped), strict=True):
                 self.tensors.put(layer.name + suffix, self._rounded(factor))
             if layer.has_alpha:

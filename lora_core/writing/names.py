@@ -39,6 +39,11 @@ def suffix(writing: Writing, kind: str, field: str, param: str = "weight", modul
     return found or f".{param}{KINDS[kind].suffix(writing.family, field, 'weight', module)}"
 
 
+def lora_suffixes(writing: Writing, module: str) -> tuple[str, str]:
+    """Return how up and down of a module's LoRA are spelled."""
+    return suffix(writing, "lora", "up", module=module), suffix(writing, "lora", "down", module=module)
+
+
 def prefix_of(component: Component, writing: Writing) -> str:
     """Return what stands before the names of a model's modules."""
     rows = [row for row in DIALECTS if row.id == writing.id]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..adapters import KINDS, Shape
-from ..adapters.dora import WRITTEN, magnitude_is_of_input
+from ..adapters.dora import WRITTEN
 from ..adapters.parts import Parts, folded
+from ..adapters.spelling import is_lookup
 from ..lazytorch import torch
 from ..naming.dialects import Writing
 from ..reading.adapterspec import AdapterSpec
@@ -17,14 +18,15 @@ from .names import suffix
 def parts_of_file(lora: LoraFile, spec: AdapterSpec) -> Parts:
     """Read an adapter's tensors as they are."""
     fields = {name: lora.file.tensor(info.name) for name, info in spec.parts.items()}
-    alpha = lora.file.tensor(spec.module + ".alpha") if spec.module + ".alpha" in lora.file else None
+    alpha = lora.file.tensor(spec.around["alpha"].name) if spec.has_alpha else None
     lora.check_numbers(spec, fields.values())
-    result = Parts(spec.kind, fields, spec.scale.value, spec.rank, alpha, None, False, spec.new_shape)
+    kind, fields = KINDS[spec.kind].in_files(fields)
+    result = Parts(kind, fields, spec.scale.value, spec.rank, alpha, None, False, spec.new_shape)
     if spec.magnitude is None:
         return result
     magnitude = lora.file.tensor(spec.magnitude.name)
     lora.check_numbers(spec, [magnitude])
-    of_input = magnitude_is_of_input(spec.magnitude.shape, spec.peft_magnitude)
+    of_input = spec.magnitude_of_input
     return replace(result, magnitude=magnitude, magnitude_of_input=of_input)
 
 
@@ -42,7 +44,7 @@ def spelled(parts: Parts, module: str, param: str, shape: Shape, writing: Writin
     kind = KINDS[parts.kind]
     fields = parts.fields if writing.has_alpha and kind.alpha == "scale" else folded_fields(parts)
     if not writing.has_alpha:
-        fields = kind.as_layers(fields, parts.new_shape or shape)
+        fields = kind.as_layers(fields, parts.new_shape or shape, module)
     result = {module + suffix(writing, kind.id, name, param, module): tensor for name, tensor in fields.items()}
     alpha = _alpha(parts, writing)
     if alpha is not None:
@@ -68,9 +70,11 @@ def _alpha(parts: Parts, writing: Writing) -> torch.Tensor | None:
 def _magnitude(
     magnitude: torch.Tensor, of_input: bool, module: str, shape: Shape, writing: Writing
 ) -> dict[str, torch.Tensor]:
-    """Return DoRA's magnitude; PEFT has none of the input, so that keeps LyCORIS' name."""
+    """Return DoRA's magnitude; PEFT has one of the input for embeddings alone, so others keep LyCORIS' name."""
     ones = (1,) * (len(shape) - 2)
     length = magnitude.numel()
+    if of_input and writing.family == "peft" and is_lookup(module):
+        return {module + WRITTEN["peft"]: magnitude.reshape(length)}
     if of_input:
         return {module + WRITTEN["kohya"]: magnitude.reshape(1, length, *ones)}
     if writing.has_alpha:

@@ -16,7 +16,7 @@ from ...report import Report
 from ...text import counted, some_names
 from ...writing.converter import Made
 from ...writing.layers import Ranked, Truncation, WrittenLayer
-from ...writing.names import suffix
+from ...writing.names import lora_suffixes
 from ...writing.parts import spelled
 from ...writing.plan import Slot
 from .concatenated import Joined
@@ -60,7 +60,7 @@ class Output:
             module=slot.module,
             block=block_in(slot.component, slot.module),
             shape=layer.shape,
-            suffixes=(suffix(self.writing, "lora", "up"), suffix(self.writing, "lora", "down")),
+            suffixes=lora_suffixes(self.writing, slot.name),
             has_alpha=self.writing.has_alpha,
             weight_norm=weight_norm,
             was=kinds_of(layer),

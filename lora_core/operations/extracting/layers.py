@@ -20,7 +20,7 @@ from ...parallel.ahead import ahead
 from ...parallel.progress import OnStep
 from ...parallel.threads import processors, watched
 from ...writing.layers import Truncation, WrittenLayer, matrix_of
-from ...writing.names import suffix
+from ...writing.names import lora_suffixes
 from .comparison import Comparison, WeightChange, sum_of_squares
 from .dora import Directions, DoraErrors, directions_of, magnitude_part, or_nothing
 from .names import NamedWeight
@@ -193,7 +193,7 @@ class Extraction:
             job.written.module,
             job.block,
             job.target.shape,
-            (suffix(writing, "lora", "up"), suffix(writing, "lora", "down")),
+            lora_suffixes(writing, job.name),
             writing.has_alpha,
             weight_norm=None if weight is None else math.sqrt(sum_of_squares(weight)),
         )
