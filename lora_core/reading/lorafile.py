@@ -25,6 +25,7 @@ from ..text import counted, some_names
 from .adapterspec import AdapterSpec
 from .containers import open_lora
 from .loraconfig import LoraConfigs
+from .notloras import refuse_marked, refuse_rest
 from .specreader import SpecReader
 
 LoraSource = str | os.PathLike[str] | Mapping[str, "torch.Tensor"]
@@ -54,8 +55,10 @@ class LoraFile:
         self._tensors: dict[str, torch.Tensor] | None = None
         try:
             modules = self._split_names()
-            self._refuse_checkpoint(modules)
             configs = self.configs()
+            parts = {module: [(split.part, info) for split, info in splits] for module, splits in modules.items()}
+            refuse_marked(self.name, self.file, parts, configs)
+            self._refuse_checkpoint(modules, configs)
             reader = SpecReader(self.name, self.file, configs, semantics)
             self.adapters = [spec for module in modules for spec in self._specs(reader, module, modules[module])]
             if not self.modules:
@@ -137,7 +140,7 @@ class LoraFile:
                 self.not_adapters[name] = _what(name)
         return modules
 
-    def _refuse_checkpoint(self, modules: Mapping[str, object]) -> None:
+    def _refuse_checkpoint(self, modules: Mapping[str, object], configs: LoraConfigs) -> None:
         shapes = {name: info.shape for name, info in self.file.items()}
         found = detect(shapes) if len(self.not_adapters) * 2 > len(shapes) else []
         if found:
@@ -146,6 +149,7 @@ class LoraFile:
                 "give it as the base, or choose a LoRA file."
             )
         if not modules:
+            refuse_rest(self.name, self.file, configs)
             some = ", ".join(repr(name) for name in list(shapes)[:3]) or "nothing"
             raise WrongFileKindError(
                 f"{self.name}: is not a LoRA: none of its {len(shapes)} tensors is an adapter's; it holds {some}."
