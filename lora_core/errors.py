@@ -38,6 +38,10 @@ class WrongFileKindError(LoraError):
     """A LoRA was given where a checkpoint is needed, or the reverse."""
 
 
+class NotALoraError(WrongFileKindError):
+    """A file is neither a LoRA nor a checkpoint, but something else that is known."""
+
+
 class UnknownArchError(LoraError):
     """No known architecture fits the keys of a checkpoint."""
 

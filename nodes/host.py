@@ -30,7 +30,7 @@ __all__ = [
     "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "add_route", "fingerprint", "io", "known_names",
     "listed_lora", "listed_name", "loaded_weights", "lora_names", "lora_path", "memory_bytes", "model_folder",
     "model_names", "model_path", "new_lora_path", "new_model_path", "own_file", "patched_shape", "patched_weight",
-    "problem", "progress", "ui",
+    "problem", "progress", "ui", "unpacked_weight",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -133,8 +133,30 @@ def loaded_weights(model: Any) -> dict[str, Any]:
     return {key: backups.get(key, named[key]).detach() for key in root.state_dict() if key in named}
 
 
+def unpacked_weight(model: Any, key: str, weight: Any) -> Any | None:
+    """Return the fp32 values of one of `loaded_weights` that another pack holds as codes; None if it can't be had.
+
+    A layer of ComfyUI-GGUF gives them by `get_weight`, tensors of other packs by `dequantize`. What is called is
+    another pack's, and may fail in any way.
+    """
+    layer = comfy.utils.get_attr(model.model, key.rpartition(".")[0])
+    ways = (lambda: layer.get_weight(weight, torch.float32), weight.dequantize)
+    for way in ways:
+        try:
+            value = way()
+        except Exception:  # noqa: BLE001
+            continue
+        is_whole = isinstance(value, torch.Tensor) and tuple(value.shape) == tuple(weight.shape)
+        if is_whole and value.is_floating_point():
+            return value.detach().to("cpu", torch.float32).as_subclass(torch.Tensor)
+    return None
+
+
 def patched_weight(model: Any, key: str, weight: Any) -> Any:
     """Return one of `loaded_weights` with its patches in fp32, not rounded, as the host does; itself without any."""
+    if not weight.is_floating_point():
+        value, patches = unpacked_weight(model, key, weight), model.patches.get(key)
+        return weight.cpu() if value is None else comfy.lora.calculate_weight(patches, value, key) if patches else value
     patches, convert = model.patches.get(key), comfy.model_patcher.get_key_weight(model.model, key)[2]
     if patches is None and convert is None:
         return weight.cpu()

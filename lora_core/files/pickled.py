@@ -145,7 +145,27 @@ def _state_dict(content: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
             tensors[key] = value.detach()
         else:
             ignored.append(str(key)[:80])
+    if not tensors and isinstance(content, (Mapping, list, tuple)):  # no weights, as far as we know
+        tensors = _nested(content)
     return tensors, ignored
+
+
+def _nested(content: Any) -> dict[str, torch.Tensor]:
+    """Return the tensors of dicts and lists within one another, their names joined with dots: so files of other things
+    than weights are known by their names. The first of so many values are looked at, however often they are shared."""
+    found: dict[str, torch.Tensor] = {}
+    waiting: list[tuple[str, int, Any]] = [("", 0, content)]
+    looked_at = 0
+    while waiting and looked_at < MAX_TENSORS:
+        start, level, value = waiting.pop()
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            looked_at += 1
+            name = f"{start}{key}"[:MAX_NAME_BYTES] if isinstance(key, (str, int)) else start
+            if isinstance(inner, torch.Tensor):
+                found[name] = inner.detach()
+            elif isinstance(inner, (Mapping, list, tuple)) and level < MAX_NESTING:
+                waiting.append((f"{name}.", level + 1, inner))
+    return found
 
 
 def _inner(content: Any) -> Any:

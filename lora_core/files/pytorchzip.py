@@ -65,6 +65,8 @@ def _listed(file: OpenFile) -> list[zipfile.ZipInfo]:
 
 def _check(name: str, members: list[zipfile.ZipInfo], size: int) -> None:
     structure = [member for member in members if member.filename.endswith("/data.pkl")]
+    if not structure and members and all(member.filename.endswith(".npy") for member in members):
+        raise FileFormatError(f"{name}: is a NumPy archive (.npz), which old MLX scripts save; {INSTEAD}.")
     if len(structure) != 1:
         raise FileFormatError(f"{name}: is a zip archive, but not a PyTorch file of tensors; {INSTEAD}.")
     if structure[0].file_size > MAX_STRUCTURE_BYTES or len(members) > MAX_TENSORS + 10:

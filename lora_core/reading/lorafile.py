@@ -25,6 +25,7 @@ from ..text import counted, some_names
 from .adapterspec import AdapterSpec
 from .containers import open_lora
 from .loraconfig import LoraConfigs
+from .notloras import refuse_marked, refuse_rest
 from .peftsettings import check_settings, whole_parameter
 from .specreader import SpecReader
 
@@ -58,8 +59,10 @@ class LoraFile:
         try:
             configs = self.configs()
             modules = self._split_names(configs)
-            self._refuse_checkpoint(modules)
-            check_settings(self.name, configs, {split.part.field for parts in modules.values() for split, _ in parts})
+            parts = {module: [(split.part, info) for split, info in splits] for module, splits in modules.items()}
+            refuse_marked(self.name, self.file, parts, configs)
+            self._refuse_checkpoint(modules, configs)
+            check_settings(self.name, configs, {part.field for found in parts.values() for part, _ in found})
             reader = SpecReader(self.name, self.file, configs, semantics)
             specs = [spec for module in modules for spec in self._specs(reader, module, modules[module])]
             self.adapters = reader.borrowed(specs)
@@ -153,7 +156,7 @@ class LoraFile:
                 self.unsupported.setdefault(module, f"unknown{name[len(module) :][:_LONGEST_PART]}")
         return modules
 
-    def _refuse_checkpoint(self, modules: Mapping[str, object]) -> None:
+    def _refuse_checkpoint(self, modules: Mapping[str, object], configs: LoraConfigs) -> None:
         shapes = {name: info.shape for name, info in self.file.items()}
         found = detect(shapes) if (len(self.not_adapters) + len(self.unknown)) * 2 > len(shapes) else []
         if found:
@@ -162,6 +165,7 @@ class LoraFile:
                 "give it as the base, or choose a LoRA file."
             )
         if not modules:
+            refuse_rest(self.name, self.file, configs)
             some = ", ".join(repr(name) for name in list(shapes)[:3]) or "nothing"
             raise WrongFileKindError(
                 f"{self.name}: is not a LoRA: none of its {len(shapes)} tensors is an adapter's; it holds {some}."

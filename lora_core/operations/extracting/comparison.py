@@ -91,9 +91,19 @@ class Comparison(Protocol):
         """Tell whether a tensor of the base has values, and a counterpart of the same shape."""
         ...
 
+    def packed(self) -> list[str]:
+        """Return the weights that can't be compared: another program holds them as codes."""
+        ...
+
     def change(self, key: str, *, with_weight: bool) -> WeightChange | None:
         """Return what changed in a tensor of the base, None if nothing did; may hold NaN or infinity."""
         ...
+
+
+def is_packed(model: ModelSource, key: str) -> bool:
+    """Tell whether a weight holds no numbers that can be read, but codes; position ids and the like are no weights."""
+    info = model.info(key)
+    return not info.is_float and info.nbytes > 0 and len(info.shape) > 1 and key.endswith("weight")
 
 
 def sum_of_squares(tensor: torch.Tensor) -> float:

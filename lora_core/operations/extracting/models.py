@@ -11,7 +11,7 @@ from ...errors import OptionError
 from ...lazytorch import torch
 from ...report import Report
 from ...text import counted, some_names
-from .comparison import ModelSource, WeightChange, sum_of_squares
+from .comparison import ModelSource, WeightChange, is_packed, sum_of_squares
 
 _PIECE = 2**20  # numbers
 
@@ -29,9 +29,13 @@ class ModelPair:
         return self.after.name
 
     def is_comparable(self, key: str) -> bool:
-        info = self.before.info(key)
-        same = self.after.shapes.get(self.partners.get(key, "")) == info.shape
-        return same and info.is_float and info.nbytes > 0
+        info, other = self.before.info(key), self.partners.get(key, "")
+        same = self.after.shapes.get(other) == info.shape
+        return same and info.is_float and info.nbytes > 0 and self.after.info(other).is_float
+
+    def packed(self) -> list[str]:
+        pairs = self.partners.items()
+        return [key for key, other in pairs if is_packed(self.before, key) or is_packed(self.after, other)]
 
     def change(self, key: str, *, with_weight: bool) -> WeightChange | None:
         before, after = self.before.tensor(key), self.after.tensor(self.partners[key])

@@ -13,7 +13,7 @@ from ...report import Report
 from ...stack.apply import Placed, apply_stack
 from ...stack.matching import Match, match_stack
 from ...stack.opened import StackedLora
-from .comparison import ModelSource, WeightChange
+from .comparison import ModelSource, WeightChange, is_packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,10 @@ class Stacked:
         info = self.before.info(key)
         placed = self.match.by_key.get(key, ())
         return info.is_float and info.nbytes > 0 and any(item.strength for item in placed)
+
+    def packed(self) -> list[str]:
+        changed = (key for key, placed in self.match.by_key.items() if any(item.strength for item in placed))
+        return [key for key in changed if is_packed(self.before, key)]
 
     def change(self, key: str, *, with_weight: bool) -> WeightChange | None:
         placed = [item.read() for item in self.match.by_key[key] if item.strength]

@@ -21,19 +21,28 @@ from .stack import Stacked
 
 def tell_extraction(report: Report, work: Extraction, elsewhere: int) -> None:
     """Fill in the notes and warnings, once every layer has its rank."""
-    layers = report.layers
-    report.notes.append(f"{len(layers)} changed, {work.unchanged} unchanged, {elsewhere} outside the known models")
+    layers, packed = report.layers, work.compared.packed()
+    more = f", {len(packed)} not compared" if packed else ""
+    report.notes.append(
+        f"{len(layers)} changed, {work.unchanged} unchanged, {elsewhere} outside the known models{more}"
+    )
     whole = math.fsum(layer["norm"] ** 2 for layer in layers)
     kept = math.fsum(layer["energy"] * layer["norm"] ** 2 for layer in layers) / whole if whole else 1.0
     ranks = [layer["rank"] for layer in layers if layer["rank"] is not None]
     report.notes.append(
-        f"keeps {kept:.2%} of the change, relative error {math.sqrt(max(0.0, 1 - kept)):.2%}" + _span(ranks)
+        f"keeps {kept:.2%} of the change{' that was compared' if packed else ''}, "
+        f"relative error {math.sqrt(max(0.0, 1 - kept)):.2%}" + _span(ranks)
     )
     if work.kind == "dora":
         report.notes[-1] = report.notes[-1].replace("of the change", "of the change of directions")
         report.notes += [work.errors.note()] if work.errors.change else []
     report.notes += _about_ranks(work)
     report.warnings += _warnings(work)
+    if packed:
+        report.warnings.append(
+            f"{counted(packed, 'weight')} not compared, as they are packed in a way that can't be read here, so what "
+            f"changed in them is not in the LoRA: {some_names(packed)}; load the models as fp16 or bf16."
+        )
 
 
 def extracted_metadata(
@@ -57,7 +66,12 @@ def extracted_metadata(
 
 def nothing(compared: Comparison, left_out: Sequence[str]) -> LoraError:
     """Return the error for a LoRA that would be empty, with the reason."""
-    before = compared.before.name
+    before, packed = compared.before.name, compared.packed()
+    if packed:
+        return LoraError(
+            f"{compared.name}: nothing to extract: {counted(packed, 'weight')} can't be compared with {before}, as "
+            f"they are packed in a way that can't be read here: {some_names(packed)}; load the models as fp16 or bf16."
+        )
     if left_out:
         return LoraError(
             f"{compared.name}: nothing to extract: only biases and norms differ from {before}, and this dialect has "

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ...errors import FileFormatError, OptionError, WrongFileKindError
+from ...errors import FileFormatError, NotALoraError, OptionError, WrongFileKindError
 from ...library.words import words_of
 from ...naming.blocks import in_order
 from ...naming.detection import describe
@@ -77,6 +77,8 @@ def _opened(file: LoraItem, files: ExitStack) -> StackedLora | None:
     """Return the open LoRA, or None if it is something else; what is wrong with a broken one is raised."""
     try:
         return open_stack([file], "paper", files)[0]
+    except NotALoraError:
+        raise
     except WrongFileKindError:
         return None
     except FileFormatError:

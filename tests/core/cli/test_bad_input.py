@@ -112,7 +112,7 @@ BAD_LORAS: dict[Callable[[Path, Path], None], str] = {
     nan_alpha: f"bad.safetensors: {MODULE}: alpha is nan; the file is damaged.",
     unknown_kind: "bad.safetensors: nothing was applied: its modules are T-LoRA, which this version can't apply.",
     only_alphas: "bad.safetensors: is not a LoRA: it holds alphas and nothing that they scale.",
-    embedding: "bad.safetensors: is not a LoRA: none of its 1 tensors is an adapter's; it holds 'emb_params'.",
+    embedding: "bad.safetensors: is a textual inversion embedding, not a LoRA; put it into the embeddings folder",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -395,3 +396,58 @@ def test_watching_changes_nothing_but_the_thread() -> None:
 
     with pytest.raises(ZeroDivisionError):
         watched(fail, lambda: None)
+
+
+# Weights that another program holds as codes
+
+
+class Packed:
+    """A checkpoint as a host shows it that holds some weights as codes: their shape, and no numbers."""
+
+    def __init__(self, path: Path, packed: set[str]) -> None:
+        self._checkpoint, self._packed = Checkpoint(path), packed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._checkpoint, name)
+
+    def info(self, key: str) -> Any:
+        info = self._checkpoint.info(key)
+        return replace(info, dtype="U8") if key in self._packed else info
+
+    def tensor(self, key: str) -> Tensor:
+        assert key not in self._packed, f"{key} has no numbers"
+        return self._checkpoint.tensor(key)
+
+
+PACKED = {f"blocks.0.self_attn.{name}.weight" for name in "qk"}
+
+
+@pytest.mark.parametrize("side", ["base", "tuned", "both"])
+def test_packed_weights_are_counted_and_named(base: Path, tuned: Path, tmp_path: Path, side: str) -> None:
+    before = Packed(base, PACKED if side != "tuned" else set())
+    after = Packed(tuned, PACKED if side != "base" else set())
+    out = tmp_path / "out.safetensors"
+    report = lora_core.extract(before, after, out, rank=128)  # type: ignore[arg-type]
+    assert any(note.endswith("0 outside the known models, 2 not compared") for note in report.notes), report.notes
+    assert any(note.startswith("keeps 100.00% of the change that was compared") for note in report.notes)
+    (warning,) = [text for text in report.warnings if "packed" in text]
+    assert warning.startswith("2 weights not compared")
+    assert all(key in warning for key in PACKED)
+    assert not [name for name in samples.load(out) if "self_attn_q.lora" in name or "self_attn_k.lora" in name]
+
+
+def test_a_stack_on_packed_weights(base: Path, loras: dict[str, Path], tmp_path: Path) -> None:
+    before: Any = Packed(base, PACKED)
+    report = lora_core.extract(before, None, tmp_path / "out.safetensors", loras=[loras["lora"]], rank=16)
+    assert [text[:24] for text in report.warnings if "packed" in text] == ["2 weights not compared, "]
+    with pytest.raises(
+        LoraError, match=r"nothing to extract: 1 weight can't be compared with base.safetensors, as they"
+    ):
+        lora_core.extract(before, None, tmp_path / "none.safetensors", loras=[loras["lokr"]], rank=4)
+
+
+def test_whole_numbers_that_are_no_weights_are_not_told(base: Path, tuned: Path, tmp_path: Path) -> None:
+    ids = {"blocks.0.position_ids": torch.arange(8).reshape(1, 8)}
+    paths = [samples.save(tmp_path / path.name, samples.load(path) | ids) for path in (base, tuned)]
+    report = lora_core.extract(*paths, tmp_path / "out.safetensors", rank=4)
+    assert not [text for text in (*report.warnings, *report.notes) if "compared" in text]

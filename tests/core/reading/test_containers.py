@@ -111,8 +111,10 @@ def save_shards(folder: Path, tensors: dict[str, Tensor], ending: str, count: in
 def test_a_folder_with_one_file(tmp_path: Path, base: Path, name: str) -> None:
     pairs, folder = factors(base), tmp_path / "adapter"
     config(folder, {} if name.startswith(("pytorch", "my.bin")) else CONFIG)
-    save = torch.save if not name.endswith(".safetensors") else lambda tensors, path: samples.save(path, tensors)
-    save(peft_names(pairs), folder / name)
+    if name.endswith(".safetensors"):
+        samples.save(folder / name, peft_names(pairs))
+    else:
+        torch.save(peft_names(pairs), folder / name)
     torch.save({"lr": 1}, folder / "optimizer.bin")
     (folder / "README.md").write_text("# mine")
     report = assert_applies(base, folder, pairs, 1 if name.startswith(("pytorch", "my.bin")) else 3)
@@ -165,16 +167,14 @@ def test_a_folder_of_folders_names_them(tmp_path: Path, base: Path) -> None:
         LoraFile(tmp_path)
 
 
+OPTIMIZER: Any = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 1.0}]}
 WRAPS: list[Callable[[Any, Any], Any]] = [
-    lambda lora, base: {
-        "model": lora,
-        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{}]},
-    },
+    lambda lora, base: {"model": lora, "optimizer": OPTIMIZER},
     lambda lora, base: {"lora": lora, "model": base, "epoch": 3, "step": 10},
     lambda lora, base: {"epoch": 1, "state_dict": {"adapter": lora}, "loss": 0.5, "args": {"lr": 1e-4}},
     lambda lora, base: {"lora_state_dict": lora, "rank": 4, "ema": {"decay": 0.9}},
-    lambda lora, base: {"anything": lora, "optimizer": {"state": {}, "param_groups": [{"lr": 1.0}]}, "epoch": 2},
-    lambda lora, base: {"peft": lora, "rng": torch.tensor([1, 2]).tolist()},
+    lambda lora, base: {"anything": lora, "optimizer": OPTIMIZER, "epoch": 2},
+    lambda lora, base: {"peft": lora, "rng": (1, 2)},
 ]
 
 
