@@ -28,7 +28,7 @@ from .layers import Extraction, Kind
 from .models import ModelPair, pair_of
 from .names import jobs_of, outside
 from .stack import Stacked, stacked_on
-from .summary import extracted_metadata, nothing, tell_extraction
+from .summary import extracted_config, extracted_metadata, nothing, tell_extraction
 
 Model = str | os.PathLike[str] | ModelSource  # a file, a model folder, or a model that is open already
 
@@ -82,7 +82,7 @@ def extract(
         if target is None:
             work.check_unchanged()
         else:
-            work.write(tensors, metadata)
+            work.write(tensors, metadata, extracted_config(compared, dialect, made, kind) if work.has_config else "")
     return watch.stop()
 
 
@@ -97,7 +97,15 @@ def _work(
     stack = compared.stack if isinstance(compared, Stacked) else ()
     tuned = compared.after if isinstance(compared, ModelPair) else None
     return LoraWork(
-        report, target, options, on_step, overwrite=overwrite, stack=stack, base=compared.before, tuned=tuned
+        report,
+        target,
+        options,
+        on_step,
+        overwrite=overwrite,
+        dialect=str(options["dialect"]),
+        stack=stack,
+        base=compared.before,
+        tuned=tuned,
     )
 
 

@@ -10,9 +10,10 @@ from ...naming.dialects import WRITINGS
 from ...options.shared import WrittenDialect
 from ...report import Report
 from ...text import counted, some_names
-from ...writing.layers import Ranked
+from ...writing.layers import Ranked, Truncation
 from ...writing.lorafile import rank_metadata
-from ...writing.peft import PeftModule, peft_metadata
+from ...writing.names import written
+from ...writing.peft import PeftModule, peft_file_config, peft_metadata
 from .comparison import Comparison
 from .layers import Extraction
 from .models import ModelPair, is_same_model
@@ -52,16 +53,28 @@ def extracted_metadata(
     several = list(ranked)
     ranks = [item.rank for item in several]
     has_alpha = WRITINGS[dialect].has_alpha
-    modules = [
-        PeftModule.of(item.layer.name, item.layer.module, dialect, item.rank, has_magnitude=kind == "dora")
-        for item in several
-    ]
+    modules = _peft_modules(several, dialect, kind)
     return {
         **rank_metadata(ranks, ranks if has_alpha else None),
         "ss_base_model_version": compared.before.arch,
         "modelspec.architecture": f"{compared.before.arch}/lora",
         **({} if has_alpha or not modules else peft_metadata(modules)),
     }
+
+
+def extracted_config(compared: Comparison, dialect: WrittenDialect, made: Truncation, kind: str) -> str:
+    """Return the text of PEFT's configuration for the file; empty if no layer has a rank."""
+    modules = _peft_modules(made.decided, dialect, kind)
+    components = compared.before.keymap.components
+    names = dict.fromkeys(name.module for one in components for _, name in written(one, WRITINGS[dialect]))
+    return peft_file_config(modules, names) if modules else ""
+
+
+def _peft_modules(ranked: Iterable[Ranked], dialect: WrittenDialect, kind: str) -> list[PeftModule]:
+    return [
+        PeftModule.of(item.layer.name, item.layer.module, dialect, item.rank, has_magnitude=kind == "dora")
+        for item in ranked
+    ]
 
 
 def nothing(compared: Comparison, left_out: Sequence[str]) -> LoraError:
