@@ -15,7 +15,10 @@ from ..naming.dialects import Writing
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
 from ..reading.adapterspec import AdapterSpec
+from ..reading.finder import PlaceFinder
 from ..reading.lorafile import LoraFile
+from ..report import LoraReport
+from ..stack.repeated import without_repeats
 from .names import written
 
 
@@ -46,8 +49,13 @@ class Piece:
     """What of an adapter goes to a slot: (first row of the adapter, number, first row of the slot) of each run."""
 
     spec: AdapterSpec
-    shape: Shape  # of all that the adapter changes
+    target: Target  # the first that the adapter has
     runs: tuple[tuple[int, int, int], ...]
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of all that the adapter changes."""
+        return self.target.adapter_shape
 
     @property
     def total(self) -> int:
@@ -74,15 +82,31 @@ class Plan:
     unmatched: list[str] = field(default_factory=list)  # modules that the model does not have
     mismatched: list[dict[str, object]] = field(default_factory=list)  # and those of another shape
     kept: list[AdapterSpec] = field(default_factory=list)  # adapters that keep their names
+    repeated: list[str] = field(default_factory=list)  # modules with the change that another name of the weight has
+    read_as: dict[str, list[str]] = field(default_factory=dict)  # how names had to be changed to fit -> modules
+
+    def tell(self, report: LoraReport) -> list[str]:
+        """Fill in what has no place, and return the names of all that is left out."""
+        report.unmatched += self.unmatched
+        report.mismatched, report.repeated, report.read_as = self.mismatched, self.repeated, self.read_as
+        unsupported = [name for names in report.unsupported.values() for name in names]
+        missing = [*report.unmatched, *(str(item["name"]) for item in self.mismatched), *unsupported]
+        missing = sorted(dict.fromkeys(missing))
+        report.modules_matched = report.modules_total - len(missing)
+        return missing
 
 
 def plan(lora: LoraFile, keymap: KeyMap, writing: Writing, diffusers: Mapping[str, frozenset[str]]) -> Plan:
     """Return what becomes of the adapters; `diffusers` has names there by the id of an architecture."""
     slots = _slots(keymap, writing, diffusers)
-    result = Plan()
+    finder = PlaceFinder(lora, keymap)
+    found_targets = [(spec, finder.find(spec)) for spec in lora.adapters]
+    fitting = [(spec, target) for spec, targets in found_targets if not _problem(spec, targets) for target in targets]
+    places, repeated = without_repeats(lora, fitting)
+    once = {id(spec) for spec, _ in places}
+    result = Plan(repeated=repeated, read_as=finder.read_as)
     found: dict[str, tuple[Slot, list[Piece]]] = {}
-    for spec in lora.adapters:
-        targets = keymap.find(spec.module, spec.param)
+    for spec, targets in found_targets:
         if not targets and spec.optional:
             continue
         problem = _problem(spec, targets)
@@ -91,10 +115,11 @@ def plan(lora: LoraFile, keymap: KeyMap, writing: Writing, diffusers: Mapping[st
             result.unmatched += [spec.module] if not targets and spec.module not in result.unmatched else []
             result.mismatched += [problem] if targets else []
             continue
-        shape = targets[0].adapter_shape
+        if id(spec) not in once:
+            continue
         runs = [run for target in targets for run in _runs(target)]
         for slot in _slots_of(runs, slots):
-            piece = Piece(spec, shape, _shared(runs, slot.runs))
+            piece = Piece(spec, targets[0], _shared(runs, slot.runs))
             found.setdefault(f"{slot.name} {slot.param}", (slot, []))[1].append(piece)
     result.jobs = [job for slot, pieces in found.values() for job in _jobs(slot, pieces)]
     return result

@@ -23,6 +23,7 @@ class Member:
     index: int
     item: StackedLora
     plan: Plan
+    missing: list[str]  # names of what has no place
     report: LoraReport
     strengths: Strengths
 
@@ -86,12 +87,11 @@ def members_of(stack: Sequence[StackedLora], model: ModelNames, writing: Writing
         todo = plan(item.lora, model.keymap, writing, model.diffusers)
         report = describe_lora(item.lora)
         strengths = item.strengths_on(model.keymap)
-        report.unmatched, report.mismatched = todo.unmatched, todo.mismatched
-        report.modules_matched = report.modules_total - len(missing(item.lora, todo))
+        missing = todo.tell(report)
         for piece in (piece for job in todo.jobs for piece in job.pieces):
-            _strength(strengths, piece.spec, model)
+            strengths.at(piece.target)
         strengths.tell(report)
-        members.append(Member(index, item, todo, report, strengths))
+        members.append(Member(index, item, todo, missing, report, strengths))
     return members
 
 
@@ -101,18 +101,8 @@ def layers_of(members: Sequence[Member], model: ModelNames) -> list[StackedLayer
     for member in members:
         for job in member.plan.jobs:
             for piece in job.pieces:
-                strength = _strength(member.strengths, piece.spec, model)
+                strength = member.strengths.at(piece.target)
                 if strength:
                     layer = layers.setdefault((job.slot.name, job.slot.param), StackedLayer(job.slot))
                     layer.parts.append(Contribution(member, job, piece, strength))
     return list(layers.values())
-
-
-def missing(lora: LoraFile, todo: Plan) -> list[str]:
-    """Return the modules that have no place in the model."""
-    names = (*todo.unmatched, *(str(item["name"]) for item in todo.mismatched), *lora.unsupported)
-    return list(dict.fromkeys(names))
-
-
-def _strength(strengths: Strengths, spec: AdapterSpec, model: ModelNames) -> float:
-    return strengths.at(model.keymap.find(spec.module, spec.param)[0])

@@ -11,7 +11,7 @@ from ...errors import AdapterError, OptionError
 from ...lazytorch import torch
 from ...reading.checkpoint import Checkpoint
 from ...stack.apply import apply_stack
-from ...stack.matching import PlacedSpec
+from ...stack.matching import PlacedSpec, match_lora
 from ...writing.plan import Slot
 from .changes import depends_on_weight
 from .members import Contribution, Member, StackedLayer
@@ -51,12 +51,9 @@ class OnBase:
         for member in self.members:
             changing: set[str] = set()
             strengths = member.item.strengths_on(self.base.keymap)
-            for spec in member.lora.adapters:
-                for target in self.base.keymap.find(spec.module, spec.param):
-                    if not spec.fits(target.adapter_shape):
-                        continue
-                    placed = PlacedSpec(member.lora, spec, target, strengths.at(target), member.report, changing)
-                    found.setdefault(target.key, []).append((member.index, placed))
+            for spec, target in match_lora(member.lora, self.base.keymap).places:
+                placed = PlacedSpec(member.lora, spec, target, strengths.at(target), member.report, changing)
+                found.setdefault(target.key, []).append((member.index, placed))
         return found
 
     def _difference(self, key: str, strengths: tuple[float | None, ...]) -> torch.Tensor:

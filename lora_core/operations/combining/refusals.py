@@ -11,7 +11,7 @@ from ...stack.opened import StackedLora, about_blocks
 from ...stack.refusals import OnUnmatched
 from ...text import counted, some_names
 from ...writing.model import ModelNames
-from .members import Member, missing
+from .members import Member
 
 
 def in_use(stack: Sequence[StackedLora], method: str, report: Report) -> list[StackedLora]:
@@ -49,7 +49,7 @@ def tell_stack(members: Sequence[Member], model: ModelNames, on_unmatched: OnUnm
     report.loras = [member.report for member in members]
     for member in members:
         report.warnings.extend([*member.lora.warnings, *about_blocks(member.report)])
-        names = missing(member.lora, member.plan)
+        names = member.missing
         text = f"{counted(names, 'module')} without a place in {model.title}"
         if names and on_unmatched == "error":
             raise UnmatchedError(f"{member.lora.name}: {text}: {some_names(names)}.")

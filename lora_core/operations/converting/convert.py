@@ -84,9 +84,7 @@ def convert(
 def _fill(report: Report, lora: LoraFile, model: ModelNames, todo: Plan, on_unmatched: OnUnmatched) -> None:
     """Describe the file in the report; raises where nothing, or not all that was asked for, has a place."""
     described = describe_lora(lora)
-    described.unmatched, described.mismatched = todo.unmatched, todo.mismatched
-    missing = {*todo.unmatched, *(str(item["name"]) for item in todo.mismatched), *lora.unsupported}
-    described.modules_matched = described.modules_total - len(missing)
+    missing = todo.tell(described)
     report.inputs, report.loras = [lora.file.described()], [described]
     report.arch, report.title, report.warnings = model.id, model.title, list(lora.warnings)
     if not todo.jobs:
@@ -96,13 +94,13 @@ def _fill(report: Report, lora: LoraFile, model: ModelNames, todo: Plan, on_unma
         )
     if missing and on_unmatched == "error":
         raise UnmatchedError(
-            f"{lora.name}: {counted(sorted(missing), 'module')} without a place in {model.title}: "
-            f"{some_names(sorted(missing))}."
+            f"{lora.name}: {counted(missing, 'module')} without a place in {model.title}: "
+            f"{some_names(missing)}."
         )
     if missing and on_unmatched == "warn":
         report.warnings.append(
-            f"{lora.name}: {counted(sorted(missing), 'module')} without a place in {model.title} keep their names: "
-            f"{some_names(sorted(missing))}."
+            f"{lora.name}: {counted(missing, 'module')} without a place in {model.title} keep their names: "
+            f"{some_names(missing)}."
         )
 
 

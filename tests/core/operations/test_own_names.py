@@ -212,3 +212,25 @@ def test_a_part_that_nobody_knows_leaves_its_module_out_and_says_so(tmp_path: Pa
     check(found, base, {key: value for key, value in change.items() if key != f"{MODULES[0]}.weight"})
     assert report.loras[0].unsupported == {f"unknown.{part}": [MODULES[0]]}
     assert any(part in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize("operation", ["convert", "combine"])
+def test_conversion_and_combination_read_names_as_a_merge_does(tmp_path: Path, operation: str) -> None:
+    """A common prefix, a weight under two names, and a tensor of nobody."""
+    base = model()
+    once, change = lora({module: f"my_trainer.{module}" for module in MODULES})
+    twice, _ = lora({MODULES[0]: f"transformer.{MODULES[0]}"})
+    samples.save(tmp_path / "base.safetensors", base)
+    file = samples.save(tmp_path / "lora.safetensors", once | twice | {"x.y": normal(3)})
+    out = tmp_path / "made.safetensors"
+    if operation == "convert":
+        report = convert(file, out, dialect="comfy", base=tmp_path / "base.safetensors")
+    else:
+        report = combine([file], out, base=tmp_path / "base.safetensors", dialect="comfy", dtype="fp32")
+    (told,) = report.loras
+    assert (told.unmatched, len(told.repeated)) == (["x.y"], 1)
+    assert told.read_as == {"without 'my_trainer.'": [f"my_trainer.{module}" for module in sorted(MODULES)]}
+    assert any("x.y" in warning for warning in report.warnings)
+    made = {name: tensor for name, tensor in samples.load(out).items() if name != "x.y"}
+    found, _ = merged(tmp_path / "again", base, made)
+    check(found, base, change)
