@@ -23,6 +23,7 @@ const HIGHEST = 0.7; // of the page's height
  * @property {string[]} [elsewhere]
  * @property {string[]} [host_names]
  * @property {string[]} [repeated]
+ * @property {Record<string, string[]>} [read_as]
  * @property {Record<string, string>} [not_adapters]
  * @property {Record<string, string[]>} [unsupported]
  */
@@ -66,6 +67,7 @@ function sections(/** @type {LoraReport} */ lora) {
     const shapes = (lora.mismatched ?? []).map(({ name, expected, found }) =>
         text("{name}: expected {expected}, found {found}", { name, expected: expected.join("×"), found: found.join("×") }));
     const kinds = Object.entries(lora.unsupported ?? {}).flatMap(([kind, names]) => names.map((name) => `${name}: ${kind}`));
+    const readAs = Object.entries(lora.read_as ?? {}).flatMap(([how, names]) => names.map((name) => `${name}: ${how}`));
     const others = Object.entries(lora.not_adapters ?? {}).map(([name, what]) => `${name}: ${what}`);
     /** @type {[string, string[]][]} */
     const all = [
@@ -75,6 +77,7 @@ function sections(/** @type {LoraReport} */ lora) {
         [text("Of a model that is not here"), lora.elsewhere ?? []],
         [text("Without effect"), lora.without_effect ?? []],
         [text("Like others under another name, applied once"), lora.repeated ?? []],
+        [text("Placed by a changed name"), readAs],
         [text("Placed by ComfyUI's names"), lora.host_names ?? []],
         [text("No adapter's tensors"), others],
     ];

@@ -91,6 +91,7 @@ export const TEXTS = {
     "Of another shape": "形状が異なるもの",
     "Pair": "ペア",
     "Placed by ComfyUI's names": "ComfyUI の名前で配置",
+    "Placed by a changed name": "名前を読み替えて適用",
     "Preset": "プリセット",
     "Progress": "進行状況",
     "Prompt Control: name:model:clip, clip as model if left out": "Prompt Control：名前:モデル:clip（clip 省略時はモデルと同じ）",

@@ -91,6 +91,7 @@ export const TEXTS = {
     "Of another shape": "形状不同",
     "Pair": "成对",
     "Placed by ComfyUI's names": "按 ComfyUI 的名称放置",
+    "Placed by a changed name": "按更改后的名称应用",
     "Preset": "预设",
     "Progress": "进度",
     "Prompt Control: name:model:clip, clip as model if left out": "Prompt Control：名称:模型:clip，省略 clip 时与模型相同",
