@@ -13,6 +13,10 @@ from ..reading.lorafile import LoraFile
 from ..report import LoraReport
 from ..text import counted, some_names
 
+_TIED = (
+    "lm_head has no weight of its own in this model, it is tied to the embedding, and a change of one would be one of "
+    "both: untie them first (store a copy of the embedding as lm_head.weight, tie_word_embeddings false)"
+)
 OnUnmatched = Literal["warn", "error", "ignore"]
 
 
@@ -28,6 +32,10 @@ def refuse_foreign(lora: LoraFile, report: LoraReport, found: list[FoundArch]) -
         )
     if report.modules_matched == 0 or (here and _misses_the_diffusion_model(lora, report)):
         raise NothingMatchedError(f"{lora.name}: nothing was applied: {_reason(report, lora.arches, title)}")
+
+
+def _is_head(name: str) -> bool:
+    return name.rpartition(".")[2] == "lm_head"
 
 
 def _misses_the_diffusion_model(lora: LoraFile, report: LoraReport) -> bool:
@@ -53,6 +61,8 @@ def _reason(report: LoraReport, arches: Sequence[Arch], title: str) -> str:
             f"{counted(report.mismatched, 'module')} of another shape than in {title}, e.g. {first['name']!r}: "
             f"expected {first['expected']}, found {first['found']}; the LoRA is for another model."
         )
+    if all(map(_is_head, report.unmatched)):
+        return f"{_TIED}, and the LoRA changes nothing else."
     looks = f" (looks like {_a(arches)} LoRA)" if arches else ""
     return (
         f"none of its {report.modules_total} modules has a place in {title}, e.g. {report.unmatched[0]!r}{looks}; "
@@ -67,6 +77,8 @@ def judge(report: LoraReport, on_unmatched: OnUnmatched, title: str) -> Iterable
         problems.append(
             f"{counted(report.unmatched, 'module')} without a place in {title}: {some_names(report.unmatched)}"
         )
+    if any(map(_is_head, report.unmatched)):
+        problems.append(_TIED)
     if report.mismatched:
         names = some_names([item["name"] for item in report.mismatched])
         problems.append(f"{counted(report.mismatched, 'module')} of another shape than in {title}: {names}")

@@ -234,3 +234,34 @@ def test_conversion_and_combination_read_names_as_a_merge_does(tmp_path: Path, o
     made = {name: tensor for name, tensor in samples.load(out).items() if name != "x.y"}
     found, _ = merged(tmp_path / "again", base, made)
     check(found, base, change)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_head_that_is_tied_to_the_embedding_is_told(tmp_path: Path, alone: bool) -> None:
+    """A language model that stores one weight for both: a change of the head is none of the embedding."""
+    base = {key: value for key, value in llama().items() if key != "lm_head.weight"}
+    names = ["lm_head"] if alone else ["lm_head", "model.layers.0.self_attn.q_proj"]
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        out, width = llama()[f"{name}.weight"].shape
+        tensors |= {
+            f"base_model.model.{name}.lora_A.weight": normal(RANK, width),
+            f"base_model.model.{name}.lora_B.weight": normal(out, RANK),
+        }
+    if alone:
+        with pytest.raises(NothingMatchedError, match=r"tied to the embedding.*untie them first"):
+            merged(tmp_path, base, tensors)
+        return
+    found, report = merged(tmp_path, base, tensors)
+    assert torch.equal(found["model.embed_tokens.weight"], base["model.embed_tokens.weight"])
+    assert report.loras[0].unmatched == ["base_model.model.lm_head"]
+    assert any("untie them first" in warning for warning in report.warnings)
+
+
+def llama() -> dict[str, Tensor]:
+    shapes = {"model.embed_tokens": (60, 32), "model.norm": (32,), "lm_head": (60, 32)}
+    at = "model.layers.0."
+    shapes |= {f"{at}self_attn.{part}_proj": (32, 32) for part in "qkvo"}
+    shapes |= {f"{at}mlp.gate_proj": (48, 32), f"{at}mlp.up_proj": (48, 32), f"{at}mlp.down_proj": (32, 48)}
+    shapes |= {f"{at}{name}_layernorm": (32,) for name in ("input", "post_attention")}
+    return {f"{module}.weight": normal(*shape, seed=n) for n, (module, shape) in enumerate(shapes.items())}
