@@ -55,18 +55,23 @@ class KeyMap:
         A name that nothing has is looked up again as `respelled` has it. Raises KeyCollisionError for a name that
         addresses two places.
         """
-        return self._find(name, param) or self._find_respelled(name, param) or self._find_beside(name, param)
+        found = self._places(name, param)
+        if len(found) > 1:
+            keys = ", ".join(sorted({target.key for targets in found for target in targets}))
+            raise KeyCollisionError(f"{name}: addresses several weights of this checkpoint: {keys}.")
+        return _only(found) or self._find_respelled(name, param) or self._find_beside(name, param)
 
     def respelled(self, name: str, param: str = "weight") -> str:
         """Return what had to be changed in a name to find it, as text; empty if nothing, or if it is not found."""
-        if self._find(name, param) or not self._find_respelled(name, param):
+        if self._places(name, param) or not self._find_respelled(name, param):
             return ""
         shorter = _unwrapped(name)
-        if shorter != name and self._find(shorter, param):
+        if shorter != name and len(self._places(shorter, param)) == 1:
             return "without wrappers"
         return "with underscores for dots"
 
-    def _find(self, name: str, param: str, *, flat: bool = False) -> tuple[Target, ...]:
+    def _places(self, name: str, param: str, *, flat: bool = False) -> set[tuple[Target, ...]]:
+        """Return the targets of a name in each place that it may mean."""
         found: set[tuple[Target, ...]] = set()
         for dialect in dialects_of(name):
             rest = name[len(dialect.prefix) :]
@@ -77,10 +82,7 @@ class KeyMap:
                 if targets:
                     targets = _as_model(targets) if BASE in roles else targets
                     found.add(tuple(replace(target, file=file) for target in targets) if file else targets)
-        if len(found) > 1:
-            keys = ", ".join(sorted({target.key for targets in found for target in targets}))
-            raise KeyCollisionError(f"{name}: addresses several weights of this checkpoint: {keys}.")
-        return found.pop() if found else ()
+        return found
 
     @cached_property
     def _others(self) -> list[Component | None]:
@@ -97,11 +99,12 @@ class KeyMap:
             for spelled, flat in names.items()
             if component and (found := component.find(spelled, flat, param))
         }
-        return targets.pop() if len(targets) == 1 else ()
+        return _only(targets)
 
     def _find_respelled(self, name: str, param: str) -> tuple[Target, ...]:
         shorter = _unwrapped(name)
-        return (self._find(shorter, param) if shorter != name else ()) or self._find(shorter, param, flat=True)
+        unwrapped = _only(self._places(shorter, param)) if shorter != name else ()
+        return unwrapped or _only(self._places(shorter, param, flat=True))
 
     def find_more(self, name: str, param: str = "weight") -> tuple[Target, ...]:
         """Return the target of a name that only the host knows, or nothing."""
@@ -124,6 +127,11 @@ class KeyMap:
         """Tell whether `name` belongs, by its prefix, to a model that this checkpoint does not hold."""
         roles = addressed_roles(name)
         return bool(roles) and not roles & self.roles
+
+
+def _only(places: set[tuple[Target, ...]]) -> tuple[Target, ...]:
+    """Return the targets of the only place; of several none, which would be a guess."""
+    return next(iter(places)) if len(places) == 1 else ()
 
 
 def _beside(shapes: Shapes, found: Sequence[FoundArch]) -> Component | None:

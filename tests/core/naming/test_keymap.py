@@ -308,8 +308,10 @@ def keymap() -> KeyMap:
         ("lora_unet_layers_0_out", "bias", None),  # the module has none
         ("lora_unet_layers_1_mix", "weight", None),
         ("lora_te_layers_0_mix", "weight", None),  # a text encoder's name
-        ("lora_unet_layers.0.mix", "weight", None),  # a flat prefix with dots
-        ("diffusion_model.layers_0_mix", "weight", None),
+        # half dotted, half flat
+        ("lora_unet_layers.0.mix", "weight", Target("net.layers.0.mix.weight", (12, 4))),
+        ("diffusion_model.layers_0_mix", "weight", Target("net.layers.0.mix.weight", (12, 4))),
+        ("diffusion_model.layers_0_mixed", "weight", None),
     ],
 )
 def test_a_made_up_architecture_resolves_by_its_data_alone(
