@@ -6,7 +6,7 @@ changes of the environment, whoever causes them.
 
 from __future__ import annotations
 
-WATCHED = """\
+WATCHED = '''\
 import os, sys
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -36,4 +36,4 @@ def watched(work):
         assert not sys.modules["torch"].cuda.is_initialized(), "CUDA was initialised"
     if done:
         sys.exit("\\n".join(done))
-"""
+'''

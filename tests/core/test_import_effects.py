@@ -11,7 +11,7 @@ import pytest
 from tests.archive import REPO
 from tests.watching import WATCHED
 
-EVERY_MODULE = """
+EVERY_MODULE = '''
 import pkgutil, importlib
 import torch, safetensors, numpy, concurrent.futures, asyncio, logging
 
@@ -24,8 +24,8 @@ def work():
         importlib.import_module(name)
 
 watched(work)
-"""
-THE_PACK = """
+'''
+THE_PACK = '''
 import importlib.util
 
 def work():
@@ -36,7 +36,7 @@ def work():
 
 watched(work)
 assert "torch" not in sys.modules
-"""
+'''
 
 
 def _run(code: str) -> str:

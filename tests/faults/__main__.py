@@ -109,7 +109,9 @@ def _counts(some: Sequence[Point]) -> str:
     states = Counter(one.state for one in some)
     left = sum(one.left for one in some)
     wrong = sum(bool(one.problem) for one in some)
-    return f"{len(some):>7}{states['absent']:>8}{states['old']:>6}{states['complete']:>9}{left:>6}{states['LOST']:>6}{wrong:>7}"
+    return (
+        f"{len(some):>7}{states['absent']:>8}{states['old']:>6}{states['complete']:>9}{left:>6}{states['LOST']:>6}{wrong:>7}"
+    )
 
 
 if __name__ == "__main__":
