@@ -137,9 +137,9 @@ def refuse_marked(
     if factors and all(found == {"down"} for found in factors):
         _refuse(
             name,
-            "a LoRA of one matrix for each module, as SingLoRA has it (its change is A times its own transpose) and full-rank training of "
-            "ai-toolkit (its change is A itself): the file does not tell which, and it would be a guess; merge it with "
-            "the program that trained it, and use Extract LoRA on the result",
+            "a LoRA of one matrix for each module, as SingLoRA has it (its change is A times its own transpose) and "
+            "full-rank training of ai-toolkit (its change is A itself): the file does not tell which, and it would be a "
+            "guess; merge it with the program that trained it, and use Extract LoRA on the result",
         )
 
 
