@@ -138,8 +138,8 @@ def refuse_marked(
         _refuse(
             name,
             "a LoRA of one matrix for each module, as SingLoRA has it (its change is A times its own transpose) and "
-            "full-rank training of ai-toolkit (its change is A itself): the file does not tell which, and it would be a "
-            "guess; merge it with the program that trained it, and use Extract LoRA on the result",
+            "full-rank training of ai-toolkit (its change is A itself): the file does not tell which, and it would be "
+            "a guess; merge it with the program that trained it, and use Extract LoRA on the result",
         )
 
 
@@ -151,6 +151,8 @@ def refuse_rest(name: str, file: Tensors, configs: LoraConfigs) -> None:
     if _are_vectors(file):
         row = next(row for row in ROWS if "textual inversion" in row.what)
         _refuse(name, f"{row.what}; {row.advice}")
+    if configs.beside.get("fine_tune_type") == "full":
+        _refuse(name, "what MLX trained in full, weights and no LoRA; merge it with mlx_lm.fuse, and use the result")
     for peft_type in _peft_types(configs):
         _refuse(
             name,
