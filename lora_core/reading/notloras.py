@@ -87,7 +87,7 @@ ROWS: tuple[OtherKind, ...] = (
          r"string_to_param\..+|emb_params|(?:clip_[lgh]|t5xxl|llama|gemma\w*|qwen\w*|mistral\w*)", 1.0),
     _row("a VAE, not a LoRA", "put it into the vae folder and load it with Load VAE",
          r"(?:(?:first_stage_model|vae)\.)?(?:(?:encoder|decoder)\.(?:conv_in|conv_out|conv1|conv2|head|down|up|mid|middle"
-         r"|down_blocks|up_blocks|mid_block|downsamples|upsamples|norm_out|conv_norm_out|layers|init_conv|model)\W.*"
+         r"|down_blocks|up_blocks|mid_block|downsamples|upsamples|norm_out|conv_norm_out)\W.*"
          r"|taesd_(?:encoder|decoder)\..+|(?:post_)?quant_conv\..+|vae_(?:scale|shift)|bn\..+|per_channel_statistics\..+"
          r"|(?:encoder|decoder)\.\d+\..+)", 0.9),
     _row("an upscaler, not a LoRA", "put it into the upscale_models folder and load it with Load Upscale Model",
@@ -137,9 +137,9 @@ def refuse_marked(
     if factors and all(found == {"down"} for found in factors):
         _refuse(
             name,
-            "a LoRA of one matrix for each module, as SingLoRA has it (its change is A A.T) and full-rank training of "
-            "ai-toolkit (its change is A itself): the file does not tell which, and it would be a guess; merge it with "
-            "the program that trained it, and use Extract LoRA on the result",
+            "a LoRA of one matrix for each module, as SingLoRA has it (its change is A times its own transpose) and "
+            "full-rank training of ai-toolkit (its change is A itself): the file does not tell which, and it would be "
+            "a guess; merge it with the program that trained it, and use Extract LoRA on the result",
         )
 
 
@@ -151,6 +151,8 @@ def refuse_rest(name: str, file: Tensors, configs: LoraConfigs) -> None:
     if _are_vectors(file):
         row = next(row for row in ROWS if "textual inversion" in row.what)
         _refuse(name, f"{row.what}; {row.advice}")
+    if configs.beside.get("fine_tune_type") == "full":
+        _refuse(name, "what MLX trained in full, weights and no LoRA; merge it with mlx_lm.fuse, and use the result")
     for peft_type in _peft_types(configs):
         _refuse(
             name,

@@ -15,6 +15,7 @@ from ...naming.detection import describe
 from ...naming.keymap import KeyMap
 from ...parallel.progress import LayerSteps, OnStep
 from ...reading.checkpoint import Checkpoint
+from ...reading.loraconfig import CONFIG_NAME
 from ...reading.lorafile import LoraFile
 from ...report import Report, Stopwatch
 from ...stack.matching import describe_lora, match_stack
@@ -82,7 +83,8 @@ def _opened(file: LoraItem, files: ExitStack) -> StackedLora | None:
     except WrongFileKindError:
         return None
     except FileFormatError:
-        if _path(file).is_dir():  # of a model: what is wrong with it is for Checkpoint to say
+        folder = _path(file)
+        if folder.is_dir() and not (folder / CONFIG_NAME).is_file():  # of a model: Checkpoint says what is wrong
             return None
         raise
 

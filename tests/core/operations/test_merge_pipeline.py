@@ -203,6 +203,8 @@ def test_a_merge_that_changes_nothing_is_one_copy(
 def test_a_cast_reads_and_writes_every_byte_once(
     base: Path, lora: Path, out: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model = {name: tensor for name, tensor in samples.load(base).items() if name.startswith(PREFIX)}
+    samples.save(base, model)  # without the VAE, which is copied
     monkeypatch.setattr("lora_core.receipts.hashing.LARGE", 0)
     hashes = Hashes()
     hashes.of(base)

@@ -213,6 +213,41 @@ def test_mlx_with_square_factors(tmp_path: Path, base: Path) -> None:
     assert_applies(base, tmp_path / "adapter", pairs, 2.5)
 
 
+def test_mlx_dora(tmp_path: Path, base: Path) -> None:
+    """mlx-lm, tuner/dora.py: m (W + change) / |W + change|, row by row."""
+    (module, (down, up)), weight = (
+        next(iter(factors(base, MODULES[:1]).items())),
+        samples.load(base)[f"{MODULES[0]}.weight"],
+    )
+    magnitude = weight.norm(dim=1) * (1 + noise(WIDTH, seed=9))
+    config(tmp_path / "adapter", {**MLX, "fine_tune_type": "dora"})
+    tensors = mlx_names({module: (down, up)}) | {f"{module}.m": magnitude}
+    samples.save(tmp_path / "adapter/adapters.safetensors", tensors)
+    lora_core.merge(base, [tmp_path / "adapter"], tmp_path / "out.safetensors")
+    moved = weight.double() + 2.5 * up.double() @ down.double()
+    expected = magnitude.double()[:, None] * moved / moved.norm(dim=1, keepdim=True)
+    found = samples.load(tmp_path / "out.safetensors")[f"{module}.weight"].double()
+    assert float((found - expected).norm() / (expected - weight).norm()) < 1e-5
+
+
+def test_what_mlx_trained_in_full_is_no_lora(tmp_path: Path) -> None:
+    config(tmp_path, {**MLX, "fine_tune_type": "full"})
+    samples.save(tmp_path / "adapters.safetensors", {"model.layers.1.mlp.up_proj.weight": torch.ones(4, 4)})
+    with pytest.raises(WrongFileKindError, match=r"is what MLX trained in full.*; merge it with mlx_lm\.fuse"):
+        LoraFile(tmp_path)
+
+
+def test_mlx_experts_are_named(tmp_path: Path) -> None:
+    config(tmp_path, MLX)
+    tensors = {
+        "model.layers.0.mlp.experts.up.lora_a": torch.ones(3, 4, 8),
+        "model.layers.0.mlp.experts.up.lora_b": torch.ones(3, 9, 4),
+    }
+    samples.save(tmp_path / "adapters.safetensors", tensors)
+    with pytest.raises(WrongFileKindError, match=r"MLX adapter with factors of experts.*; merge it with mlx_lm\.fuse"):
+        LoraFile(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
