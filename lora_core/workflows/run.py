@@ -15,7 +15,7 @@ from ..parallel.progress import OnStep
 from ..report import Report
 from ..stack.rows import join_stacks, lora_text, parse_rows, stack_of
 from .files import WorkflowFiles
-from .graph import GraphNode, Link, graph_of, read_json
+from .graph import GraphNode, Link, graph_of, prompt_of, read_json
 from .importing import convert_workflow, counted_nodes, has_peers, lora_names
 from .perform import perform
 
@@ -33,7 +33,7 @@ def run(
     or where the nodes would put them inside `models`. Raises WorkflowError naming a node that needs ComfyUI.
     """
     graph, notes = _read(Path(workflow), models)
-    outputs = [node for node in graph.values() if _is_output(node) and not node.bypassed]
+    outputs = [node for node in graph.values() if _is_output(node)]
     live = [_named(node) for node in graph.values() if node.type == LOAD.id]
     if not outputs:
         needs = f"; {live[0]} needs a model loaded in ComfyUI, so run it there" if live else ""
@@ -50,12 +50,12 @@ def run(
 
 def _read(workflow: Path, models: str | os.PathLike[str]) -> tuple[dict[str, GraphNode], list[str]]:
     """Return the nodes by id, those of other packs as ours, and what was converted."""
-    data, notes = read_json(workflow), list[str]()
-    if has_peers(data):
-        result = convert_workflow(data, names=lora_names(models))
+    prompt, notes = prompt_of(read_json(workflow), workflow.name), list[str]()
+    if has_peers(prompt):
+        result = convert_workflow(prompt, names=lora_names(models))
         notes = [f"{workflow.name}: {counted_nodes(result.converted)} of other packs, to read as ours", *result.notes]
-        data = result.workflow
-    return graph_of(data, workflow.name), notes
+        prompt = result.workflow
+    return graph_of(prompt, workflow.name), notes
 
 
 class _Runner:
@@ -105,8 +105,7 @@ class _Runner:
 
     def _stack(self, node: GraphNode) -> tuple[Any, ...]:
         inputs = self._inputs(node, STACK)
-        own = [] if node.bypassed else stack_of(parse_rows(inputs.get("rows")))
-        entries = self._files.located(join_stacks(inputs.get("lora_stack"), own))
+        entries = self._files.located(join_stacks(inputs.get("lora_stack"), stack_of(parse_rows(inputs.get("rows")))))
         return entries, lora_text(entries), words_of_stack(entries)
 
     def _operation(self, node: GraphNode) -> tuple[Any, ...]:

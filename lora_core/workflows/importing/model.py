@@ -30,14 +30,14 @@ class WireSource:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """A node's widget values: a list by position in the editor's format, or by input name in the API format."""
+    """A node's widget values: by position in the editor's format, by input name in the API format, or both."""
 
     listed: Sequence[Any] = ()
     by_name: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def named(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the values by name; `names` are those of the widgets, in order."""
-        return {**self.by_name, **dict(zip(names, self.listed, strict=False))}
+        """Return the values by name; `names` are those of the widgets, in order. What is named counts."""
+        return {**dict(zip(names, self.listed, strict=False)), **self.by_name}
 
 
 @dataclass(frozen=True, slots=True)

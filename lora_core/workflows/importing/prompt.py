@@ -31,7 +31,8 @@ class PromptGraph:
         inputs: Mapping[str, Any] = node.get("inputs") or {}
         wired = {name: source for name, value in inputs.items() if (source := as_source(value))}
         values = {name: value for name, value in inputs.items() if name not in wired}
-        return FoundNode(node_id, node["class_type"], Values(by_name=values), wired)
+        listed = node.get("widgets_values")  # of a flattened workflow, in which only the page could name them
+        return FoundNode(node_id, node["class_type"], Values(listed if isinstance(listed, list) else (), values), wired)
 
     def consumers(self, node: int | str, slot: int) -> list[tuple[int | str, str]]:
         return [taker for taker, output in self._takers.get(str(node), {}).items() if output == slot]

@@ -65,6 +65,14 @@ def graph_of(workflow: dict[str, Any], tmp_path: Path) -> dict[str, GraphNode]:
     return graph.graph_of(graph.read_json(file), file.name)
 
 
+def awake(workflow: dict[str, Any]) -> dict[str, Any]:
+    """Return a workflow in which nothing is bypassed: what is, does not run, and is not read."""
+    for level in levels(workflow) if "nodes" in workflow else ():
+        for node in level["nodes"]:
+            node["mode"] = 0
+    return workflow
+
+
 def of_type(graph: dict[str, GraphNode], kind: str) -> dict[str, GraphNode]:
     return {key: node for key, node in graph.items() if node.type == kind}
 
@@ -114,7 +122,7 @@ def converted(name: str, **options: Any) -> Converted:
 @pytest.mark.parametrize("peer", PEERS)
 def test_rows_of_each_peer(peer: str, form: str, tmp_path: Path) -> None:
     result = converted(f"{peer}_{form}")
-    stacks = of_type(graph_of(result.workflow, tmp_path), "LoraCoreStack")
+    stacks = of_type(graph_of(awake(result.workflow), tmp_path), "LoraCoreStack")
     assert {key: rows_of(node) for key, node in stacks.items()} == EXPECTED[peer]
     assert not has_peers(result.workflow)
     assert has_peers(fixture(f"{peer}_{form}"))
@@ -124,7 +132,7 @@ def test_rows_of_each_peer(peer: str, form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("peer", [*PEERS, "builtin"])
 def test_the_model_goes_the_same_way(peer: str, form: str, tmp_path: Path) -> None:
     """From the checkpoint through one Load LoRA (two for Comfyroll) to the sampler and the text encoder."""
-    graph = graph_of(converted(f"{peer}_{form}").workflow, tmp_path)
+    graph = graph_of(awake(converted(f"{peer}_{form}").workflow), tmp_path)
     loads = of_type(graph, "LoraCoreLoad")
     last = graph["22"].inputs["model"].node
     assert loads[last].inputs["semantics"] == "comfyui"
@@ -335,7 +343,7 @@ def applied(workflow: dict[str, Any], tmp_path: Path) -> list[tuple[Any, ...]]:
         if link is None:
             return []
         node = graph[link.node]
-        rows = [] if node.bypassed else [row for row in rows_of(node) if row[1] and row[0]]
+        rows = [row for row in rows_of(node) if row[1] and row[0]]
         clips = [(name, model, model if clip is None else clip) for name, _, model, clip in rows]
         return of_stack(node.inputs.get("lora_stack")) + clips
 
