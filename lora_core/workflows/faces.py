@@ -29,7 +29,7 @@ class Faces:
     def read(self, host: SavedNode, given: Mapping[str, Any]) -> Face:
         """Return the face of `host`; `given` are values that the level around it gives to its inputs by name."""
         level = self._levels[host["type"]]
-        shown = self._shown(level)
+        shown = self.shown(level)
         face = Face({name: value for name, (known, value) in self._defaults(level, shown).items() if known})
         values = host.get("widgets_values")
         listed: list[Any] = values if isinstance(values, list) else []
@@ -41,7 +41,7 @@ class Faces:
         face.values |= {name: value for name, value in given.items() if name in level.face}
         return face
 
-    def _shown(self, level: Level) -> dict[str, tuple[SavedNode, int]]:
+    def shown(self, level: Level) -> dict[str, tuple[SavedNode, int]]:
         """Return the inputs that are widgets, by name, each with the first node inside that it is wired to."""
         found: dict[str, tuple[SavedNode, int]] = {}
         for number, name in enumerate(level.face):
@@ -54,7 +54,7 @@ class Faces:
         inner = self._levels.get(node["type"])
         if inner is None:
             return widget_of(node, slot) is not None
-        return slots(node)[slot]["name"] in self._shown(inner)
+        return slots(node)[slot]["name"] in self.shown(inner)
 
     def _defaults(self, level: Level, shown: Mapping[str, tuple[SavedNode, int]]) -> dict[str, tuple[bool, Any]]:
         """Return what each widget has where the host says nothing: the value of the first node inside, if known."""
@@ -85,9 +85,11 @@ class Faces:
 
 
 def _proxies(host: SavedNode) -> Iterator[tuple[str, str]]:
+    """Yield an older page's list of what is shown: (node inside, its widget)."""
     listed = (host.get("properties") or {}).get("proxyWidgets")
     for item in listed if isinstance(listed, list) else ():
-        yield str(item[0]), str(item[1])
+        known = isinstance(item, list) and len(item) > 1
+        yield (str(item[0]), str(item[1])) if known else ("", "")
 
 
 def _set_aside(host: SavedNode, shown: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,9 +97,9 @@ def _set_aside(host: SavedNode, shown: Mapping[str, Any]) -> dict[str, Any]:
     kept = (host.get("properties") or {}).get("proxyWidgetErrorQuarantine")
     found: dict[str, Any] = {}
     for item in reversed(kept if isinstance(kept, list) else []):
-        node_id, name, *_ = item["originalEntry"]
-        if node_id == "-1" and name in shown and item.get("hostValue") is not None:
-            found[name] = item["hostValue"]
+        entry = item.get("originalEntry") if isinstance(item, Mapping) else None
+        if isinstance(entry, list) and entry[:1] == ["-1"] and str(entry[-1]) in shown:
+            found |= {} if item.get("hostValue") is None else {str(entry[-1]): item["hostValue"]}
     return found
 
 

@@ -28,6 +28,7 @@ from .saved import (
 )
 
 MOST_NODES = 100_000  # of a prompt: a few subgraphs inside each other would make billions
+_TOO_MANY = f"more than {MOST_NODES} nodes with those inside of subgraphs; no workflow has."
 
 # Nodes of the page alone, which hand on what they get at the same slot ...
 _HAND_ON = {"Reroute", "Reroute (rgthree)", "SetNode", "easy setNode"}
@@ -44,14 +45,14 @@ _PAGE_ONLY = _HAND_ON | _GETTERS.keys() | _SILENT
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Opened:
     """A level as one node on the canvas shows it: `host` is that node, in `outer`; the top has neither."""
 
     level: Level
     path: str  # of ids, each followed by a colon
     face: Face
     host: SavedNode | None = None
-    outer: _Place | None = None
+    outer: Opened | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +62,34 @@ class _Given:
     value: Any
 
 
+OWN = _Given(None)  # what a widget has itself, where nothing on the canvas gives it another value
+
+
 _Source = tuple[str, int] | _Given | None  # a node and its output, a value, or nothing
 
 
 def flattened(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the prompt of a workflow in the editor's format: {id: {class_type, inputs[, widgets_values]}}."""
-    flat = _Flat(data)
+    flat = Flat(data)
     prompt: dict[str, Any] = {}
     for place, node in flat.nodes():
         prompt[f"{place.path}{node['id']}"] = flat.prompt_node(place, node)
         if len(prompt) > MOST_NODES:
-            raise WorkflowError(f"more than {MOST_NODES} nodes with those inside of subgraphs; no workflow has.")
+            raise WorkflowError(_TOO_MANY)
     return prompt
 
 
-class _Flat:
+class Flat:
+    """A workflow with its subgraphs opened."""
+
     def __init__(self, data: Mapping[str, Any]) -> None:
         self._levels = subgraphs(data)
         self._faces = Faces(self._levels)
-        self._top = _Place(Level(data), "", Face())
-        self._opened: dict[str, _Place] = {"": self._top}  # by path
+        self._top = Opened(Level(data), "", Face())
+        self._known: dict[str, Opened] = {"": self._top}  # by path
         self._following: list[tuple[str, str, int]] = []  # the inputs on the way to a source, to see circles
 
-    def nodes(self, place: _Place | None = None) -> Iterator[tuple[_Place, SavedNode]]:
+    def nodes(self, place: Opened | None = None) -> Iterator[tuple[Opened, SavedNode]]:
         """Yield what the prompt has of a level and those inside. The page looks at the top's subgraph modes alone."""
         here = place or self._top
         for node in here.level.nodes.values():
@@ -94,7 +100,7 @@ class _Flat:
             elif mode not in (MUTED, BYPASSED) and node["type"] not in _PAGE_ONLY:
                 yield here, node
 
-    def prompt_node(self, place: _Place, node: SavedNode) -> dict[str, Any]:
+    def prompt_node(self, place: Opened, node: SavedNode) -> dict[str, Any]:
         made: dict[str, Any] = {"class_type": node["type"], "inputs": {}}
         values = own_values(node)
         if not values and isinstance(node.get("widgets_values"), list):
@@ -112,14 +118,49 @@ class _Flat:
         made["inputs"] = {**wrapped, **made["inputs"]}
         return made
 
-    def _inside(self, place: _Place, host: SavedNode) -> _Place:
-        path = f"{place.path}{host['id']}:"
-        if path not in self._opened:
-            given = {name: value for (node, name), value in place.face.inside.items() if node == str(host["id"])}
-            self._opened[path] = _Place(self._levels[host["type"]], path, self._faces.read(host, given), host, place)
-        return self._opened[path]
+    def shown(self, level: str) -> list[str]:
+        """Return the inputs of a subgraph that are widgets on its face, in the order of their saved values."""
+        return list(self._faces.shown(self._levels[level]))
 
-    def _from_primitives(self, place: _Place, node: SavedNode) -> dict[str, Any]:
+    def given(self, level: str, node_id: str) -> dict[str, Any]:
+        """Return the values that a node inside of a subgraph has on all its faces, by name of the input or widget.
+
+        OWN stands for the value that the node itself has; what is not the same everywhere is not among them.
+        """
+        each = [self._given(place, place.level.nodes[node_id]) for place in self._places(level)]
+        first = each[0] if each else {}
+        return {key: value for key, value in first.items() if all(one.get(key, _Given) == value for one in each)}
+
+    def _given(self, place: Opened, node: SavedNode) -> dict[str, Any]:
+        found = {name: value for (owner, name), value in place.face.inside.items() if owner == str(node["id"])}
+        for slot, item in enumerate(slots(node)):
+            wire = place.level.wire(node, slot)
+            if wire is not None and wire.origin == str(FROM_OUTSIDE):
+                source = self._input(place, node, slot)
+                if source is None or isinstance(source, _Given):
+                    found[item["name"]] = source.value if source else OWN
+        return found
+
+    def _places(self, level: str, place: Opened | None = None, left: list[int] | None = None) -> Iterator[Opened]:
+        """Yield a subgraph as each of the nodes shows it that stand for it, whatever their mode."""
+        here, left = place or self._top, left or [MOST_NODES]
+        for node in here.level.nodes.values():
+            if node["type"] in self._levels:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise WorkflowError(_TOO_MANY)
+                inner = self._inside(here, node)
+                yield from [inner] if node["type"] == level else []
+                yield from self._places(level, inner, left)
+
+    def _inside(self, place: Opened, host: SavedNode) -> Opened:
+        path = f"{place.path}{host['id']}:"
+        if path not in self._known:
+            given = {name: value for (node, name), value in place.face.inside.items() if node == str(host["id"])}
+            self._known[path] = Opened(self._levels[host["type"]], path, self._faces.read(host, given), host, place)
+        return self._known[path]
+
+    def _from_primitives(self, place: Opened, node: SavedNode) -> dict[str, Any]:
         """Return the values that primitives set: the page writes them into the widgets themselves."""
         found: dict[str, Any] = {}
         for slot in range(len(slots(node))):
@@ -129,7 +170,7 @@ class _Flat:
                 found[name] = primitive_value(source, place.face.inside)
         return found
 
-    def _input(self, place: _Place, node: SavedNode, slot: int | None, kind: Any = None) -> _Source:
+    def _input(self, place: Opened, node: SavedNode, slot: int | None, kind: Any = None) -> _Source:
         """Return where an input's value comes from; `kind` is the type of the input that asks, if it is another."""
         wire = None if slot is None else place.level.wire(node, slot)
         if slot is None or wire is None:
@@ -146,7 +187,7 @@ class _Flat:
         finally:
             self._following.pop()
 
-    def _outside(self, place: _Place, slot: int) -> _Source:
+    def _outside(self, place: Opened, slot: int) -> _Source:
         """Return what an input of the subgraph gets on the canvas: through its wire, or on its face."""
         if place.host is None or place.outer is None:
             return None
@@ -158,7 +199,7 @@ class _Flat:
             return self._input(place.outer, place.host, number)
         return _Given(place.face.values[name]) if name in place.face.values else None
 
-    def _output(self, place: _Place, node: SavedNode, slot: int, kind: Any) -> _Source:
+    def _output(self, place: Opened, node: SavedNode, slot: int, kind: Any) -> _Source:
         """Return what stands behind an output in a prompt."""
         mode, type_ = node.get("mode") or 0, node["type"]
         if mode == MUTED or type_ in _SILENT:
@@ -171,7 +212,7 @@ class _Flat:
             return self._input(place, node, slot, kind)
         return self._setter(place, node, slot, kind) if type_ in _GETTERS else (f"{place.path}{node['id']}", slot)
 
-    def _result(self, inner: _Place, slot: int, kind: Any) -> _Source:
+    def _result(self, inner: Opened, slot: int, kind: Any) -> _Source:
         """Return what comes to an output of a subgraph."""
         wire = inner.level.result(slot)
         if wire is not None and wire.origin == str(FROM_OUTSIDE):
@@ -179,7 +220,7 @@ class _Flat:
         origin = inner.level.nodes.get(wire.origin) if wire else None
         return None if wire is None or origin is None else self._output(inner, origin, wire.origin_slot, kind)
 
-    def _setter(self, place: _Place, getter: SavedNode, slot: int, kind: Any) -> _Source:
+    def _setter(self, place: Opened, getter: SavedNode, slot: int, kind: Any) -> _Source:
         """Return what the setter of a getter's name gets: on the same level, or on the next one around it."""
         name, around = first_value(getter), place
         while name and around is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..errors import WorkflowError
 from ..options import NODES
 
 MUTED, BYPASSED = 2, 4  # the editor's modes "never" and "bypass"
@@ -58,7 +59,7 @@ class Level:
     @property
     def face(self) -> list[str]:
         """The names of this subgraph's inputs."""
-        return [str(item["name"]) for item in self.data.get("inputs") or []]
+        return [str(item.get("name")) for item in self.data.get("inputs") or []]
 
     @cached_property
     def _from(self) -> dict[str, list[Wire]]:
@@ -69,8 +70,18 @@ class Level:
 
 
 def subgraphs(data: Mapping[str, Any]) -> dict[str, Level]:
-    """Return the insides of a workflow's subgraphs, by the type of the nodes that stand for them."""
-    return {item["id"]: Level(item) for item in (data.get("definitions") or {}).get("subgraphs") or []}
+    """Return the insides of a workflow's subgraphs, by the type of the nodes that stand for them.
+
+    Raises WorkflowError for one that holds itself.
+    """
+    found = {item["id"]: Level(item) for item in (data.get("definitions") or {}).get("subgraphs") or []}
+    inside = {key: {node["type"] for node in level.nodes.values()} & found.keys() for key, level in found.items()}
+    while leaves := [key for key, held in inside.items() if not held & inside.keys()]:
+        for key in leaves:
+            del inside[key]
+    if inside:
+        raise WorkflowError(f"subgraph {next(iter(inside))[:40]}: holds itself.")
+    return found
 
 
 def slots(node: SavedNode) -> list[Mapping[str, Any]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ...errors import LoraError
 from ...options import LOAD, STACK
-from .chains import Chain, find_chains
-from .model import Converted, FoundNode, Graph, Peer, RowValue, WiredValueError, WireSource
+from .chains import Chain, find_chains, is_loader, row_of_loader
+from .left import UNKNOWN, group_with_loras, holds_loras, wired_values
+from .model import Converted, FoundNode, Graph, Peer, RowValue, WireSource
 from .names import Names
 from .peers import PEERS
-from .shapes import BUILTIN, MODEL_ONLY, SHAPES
+from .shapes import SHAPES
 
 # Peers apply LoRAs with ComfyUI's own formulas: with these the image stays what it was
 _LOAD = {"lora_name": "None", "semantics": "comfyui"}
@@ -27,29 +28,55 @@ ORDER_NOTE = (
 class Importer:
     """Converts the chosen nodes of one level and writes what the user should know into `result`."""
 
-    def __init__(self, graph: Graph, names: Names, result: Converted) -> None:
-        self._graph, self._names, self._result = graph, names, result
+    def __init__(self, graph: Graph, names: Names, result: Converted, groups: Mapping[str, Any]) -> None:
+        """`groups` are the workflow's group nodes by name: what an older page had instead of subgraphs."""
+        self._graph, self._names, self._result, self._groups = graph, names, result, groups
+        self._reasons: dict[str, str] = {}  # node -> why it stays
 
     def convert(self, wanted: Callable[[FoundNode], bool]) -> None:
         nodes = [node for node in self._graph.nodes() if wanted(node)]
         for node in nodes:
             if peer := PEERS.get(node.type):
                 self._peer(peer, self._graph.node(node.id))  # its wires may have moved since
-        for chain in find_chains(self._graph, nodes):
+        for chain in find_chains(self._graph, [node for node in nodes if is_loader(node) and self._is_readable(node)]):
             self._chain(Chain(tuple(self._graph.node(node.id) for node in chain.nodes)))
-        for node in nodes:
-            if node.type in (BUILTIN, MODEL_ONLY) and (wired := set(node.wired) - {"model", "clip"}):
-                self._note(node, f"left as it is: {', '.join(sorted(wired))} is wired, and a row holds no wires.")
+        self._name_left({str(node.id): node for node in nodes})
         self._graph.finish()
 
-    def _peer(self, peer: Peer, node: FoundNode) -> None:
+    def _name_left(self, before: Mapping[str, FoundNode]) -> None:
+        """Name every node that has to do with LoRAs and was not converted."""
+        for node in self._graph.nodes():
+            old = before.get(str(node.id))
+            if old is None or old.type != node.type:
+                continue
+            reason = self._reasons.get(str(node.id)) or group_with_loras(node, self._groups)
+            if reason or holds_loras(node, self._names.is_listed):
+                self._note(node, f"left as it is: {reason or UNKNOWN}.")
+
+    def _is_readable(self, node: FoundNode) -> bool:
+        """Return whether a built-in loader can become a row."""
+        wired = sorted(set(node.wired) - {"model", "clip"})
+        if wired:
+            self._reasons[str(node.id)] = wired_values(wired, node)
+            return False
+        return self._tried(node, lambda: [row_of_loader(node, on=True)]) is not None
+
+    def _tried(self, node: FoundNode, read: Callable[[], list[RowValue]]) -> list[RowValue] | None:
+        """Return a node's rows, or None and remember why it has none: one that can't be read stops no other."""
         try:
-            sources, rows = peer.sources(node), peer.rows(node.values)
-        except WiredValueError as error:
-            self._note(node, f"left as it is: {error}.")
-            return
+            return read()
         except LoraError as error:
-            raise type(error)(f"{node}: {error}") from error
+            self._reasons[str(node.id)] = str(error).rstrip(".")
+            return None
+
+    def _peer(self, peer: Peer, node: FoundNode) -> None:
+        if wired := peer.wired_values(node):
+            self._reasons[str(node.id)] = wired_values(wired, node)
+            return
+        rows = self._tried(node, lambda: peer.rows(node.values))
+        if rows is None:
+            return
+        sources = peer.sources(node)
         if peer.own_rows_first and rows and "lora_stack" in sources:
             self._note(node, ORDER_NOTE)
         self._tell_lost(peer, node)

@@ -49,6 +49,7 @@ class FoundNode:
     values: Values
     wired: Mapping[str, WireSource]
     mode: int = 0
+    inputs: tuple[str, ...] = ()  # the names of all its inputs, as far as the file has them
 
     def __str__(self) -> str:
         declared = NODES.get(self.type)
@@ -74,16 +75,15 @@ class Peer:
     own_rows_first: bool = False  # before the stack that is wired in; ours come after it
 
     def sources(self, node: FoundNode) -> dict[str, WireSource]:
-        """Return what is wired to the node, by the names of our inputs. Raises WorkflowError for a wired value."""
-        ours = {self.model: "model", self.clip: "clip", self.lora_stack: "lora_stack"}
-        for name in node.wired:
-            if name not in ours and name not in self.ignores:
-                raise WiredValueError(f"{name} is wired, and a row holds no wires")
-        return {ours[name]: source for name, source in node.wired.items() if name in ours}
+        """Return what is wired to the node, by the names of our inputs."""
+        return {ours: node.wired[name] for name, ours in self._sockets().items() if name in node.wired}
 
+    def wired_values(self, node: FoundNode) -> list[str]:
+        """Return the inputs that are wired, although our nodes keep what comes there in a row."""
+        return [name for name in node.wired if name not in self._sockets() and name not in self.ignores]
 
-class WiredValueError(WorkflowError):
-    """A value that our nodes keep in a row comes from another node."""
+    def _sockets(self) -> dict[str, str]:
+        return {self.model: "model", self.clip: "clip", self.lora_stack: "lora_stack"}
 
 
 @dataclass(slots=True)

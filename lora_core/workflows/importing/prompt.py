@@ -10,13 +10,14 @@ from .shapes import SHAPES
 
 
 class PromptGraph:
-    """Changes the prompt that it is given."""
+    """Changes the prompt that it is given; `taken` are ids beside its own that a new node must not get."""
 
     has_modes = False
 
-    def __init__(self, prompt: dict[str, Any], titles: Mapping[str, str]) -> None:
+    def __init__(self, prompt: dict[str, Any], titles: Mapping[str, str], taken: Iterable[str] = ()) -> None:
         self._prompt, self._titles = prompt, titles
-        self._last = max((int(key) for key in prompt if key.isdecimal() and len(key) < 16), default=0)
+        ids = (*prompt, *taken)
+        self._last = max((int(key) for key in ids if key.isdecimal() and len(key) < 16), default=0)
         self._takers: dict[str, dict[tuple[str, str], int]] = {}  # node -> (its taker, the taker's input) -> output
         for node_id, node in prompt.items():
             self._note(node_id, node)
