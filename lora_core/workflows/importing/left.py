@@ -39,8 +39,8 @@ def holds_loras(node: FoundNode, is_listed: Callable[[Any], bool]) -> bool:
 
 
 def is_lora_name(name: str) -> bool:
-    """Return whether the name of a type, an input or a socket's type speaks of LoRAs."""
-    return _WORD.search(name) is not None
+    """Return whether the name of a node's type or of an input speaks of LoRAs."""
+    return _WORD.search(name.removesuffix("(LoraManager)")) is not None  # a pack, which has other nodes too
 
 
 def wired_values(names: Iterable[str], node: FoundNode) -> str:
