@@ -18,6 +18,8 @@ export const PEER_TYPES = [
     "CR Load LoRA",
     "easy loraStack",
     "easy loraStackApply",
+    "LoadLoraModel",
+    "LoadLoraTextEncoder",
 ];
 const BUILTIN_TYPES = ["LoraLoader", "LoraLoaderModelOnly"];
 const OUR_TYPES = ["LoraCoreLoad", "LoraCoreStack"];

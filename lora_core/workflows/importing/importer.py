@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from ...errors import LoraError
@@ -11,7 +12,7 @@ from .chains import Chain, find_chains, is_loader, row_of_loader
 from .left import UNKNOWN, group_with_loras, holds_loras, wired_values
 from .model import Converted, FoundNode, Graph, Peer, RowValue, WireSource
 from .names import Names
-from .peers import PEERS
+from .peers import PEERS, core
 from .shapes import SHAPES
 
 # Peers apply LoRAs with ComfyUI's own formulas: with these the image stays what it was
@@ -24,6 +25,8 @@ ORDER_NOTE = (
     "its own LoRAs were applied before the wired stack, and now come after it: the same for all but DoRA and OFT."
 )
 
+_NO_MODEL = "it changes a text encoder alone, and Load LoRA needs a model: no other loader of the same LoRAs is there"
+
 
 class Importer:
     """Converts the chosen nodes of one level and writes what the user should know into `result`."""
@@ -32,11 +35,13 @@ class Importer:
         """`groups` are the workflow's group nodes by name: what an older page had instead of subgraphs."""
         self._graph, self._names, self._result, self._groups = graph, names, result, groups
         self._reasons: dict[str, str] = {}  # node -> why it stays
+        self._done: set[str] = set()  # nodes that were converted with another
 
     def convert(self, wanted: Callable[[FoundNode], bool]) -> None:
         nodes = [node for node in self._graph.nodes() if wanted(node)]
+        self._pairs([node for node in nodes if node.type in (core.MODEL.type, core.ENCODER.type)])
         for node in nodes:
-            if peer := PEERS.get(node.type):
+            if (peer := PEERS.get(node.type)) and str(node.id) not in self._done:
                 self._peer(peer, self._graph.node(node.id))  # its wires may have moved since
         for chain in find_chains(self._graph, [node for node in nodes if is_loader(node) and self._is_readable(node)]):
             self._chain(Chain(tuple(self._graph.node(node.id) for node in chain.nodes)))
@@ -70,6 +75,8 @@ class Importer:
             return None
 
     def _peer(self, peer: Peer, node: FoundNode) -> None:
+        if peer.role == "encoder":
+            return
         if wired := peer.wired_values(node):
             self._reasons[str(node.id)] = wired_values(wired, node)
             return
@@ -86,6 +93,40 @@ class Importer:
         self._result.converted += 1
         if peer.role != "stacker":
             self._result.notes.append(SEMANTICS_NOTE)
+
+    def _pairs(self, nodes: list[FoundNode]) -> None:
+        """Convert ComfyUI's loaders with rows for text encoders, each with one for a model."""
+        rows: dict[str, list[RowValue]] = {}
+        for node in nodes:
+            if wired := PEERS[node.type].wired_values(node):
+                self._reasons[str(node.id)] = wired_values(wired, node)
+                continue
+            read = self._tried(node, partial(PEERS[node.type].rows, node.values))
+            rows |= {} if read is None else {str(node.id): read}
+        models = [node for node in nodes if node.type == core.MODEL.type and str(node.id) in rows]
+        for encoder in [node for node in nodes if node.type == core.ENCODER.type and str(node.id) in rows]:
+            free = [node for node in models if str(node.id) not in self._done and not self._are_chained(node, encoder)]
+            model = core.fitting_loader(encoder, free, rows)
+            if model is None:
+                self._reasons[str(encoder.id)] = _NO_MODEL
+            else:
+                self._pair(self._graph.node(model.id), encoder, core.joined(rows[str(model.id)], rows[str(encoder.id)]))
+
+    def _pair(self, model: FoundNode, encoder: FoundNode, rows: list[RowValue]) -> None:
+        """Make the loader of a model do what that of a text encoder did."""
+        self._complete(model, rows)
+        sources = {"model": model.wired.get("model"), "clip": encoder.wired.get("clip")}
+        self._loader(core.MODEL, model, rows, {name: source for name, source in sources.items() if source})
+        self._graph.move((encoder.id, 0), WireSource(model.id, SHAPES[LOAD.id].output("CLIP")))
+        self._graph.remove(encoder.id)
+        self._done |= {str(model.id), str(encoder.id)}
+        self._result.converted += 2
+        self._result.notes.append(SEMANTICS_NOTE)
+
+    def _are_chained(self, one: FoundNode, other: FoundNode) -> bool:
+        """Return whether one of two nodes gets something from the other, so that they cannot be one."""
+        nodes = {str(node.id): node for node in self._graph.nodes()}
+        return any(_is_above(nodes, above, below) for above, below in ((one, other), (other, one)))
 
     def _loader(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, WireSource]) -> None:
         upstream = {"lora_stack": sources.pop("lora_stack")} if "lora_stack" in sources else {}
@@ -145,6 +186,20 @@ class Importer:
 
     def _note(self, node: FoundNode, text: str) -> None:
         self._result.notes.append(f"{node}: {text}")
+
+
+def _is_above(nodes: Mapping[str, FoundNode], above: FoundNode, below: FoundNode) -> bool:
+    waiting, seen = [str(below.id)], set[str]()
+    while waiting:
+        node = nodes.get(waiting.pop())
+        for source in node.wired.values() if node else ():
+            key = str(source.node)
+            if key == str(above.id):
+                return True
+            if key not in seen:
+                seen.add(key)
+                waiting.append(key)
+    return False
 
 
 def _value(rows: list[RowValue]) -> dict[str, Any]:

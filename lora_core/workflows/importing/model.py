@@ -56,15 +56,17 @@ class FoundNode:
         return f"node {self.id} ({declared.display_name if declared else self.type})"
 
 
-Role = Literal["loader", "stacker", "applier"]
+Role = Literal["loader", "stacker", "applier", "encoder"]
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A node of another pack that ours can stand for."""
+    """A node of others that ours can stand for."""
 
     type: str
-    role: Role  # loader: LoRAs of its own onto a model; applier: a stack onto a model; stacker: a stack
+    # loader: LoRAs of its own onto a model; applier: a stack onto a model; stacker: a stack; encoder: LoRAs onto a text
+    # encoder alone, which needs a loader beside it
+    role: Role
     title: str  # what the page calls it when the user has given it no name
     outputs: tuple[str | None, ...]  # our name for each of its outputs; None: nothing of ours says this
     rows: Callable[[Values], list[RowValue]] = lambda values: []
