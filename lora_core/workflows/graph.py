@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,14 +32,24 @@ class GraphNode:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Return what a workflow file holds; raises WorkflowError for a file that holds no JSON."""
+    """Return what a workflow file holds, or standard input for `-`; raises WorkflowError for what is no JSON."""
     path = Path(path)
+    name = name_of(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(sys.stdin.buffer.read() if is_standard_input(path) else path.read_bytes())
     except FileNotFoundError as error:
-        raise WorkflowError(f"{path.name}: no such file ({path}).") from error
+        raise WorkflowError(f"{name}: no such file ({path}).") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise WorkflowError(f"{path.name}: not a workflow file: {error}.") from error
+        raise WorkflowError(f"{name}: not a workflow file: {error}.") from error
+
+
+def is_standard_input(path: Path) -> bool:
+    return str(path) == "-"
+
+
+def name_of(path: Path) -> str:
+    """Return what a workflow file is called in errors and reports."""
+    return "standard input" if is_standard_input(path) else path.name
 
 
 def prompt_of(data: Any, name: str) -> dict[str, Any]:
