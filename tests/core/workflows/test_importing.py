@@ -492,6 +492,53 @@ def test_text_tells_what_is_lost(dialect: Any, text: str, note: str) -> None:
     assert rows_of_text("<lora:a:1>", dialect).notes == []
 
 
+ON, OFF = ": one of several choices; its row is on.", ": one of several choices; its row is off."
+WORDS = ": stands in a schedule or alternation, which is for words; the row counts for all steps."
+
+
+@pytest.mark.parametrize(
+    "dialect, text, rows, notes",
+    [
+        ("lora-manager", "{<lora:a>|<lora:b>|none}", {"a": True, "b": False}, [f"<lora:a>{ON}", f"<lora:b>{OFF}"]),
+        ("easy-use", "{none|x<lora:b>}", {"b": True}, [f"<lora:b>{ON}"]),
+        ("a1111", "{2$$<lora:a>|<lora:b>|<lora:c>}", {"a": True, "b": True, "c": False}, None),
+        ("a1111", "{1-2$$0.5::<lora:a>|<lora:b>}", {"a": True, "b": False}, None),
+        ("lora-manager", "{{<lora:a>|<lora:b>}|<lora:c>}", {"a": True, "b": False, "c": False}, None),
+        ("lora-manager", "{<lora:a>|<lora:b>} <lora:c>", {"a": True, "b": False, "c": True}, None),
+        ("lora-manager", "{<lora:a> <lora:b>|<lora:c>}", {"a": True, "b": True, "c": False}, None),
+        ("lora-manager", "<random:<lora:a>,<lora:b>>", {"a": True, "b": False}, None),
+        ("lora-manager", "<lora:{a|b}:0.5>", {"a": True, "b": False}, ["<lora:{a|b}:0.5>: one of 2 choices is meant; "
+                                                                       "the first one's row is on."]),
+        ("lora-manager", r"\{<lora:a>|<lora:b>\} {<lora:c>} <lora:d", {"a": True, "b": True, "c": True}, []),
+        ("prompt-control", "[<lora:a:1>:<lora:b:1>:0.5]", {"a": True, "b": False}, None),
+        ("prompt-control", "[<lora:a:1>|<lora:b:1>:0.1]", {"a": True, "b": False}, None),
+        ("prompt-control", "[<lora:a:1>]", {"a": True}, []),
+        ("a1111", "[<lora:a:1>|<lora:b:1>]", {"a": True, "b": True}, [f"<lora:a:1>{WORDS}", f"<lora:b:1>{WORDS}"]),
+        ("lora-manager", "<alternate:<lora:a>|x>", {"a": True}, [f"<lora:a>{WORDS}"]),
+        ("a1111", "<lyco:a:1> <LYCO:b:1>", {"a": True, "b": True}, []),
+        ("lora-manager", "<lyco:a:1>", {}, ["<lyco:a:1>: left out: <lyco:...> is A1111's; read it as a1111's text."]),
+        ("lora-manager", "__styles/*__ <lora:my__own__name>", {"my__own__name": True},
+         ["__styles/*__: a wildcard; what it stands for is not read."]),
+        ("a1111", "<lora:__any__:1> <wildcard:x>", {}, ["<lora:__any__:1>: left out: its name is a wildcard.",
+                                                        "<wildcard:x>: a wildcard; what it stands for is not read."]),
+        ("a1111", "x # <lora:a:1>\n<lora:b:1>", {"b": True}, ["<lora:a:1>: stands in a comment; left out."]),
+        ("easy-use", "/* <lora:a>\n */ // <lora:b>\n<lora:c>", {"c": True}, None),
+        ("lora-manager", "# <lora:a> // <lora:b>", {"a": True, "b": True}, []),
+    ],
+)  # fmt: skip
+def test_what_stands_around_tags(dialect: Any, text: str, rows: dict[str, bool], notes: list[str] | None) -> None:
+    """Never two branches of a choice, and nothing of it in silence."""
+    found = rows_of_text(text, dialect)
+    assert {row["name"]: row["on"] for row in found.rows} == rows
+    assert found.notes == notes if notes is not None else found.notes
+
+
+def test_choices_within_choices_end() -> None:
+    assert len(rows_of_text("<lora:" + "{a|b}" * 40 + ">").rows) <= 64
+    rows_of_text("{" * 100_000)
+    rows_of_text("[<lora:a>" * 2_000)
+
+
 def test_text_refusals() -> None:
     strength = message(OptionError, lambda: rows_of_text("x <lora:a:much> y", "lora-manager"))
     assert strength == "<lora:a:much>: strength must be a number, found 'much'."
