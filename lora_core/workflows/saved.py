@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from ..errors import WorkflowError
@@ -12,6 +11,7 @@ from ..options import NODES
 
 MUTED, BYPASSED = 2, 4  # the editor's modes "never" and "bypass"
 FROM_OUTSIDE, TO_OUTSIDE = -10, -20  # the ends of a subgraph's outer links
+_OUTSIDE, _RESULT = str(FROM_OUTSIDE), str(TO_OUTSIDE)
 PRIMITIVE = "PrimitiveNode"
 
 SavedNode = Mapping[str, Any]
@@ -45,28 +45,29 @@ class Level:
         return None if link is None else self.wires.get(str(link))
 
     def entering(self, slot: int) -> Iterator[tuple[SavedNode, int]]:
-        """Yield who gets an input of this subgraph, and at which of its slots."""
-        for wire in self._from.get(str(FROM_OUTSIDE), ()):
+        """Yield who gets an input of this subgraph, and at which of its slots; the first is the one that it shows."""
+        for wire in self._at_end("inputs", slot, lambda wire: (wire.origin, wire.origin_slot) == (_OUTSIDE, slot)):
             node = self.nodes.get(wire.target)
-            if wire.origin_slot == slot and node is not None and 0 <= wire.target_slot < len(slots(node)):
+            if node is not None and 0 <= wire.target_slot < len(slots(node)):
                 yield node, wire.target_slot
 
     def result(self, slot: int) -> Wire | None:
-        """Return what comes to an output of this subgraph."""
-        outer = (wire for wire in self.wires.values() if wire.target == str(TO_OUTSIDE) and wire.target_slot == slot)
-        return next(outer, None)
+        """Return what comes to an output of this subgraph: of several wires the first that it lists."""
+        return next(
+            self._at_end("outputs", slot, lambda wire: (wire.target, wire.target_slot) == (_RESULT, slot)), None
+        )
+
+    def _at_end(self, name: str, slot: int, is_there: Callable[[Wire], bool]) -> Iterator[Wire]:
+        """Yield the wires of one of the subgraph's own slots, in the order in which the slot lists them."""
+        ends = self.data.get(name) or []
+        listed = [str(one) for one in (ends[slot].get("linkIds") or [])] if 0 <= slot < len(ends) else []
+        wires = [wire for wire in self.wires.values() if is_there(wire)]
+        yield from sorted(wires, key=lambda wire: listed.index(wire.id) if wire.id in listed else len(listed))
 
     @property
     def face(self) -> list[str]:
         """The names of this subgraph's inputs."""
         return [str(item.get("name")) for item in self.data.get("inputs") or []]
-
-    @cached_property
-    def _from(self) -> dict[str, list[Wire]]:
-        found: dict[str, list[Wire]] = {}
-        for wire in self.wires.values():
-            found.setdefault(wire.origin, []).append(wire)
-        return found
 
 
 def subgraphs(data: Mapping[str, Any]) -> dict[str, Level]:

@@ -51,7 +51,7 @@ def test_inspecting_against_such_a_model(base: Path, tmp_path: Path) -> None:
 
 
 def test_whatever_else_a_report_holds() -> None:
-    lora = LoraReport("a", "kohya", ["LoRA"], (4, 4), {"min": math.nan, "max": math.inf}, 1)
+    lora = LoraReport("a", "kohya", ["LoRA"], (4, 4), {"min": math.nan, "max": math.inf, "source": "none"}, 1)
     report = Report("x", loras=[lora], layers=[{"name": "one", "deep": [{"energy": -math.inf}, 2.0]}])
     shown = report.to_dict()
     json.dumps(shown, allow_nan=False)
