@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,20 +18,19 @@ from tests.tiers import find_host
 # Each has what few others have: faces of both sorts, faces in faces, muted and bypassed nodes, primitives, reroutes
 SAMPLE = (
     "image_krea2_turbo_t2i.json", "image_flux2_klein_image_edit_4b_distilled.json", "video_wan2_2_14B_i2v.json",
-    "image_qwen_Image_2512_controlnet.json", "video_ltx2_i2v.json", "flux1_dev_uso_reference_image_gen.json",
-    "templates-car_product.json", "basic_switch_node.json",
+    "image_qwen_Image_2512_controlnet.json", "flux1_dev_uso_reference_image_gen.json", "templates-car_product.json",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("make", ALONE, ids=lambda make: make.__name__)
-def test_invented(stage: Stage, make: Callable[[], dict[str, Any]]) -> None:
-    _compare(stage, make.__name__, make())
+def test_invented(stage: Stage) -> None:
+    """In one test, since a clean page takes longer than a workflow."""
+    assert [text for make in ALONE for text in _wrong(stage, make.__name__, make())] == []
 
 
 def test_setters_and_getters(stage: Stage) -> None:
     stage.page.evaluate(SETTERS)
-    for make in WITH_SETTERS[:1]:  # the other needs the scripts of a pack, which look around a subgraph
-        _compare(stage, make.__name__, make())
+    make = WITH_SETTERS[0]  # the other needs the scripts of a pack, which look around a subgraph
+    assert _wrong(stage, make.__name__, make()) == []
 
 
 @pytest.mark.twice("front ends read the faces of subgraphs in their own ways")
@@ -41,14 +38,14 @@ def test_real_ones_and_what_import_makes_of_them(stage: Stage) -> None:
     host = find_host()
     assert host is not None
     found = dict(workflows(path for path in templates(host) if path.name in SAMPLE))
-    assert len(found) >= 5, "the templates that this ComfyUI brings are others: choose a sample of them"
+    assert len(found) >= 4, "the templates that this ComfyUI brings are others: choose a sample of them"
     for name, workflow in found.items():
-        _compare(stage, name, workflow)
-        _compare(stage, f"imported {name}", json.loads(json.dumps(convert_workflow(workflow).workflow)))
+        assert _wrong(stage, name, workflow) == []
+        assert _wrong(stage, f"imported {name}", convert_workflow(workflow).workflow) == []
 
 
-def _compare(stage: Stage, name: str, workflow: dict[str, Any]) -> None:
+def _wrong(stage: Stage, name: str, workflow: dict[str, Any]) -> list[str]:
     found = Comparison()
     found.add(name, workflow, queued(stage.page, workflow), prompt_of(workflow, name))
-    assert found.wrong == []
-    assert found.counts["wires"]
+    assert found.counts["nodes"]
+    return found.wrong
