@@ -7,7 +7,6 @@ import { newRow } from "../../web/lib/rows.js";
 function getInputLink(at) {
     return this.graph.links.find((link) => link.target_id === this.id && link.target_slot === at) ?? null;
 }
-globalThis.LiteGraph = { LGraphNode: { prototype: { getInputLink } } };
 
 /** Of a node that stands for a subgraph: the link inside to one of its outputs. It fails where there is no such output. */
 function linkToOutput(at) {

@@ -96,10 +96,12 @@ function entered({ node, slot, path }) {
  * Returns the link to an input. Of a subgraph's node the page's own method tells what comes to an output of it, inside.
  * @param {GraphNode} node
  * @param {number} slot
+ * @returns {import("../types").GraphLink | null | undefined}
  */
 export function linkInto(node, slot) {
-    const ofAnyNode = node.isSubgraphNode?.() && globalThis.LiteGraph?.LGraphNode?.prototype.getInputLink;
-    return ofAnyNode ? ofAnyNode.call(node, slot) : node.getInputLink(slot);
+    if (!node.isSubgraphNode?.()) return node.getInputLink(slot);
+    const links = [...(node.graph?.links?.values() ?? [])];
+    return links.find((link) => String(link.target_id) === String(node.id) && link.target_slot === slot);
 }
 
 /**
