@@ -15,13 +15,14 @@ from tests.flattening.invented import ALONE, WITH_SETTERS
 from tests.flattening.page import SETTERS, queued
 from tests.tiers import find_host
 
-# Each has what few others have: faces of both sorts, faces in faces, muted and bypassed nodes, primitives, reroutes
+# Faces of both sorts, and loaders of LoRAs behind them
 SAMPLE = (
     "image_krea2_turbo_t2i.json", "image_flux2_klein_image_edit_4b_distilled.json", "video_wan2_2_14B_i2v.json",
-    "image_qwen_Image_2512_controlnet.json", "flux1_dev_uso_reference_image_gen.json", "templates-car_product.json",
+    "flux1_dev_uso_reference_image_gen.json",
 )  # fmt: skip
 
 
+@pytest.mark.twice("front ends read the faces of subgraphs in their own ways")
 def test_invented(stage: Stage) -> None:
     """In one test, since a clean page takes longer than a workflow."""
     assert [text for make in ALONE for text in _wrong(stage, make.__name__, make())] == []
@@ -33,12 +34,11 @@ def test_setters_and_getters(stage: Stage) -> None:
     assert _wrong(stage, make.__name__, make()) == []
 
 
-@pytest.mark.twice("front ends read the faces of subgraphs in their own ways")
 def test_real_ones_and_what_import_makes_of_them(stage: Stage) -> None:
     host = find_host()
     assert host is not None
     found = dict(workflows(path for path in templates(host) if path.name in SAMPLE))
-    assert len(found) >= 4, "the templates that this ComfyUI brings are others: choose a sample of them"
+    assert len(found) >= 3, "the templates that this ComfyUI brings are others: choose a sample of them"
     for name, workflow in found.items():
         assert _wrong(stage, name, workflow) == []
         assert _wrong(stage, f"imported {name}", convert_workflow(workflow).workflow) == []
