@@ -17,13 +17,13 @@ MODEL, COMBO, FLOAT, INT = "MODEL", "COMBO", "FLOAT", "INT"
 FACE = ["model:MODEL", "steps:INT", "lora_name:COMBO", "strength:FLOAT", "seed:INT"]
 
 
-def loader(number: int = 71, *, wired: bool = True, values: tuple[Any, ...] = ("inner.safetensors", 1)) -> Any:
-    name = ("lora_name", COMBO, 63 if wired else None, True)
+def loader() -> dict[str, Any]:
+    name = ("lora_name", COMBO, 63, True)
     slots = [("model", MODEL, 61), name, ("strength_model", FLOAT, 64, True)]
-    return node(number, "LoraLoaderModelOnly", slots, (MODEL,), list(values))
+    return node(71, "LoraLoaderModelOnly", slots, (MODEL,), ["inner.safetensors", 1])
 
 
-def definition(name: str = "face", *, lora: Any = None) -> dict[str, Any]:
+def definition() -> dict[str, Any]:
     """A subgraph: a loader and a sampler, all whose values are on the face."""
     slots = [("model", MODEL, 66), ("seed", INT, 65, True), ("steps", INT, 62, True)]
     sampler = node(72, "KSampler", slots, ("LATENT",))
@@ -31,13 +31,13 @@ def definition(name: str = "face", *, lora: Any = None) -> dict[str, Any]:
         (61, -10, 0, 71, 0, MODEL), (62, -10, 1, 72, 2, INT), (63, -10, 2, 71, 1, COMBO), (64, -10, 3, 71, 2, FLOAT),
         (65, -10, 4, 72, 1, INT), (66, 71, 0, 72, 0, MODEL), (67, 72, 0, -20, 0, "LATENT"),
     ]  # fmt: skip
-    return subgraph(name, [lora or loader(), sampler], links, FACE, ["LATENT:LATENT"])
+    return subgraph("face", [loader(), sampler], links, FACE, ["LATENT:LATENT"])
 
 
-def host(number: int, values: list[Any] | None, name: str = "face", *, link: int = 11, **more: Any) -> dict[str, Any]:
-    slots = [("model", MODEL, link), ("steps", INT, None, True), ("lora_name", COMBO, None, True),
+def host(number: int, values: list[Any] | None, **more: Any) -> dict[str, Any]:
+    slots = [("model", MODEL, 11), ("steps", INT, None, True), ("lora_name", COMBO, None, True),
              ("strength", FLOAT, None, True), ("seed", INT, None, True)]  # fmt: skip
-    return node(number, uuid(name), slots, ("LATENT",), values, **more)
+    return node(number, uuid("face"), slots, ("LATENT",), values, **more)
 
 
 def around(*hosts: dict[str, Any], more: tuple[dict[str, Any], ...] = (), links: tuple[Any, ...] = ()) -> Any:
