@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -70,7 +71,7 @@ class Report:
         data = asdict(self)
         for lora, described in zip(self.loras, data["loras"], strict=True):
             described["summary"], described["state"] = summary_of(lora, self.title), state_of(lora, self.title)
-        return data
+        return as_json_has_it(data, "", {})
 
     def text(self) -> str:
         lines = [line for lora in self.loras for line in _lora_lines(lora, self.title)]
@@ -86,6 +87,35 @@ class Report:
         return "\n".join(map(visible, lines))  # names in them may come from strangers
 
 
+    def leave_out_what_is_no_number(self) -> None:
+        """Put None for NaN and infinity among what was measured, and say of which weights they are.
+
+        No page reads a report with such a number: JSON has none.
+        """
+        found: dict[str, list[str]] = {}
+        for lora in self.loras:
+            lora.blocks = as_json_has_it(lora.blocks, lora.name, found)
+            lora.relative_size = as_json_has_it(lora.relative_size, f"{lora.name}: relative_size", found)
+        for name in ("layers", "blocks", "pairs", "precision", "interference"):
+            setattr(self, name, as_json_has_it(getattr(self, name), name, found))
+        for where, what in found.items():
+            self.warnings.append(f"{where}: NaN or infinity, so {', '.join(dict.fromkeys(what))} can't be told.")
+
+
+def as_json_has_it(value: Any, where: str, found: dict[str, list[str]]) -> Any:
+    """Return a value with None for NaN and infinity; `found` gets what they were, by what they belong to."""
+    if isinstance(value, dict):
+        where = str(value.get("name") or value.get("block") or where)
+        return {key: as_json_has_it(item, f"{where}: {key}", found) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json_has_it(item, where, found) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        owner, _, what = where.rpartition(": ")
+        found.setdefault(owner or what, []).append(what)
+        return None
+    return value
+
+
 class Stopwatch:
     """Fills in a report's seconds and peak memory when the operation ends."""
 
@@ -96,6 +126,7 @@ class Stopwatch:
     def stop(self) -> Report:
         self._report.seconds = round(time.monotonic() - self._start, 3)
         self._report.peak_rss_bytes = peak_rss_bytes()
+        self._report.leave_out_what_is_no_number()
         return self._report
 
 

@@ -24,11 +24,14 @@ export interface GraphNode {
 export interface GraphLink {
     origin_id: string | number;
     origin_slot: number;
+    target_id?: string | number;
+    target_slot?: number;
     type?: unknown;
 }
 
 export interface Graph {
     nodes: GraphNode[];
+    links?: { values(): Iterable<GraphLink> };
     rootGraph?: Graph;
     subgraphs?: Map<string, Graph>; // of the root graph
     outputNode?: { slots: { getLinks?(): GraphLink[] }[] }; // of a subgraph

@@ -131,7 +131,7 @@ _ARRANGED: dict[str, Callable[[Flags], None]] = {  # the others have their flags
 
 def _add_run(commands: Any) -> None:
     command = _command(commands, "run", "run a workflow file's LoRA Core nodes without ComfyUI", _run)
-    command.add_argument("workflow", metavar="WORKFLOW.json", type=Path)
+    command.add_argument("workflow", metavar="WORKFLOW.json", type=Path, help="in either format; - is standard input")
     command.add_argument("--models", metavar="DIR", type=Path, default=Path("models"), help="ComfyUI's models folder")
     command.add_argument("--output", metavar="DIR", type=Path, help="where results go; default: as the nodes do")
 
@@ -145,8 +145,12 @@ def _run(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]:
 def _add_import(commands: Any) -> None:
     command = _command(commands, IMPORT.name, IMPORT.description, _import)
     what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("file", metavar="FILE", type=Path, nargs="?", help="a workflow file, in either format")
-    what.add_argument("--text", metavar="TEXT", help="instead: <lora:...> text; its rows are printed")
+    what.add_argument(
+        "file", metavar="FILE", type=Path, nargs="?", help="a workflow, in either format; - is standard input"
+    )
+    what.add_argument(
+        "--text", metavar="TEXT", help="instead: <lora:...> text, - for standard input; its rows are printed"
+    )
     command.add_argument("--out", metavar="FILE", type=Path, help="the workflow file to write")
     command.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     Flags(command, IMPORT).add_rest()
@@ -158,7 +162,8 @@ def _import(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]
         if options.out is not None:
             raise OptionError("--text prints rows; --out is for a workflow file.")
         dialect = getattr(options, "dialect", TEXT_DIALECT.default)
-        rows = rows_of_text(options.text, dialect, names=lora_names(options.models))
+        text = sys.stdin.read() if options.text == "-" else options.text
+        rows = rows_of_text(text, dialect, names=lora_names(options.models))
         sys.stderr.writelines(f"{note}\n" for note in rows.notes)  # visible as they are
         return [rows]
     if options.out is None:

@@ -1,6 +1,6 @@
 """From a LoRA's module name to its targets in a checkpoint.
 
-All names that any trainer may use are generated from the checkpoint's own keys and looked up exactly; a flattened
+All names that any trainer may use are generated from the checkpoint's own keys and looked up exactly; a underscored
 name is never taken apart. A name that would address two places is an error, not a silent last one.
 """
 
@@ -18,7 +18,7 @@ from .component import Component
 from .detection import FoundArch, unknown_arch
 from .dialects import BASE, DIFFUSION, addressed_roles, dialects_of
 from .targets import Target
-from .wrappers import flattened, without_wrappers
+from .wrappers import underscored, without_wrappers
 
 # Which text encoders go with which model, of all that are known
 _FAMILIES = [one.text_encoders for family in ARCHES for one in (family, *family.editions) if one.text_encoders]
@@ -75,7 +75,7 @@ class KeyMap:
         found: set[tuple[Target, ...]] = set()
         for dialect in dialects_of(name):
             rest = name[len(dialect.prefix) :]
-            spelled = flattened(rest) if flat else rest
+            spelled = underscored(rest) if flat else rest
             for component, file in zip(self.components, self._files, strict=True):
                 roles = frozenset(component.roles).intersection(dialect.roles)
                 targets = component.find(spelled, flat or dialect.flat, param) if roles else ()

@@ -40,7 +40,7 @@ def without_wrappers(name: str, *, flat: bool = False) -> str:
     return _CUT.sub("transformer_blocks", name)
 
 
-def flattened(name: str) -> str:
+def underscored(name: str) -> str:
     """Return a name with underscores for dots, without one at its end."""
     return name.replace(".", "_").rstrip("_")
 

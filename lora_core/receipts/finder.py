@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import FileChangedError, FileFormatError, ReceiptError
 from ..files.adapterfolder import adapter_file
 from ..files.hashes import Hashes
+from ..files.walking import files_below
 from ..reading.lorafile import LoraFile
 from ..stack.blockterms import parse_blocks
 from ..text import some_names
@@ -130,15 +131,13 @@ class Finder:
 
 
 def _files(folder: Path, size: int) -> Iterator[Path]:
-    """Yield the files of this size below a folder; links to folders are not followed."""
-    for parent, _, names in os.walk(folder):
-        for name in sorted(names):
-            path = Path(parent, name)
-            try:
-                if path.stat().st_size == size:
-                    yield path
-            except OSError:  # gone meanwhile, or a link to nowhere
-                continue
+    """Yield the files of this size below a folder."""
+    for path in files_below(folder):
+        try:
+            if path.stat().st_size == size:
+                yield path
+        except OSError:  # gone meanwhile, or a link to nowhere
+            continue
 
 
 def _item(entry: Entry, path: Path) -> tuple[Path, float, float, str]:

@@ -7,6 +7,7 @@ to 10 %, and of a model with hundreds of such weights to 1 %.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ from ..naming.blocks import in_order
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
 from ..report import LoraReport
+from ..text import counted, some_names
 
 RUNS = RUN = 64
 _GOLDEN = 0.6180339887498949  # places of the runs in their stretches: no two are alike, whatever the width of the rows
@@ -82,8 +84,22 @@ def counted_blocks(report: LoraReport, places: Iterable[tuple[str, Target]], key
     ]
 
 
+def told_not_finite(sizes: Iterable[Size]) -> list[str]:
+    """Return the warning that names the weights of NaN or infinity, or those whose change is, if there are some."""
+    keys = list(dict.fromkeys(size.place[0] for size in sizes if not _is_finite(size)))
+    return [f"{counted(keys, 'weight')} of NaN or infinity, not measured: {some_names(keys)}."] if keys else []
+
+
+def _is_finite(size: Size) -> bool:
+    return all(value is None or math.isfinite(value) for value in (size.change, size.weight))
+
+
 def sized(blocks: Iterable[Mapping[str, Any]], sizes: Sequence[Size]) -> tuple[list[dict[str, Any]], float | None]:
-    """Return the blocks with their norms and relative sizes, and the relative size of the whole file."""
+    """Return the blocks with their norms and relative sizes, and the relative size of the whole file.
+
+    Weights with NaN or infinity are not among what is measured; `told_not_finite` names them.
+    """
+    sizes = [size for size in sizes if _is_finite(size)]
     by_block: dict[str, list[Size]] = {}
     for size in sizes:
         by_block.setdefault(size.block, []).append(size)

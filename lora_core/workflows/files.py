@@ -10,18 +10,16 @@ from ..errors import OptionError
 from ..files.hashes import Hashes
 from ..files.names import new_path
 from ..library.listing import Listing
+from ..library.modelfolders import CHECKPOINTS, LORAS, OTHER_MODELS, ModelFolders, folder_kind
 from ..library.stackfiles import changed, located
 from ..stack.entry import StackEntry
-
-MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
-LORAS = "loras"
 
 
 class WorkflowFiles:
     """Finds files by the names that nodes give; a name that a node of this run gives on means the file it wrote."""
 
     def __init__(self, models: Path, output: Path | None) -> None:
-        self._models, self._output = models, output
+        self._folders, self._output = ModelFolders(models), output
         self._written: dict[str, Path] = {}  # the name that a node gives on -> the file
         self._hashes = Hashes()
 
@@ -43,9 +41,10 @@ class WorkflowFiles:
     def new_path(self, prefix: Any, beside: Any) -> Path:
         if not isinstance(prefix, str):
             raise OptionError(f"filename_prefix: expected text, found {prefix!r}.")
-        root = self._output or self._models / (LORAS if beside is None else self._model(beside)[1])
-        root.mkdir(parents=True, exist_ok=True)
-        return new_path([root], prefix)
+        kind = LORAS if beside is None else self._model(beside)[1]
+        roots = [self._output] if self._output else self._folders.roots(kind)
+        roots[0].mkdir(parents=True, exist_ok=True)
+        return new_path(roots, prefix)
 
     def listed_name(self, path: Path, beside: Any) -> str:
         self._written[path.name] = path
@@ -54,17 +53,15 @@ class WorkflowFiles:
     def _model(self, name: Any) -> tuple[Path, str]:
         """Return the file and the folder that a model name means: checkpoints, or the folder that it begins with."""
         if (written := self._written.get(str(name))) is not None:
-            return written, MODEL_FOLDERS[0]
+            return written, CHECKPOINTS
         head, _, rest = str(name).replace("\\", "/").partition("/")
-        if head in MODEL_FOLDERS[1:] and rest and not (self._models / MODEL_FOLDERS[0] / str(name)).is_file():
-            return self._file(head, rest), head
-        return self._file(MODEL_FOLDERS[0], str(name)), MODEL_FOLDERS[0]
+        if folder_kind(head) in OTHER_MODELS and rest and str(name) not in self._folders.names(CHECKPOINTS):
+            return self._file(folder_kind(head), rest), folder_kind(head)
+        return self._file(CHECKPOINTS, str(name)), CHECKPOINTS
 
     def _file(self, folder: str, name: str) -> Path:
         listing = self._listing(folder)
         return listing.path(listing.find(name).name)
 
     def _listing(self, folder: str) -> Listing:
-        root = self._models / folder
-        listed = [path.relative_to(root).as_posix() for path in root.rglob("*.safetensors")] if root.is_dir() else []
-        return Listing(listed, root.joinpath, str(root), self._hashes)
+        return self._folders.listing(folder, self._hashes)

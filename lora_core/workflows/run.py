@@ -15,7 +15,7 @@ from ..parallel.progress import OnStep
 from ..report import Report
 from ..stack.rows import join_stacks, lora_text, parse_rows, stack_of
 from .files import WorkflowFiles
-from .graph import GraphNode, Link, graph_of, read_json
+from .graph import GraphNode, Link, graph_of, name_of, prompt_of, read_json
 from .importing import convert_workflow, counted_nodes, has_peers, lora_names
 from .perform import perform
 
@@ -29,17 +29,17 @@ def run(
 ) -> list[Report]:
     """Run the LoRA Core output nodes of a workflow file, in either format, and return their reports in order.
 
-    `models` is a folder like ComfyUI's: checkpoints, diffusion_models, text_encoders, loras. Results go to `output`,
-    or where the nodes would put them inside `models`. Raises WorkflowError naming a node that needs ComfyUI.
+    `models` is a folder like ComfyUI's: checkpoints, diffusion_models, text_encoders, loras, and more of each that an
+    extra_model_paths.yaml names. Results go to `output`, or where the nodes would put them inside `models`; `workflow`
+    may be "-", standard input. Raises WorkflowError naming a node that needs ComfyUI.
     """
     graph, notes = _read(Path(workflow), models)
-    outputs = [node for node in graph.values() if _is_output(node) and not node.bypassed]
+    outputs = [node for node in graph.values() if _is_output(node)]
     live = [_named(node) for node in graph.values() if node.type == LOAD.id]
     if not outputs:
         needs = f"; {live[0]} needs a model loaded in ComfyUI, so run it there" if live else ""
-        raise WorkflowError(
-            f"{Path(workflow).name}: no Merge to Checkpoint or Extract LoRA node that can run without ComfyUI{needs}."
-        )
+        what = "no Merge to Checkpoint or Extract LoRA node that can run without ComfyUI"
+        raise WorkflowError(f"{name_of(Path(workflow))}: {what}{needs}.")
     runner = _Runner(graph, WorkflowFiles(Path(models), None if output is None else Path(output)), on_step)
     runner.finish(outputs)
     for name in live:
@@ -50,12 +50,13 @@ def run(
 
 def _read(workflow: Path, models: str | os.PathLike[str]) -> tuple[dict[str, GraphNode], list[str]]:
     """Return the nodes by id, those of other packs as ours, and what was converted."""
-    data, notes = read_json(workflow), list[str]()
-    if has_peers(data):
-        result = convert_workflow(data, names=lora_names(models))
-        notes = [f"{workflow.name}: {counted_nodes(result.converted)} of other packs, to read as ours", *result.notes]
-        data = result.workflow
-    return graph_of(data, workflow.name), notes
+    name = name_of(workflow)
+    prompt, notes = prompt_of(read_json(workflow), name), list[str]()
+    if has_peers(prompt):
+        result = convert_workflow(prompt, names=lora_names(models))
+        notes = [f"{name}: {counted_nodes(result.converted)} of other packs, to read as ours", *result.notes]
+        prompt = result.workflow
+    return graph_of(prompt, name), notes
 
 
 class _Runner:
@@ -105,8 +106,7 @@ class _Runner:
 
     def _stack(self, node: GraphNode) -> tuple[Any, ...]:
         inputs = self._inputs(node, STACK)
-        own = [] if node.bypassed else stack_of(parse_rows(inputs.get("rows")))
-        entries = self._files.located(join_stacks(inputs.get("lora_stack"), own))
+        entries = self._files.located(join_stacks(inputs.get("lora_stack"), stack_of(parse_rows(inputs.get("rows")))))
         return entries, lora_text(entries), words_of_stack(entries)
 
     def _operation(self, node: GraphNode) -> tuple[Any, ...]:

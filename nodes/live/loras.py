@@ -23,7 +23,7 @@ from ...lora_core.options import Semantics
 from ...lora_core.reading.adapterspec import AdapterSpec
 from ...lora_core.reading.lorafile import LoraFile
 from ...lora_core.stack.matching import LoraMatch, PlacedSpec, match_lora
-from ...lora_core.stack.sizes import Size, sized
+from ...lora_core.stack.sizes import Size, sized, told_not_finite
 from ..host import memory_bytes
 from .models import LoadedModel
 
@@ -49,7 +49,7 @@ class LoadedLora(LoraFile):
         self.nbytes = sum(tensor.nbytes for tensor in (self._tensors or {}).values())
         self._matches: weakref.WeakKeyDictionary[KeyMap, LoraMatch] = weakref.WeakKeyDictionary()
         self._adapters: dict[tuple[Any, ...], _Packed] = {}
-        self._sizes: weakref.WeakKeyDictionary[KeyMap, tuple[list[dict[str, Any]], float | None]] = (
+        self._sizes: weakref.WeakKeyDictionary[KeyMap, tuple[list[dict[str, Any]], float | None, list[str]]] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -70,8 +70,8 @@ class LoadedLora(LoraFile):
         item.tell(changes=known.changes)
         return known.values
 
-    def sized(self, model: LoadedModel, weights: Callable[[], Mapping[str, Any]]) -> tuple[list[dict[str, Any]], Any]:
-        """Return the blocks of the report with their sizes, and the relative size of the whole, once for each model.
+    def sized(self, model: LoadedModel, weights: Callable[[], Mapping[str, Any]]) -> tuple[Any, Any, list[str]]:
+        """Return the blocks of the report with their sizes, the relative size of the whole, and what can't be told.
 
         Adapters count that `packed` has been asked for. `weights` are those of the model without any patch.
         """
@@ -84,7 +84,7 @@ class LoadedLora(LoraFile):
                 Size.on(target, model.keymap, one.square if one else None, square)
                 for (target, one), square in zip(changes, squares, strict=True)
             ]
-            known = self._sizes[model.keymap] = sized(match.report.blocks, sizes)
+            known = self._sizes[model.keymap] = (*sized(match.report.blocks, sizes), told_not_finite(sizes))
         return known
 
 

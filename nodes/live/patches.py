@@ -135,7 +135,8 @@ def _tell_sizes(known: LoadedModel, loras: Sequence[LoadedLora], report: Report,
         return {key: weight for patcher in patchers for key, weight in loaded_weights(patcher).items()}
 
     for lora, described in zip(loras, report.loras, strict=True):
-        described.blocks, described.relative_size = lora.sized(known, weights)
+        described.blocks, described.relative_size, broken = lora.sized(known, weights)
+        report.warnings += [text for text in broken if text not in report.warnings]
 
 
 def _source(entry: StackEntry) -> Path | Mapping[str, Any]:

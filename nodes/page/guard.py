@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from ...lora_core.report import as_json_has_it
+
 LARGEST_BODY = 2**20  # bytes
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -126,6 +128,6 @@ def _failed(error: RouteError) -> web.Response:
 
 
 def _json(data: dict[str, Any], status: int = 200) -> web.Response:
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(as_json_has_it(data, "", {}), allow_nan=False, separators=(",", ":"))
     headers = {**HEADERS, "Cache-Control": "no-store"}
     return web.Response(text=text, status=status, content_type=JSON, headers=headers)

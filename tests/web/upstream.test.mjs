@@ -3,6 +3,16 @@ import { test } from "node:test";
 import { modelOf, modelOfStack, stackRows } from "../../web/lib/upstream.js";
 import { newRow } from "../../web/lib/rows.js";
 
+/** The link to an input, as all of the page's nodes tell it but those that stand for subgraphs. */
+function getInputLink(at) {
+    return this.graph.links.find((link) => link.target_id === this.id && link.target_slot === at) ?? null;
+}
+
+/** Of a node that stands for a subgraph: the link inside to one of its outputs. It fails where there is no such output. */
+function linkToOutput(at) {
+    return this.subgraph.outputNode.slots[at].getLinks()[0];
+}
+
 /** A graph with the members that the page's graphs have. `add(type, …)` returns a node; `link(from, slot, to, slot)`. */
 function newGraph(root) {
     const graph = { nodes: [], links: [], subgraphs: new Map(), outputNode: { slots: [] } };
@@ -14,7 +24,7 @@ function newGraph(root) {
             id: graph.nodes.length + 1, type, graph, mode: 0, inputs: inputs.map(slot), outputs: outputs.map(slot),
             widgets: Object.entries(widgets).map(([name, value]) => ({ name, value })), ...more,
             isSubgraphNode: () => Boolean(more.subgraph),
-            getInputLink: (at) => graph.links.find((link) => link.target_id === node.id && link.target_slot === at) ?? null,
+            getInputLink: more.subgraph ? linkToOutput : getInputLink,
         };
         graph.nodes.push(node);
         return node;

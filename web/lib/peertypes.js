@@ -12,4 +12,6 @@ export const PEER_TYPES = [
     "CR Load LoRA",
     "easy loraStack",
     "easy loraStackApply",
+    "LoadLoraModel",
+    "LoadLoraTextEncoder",
 ];

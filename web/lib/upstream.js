@@ -2,7 +2,7 @@
 /** What is wired to a node before anything has run: the model that it works on, and the rows of its stack. */
 
 import { isNewer, parseRows } from "./rows.js";
-import { slotsOf, sources, targets, widgetValue } from "./wires.js";
+import { linkInto, slotsOf, sources, targets, widgetValue } from "./wires.js";
 
 /**
  * @typedef {import("../types").GraphNode} GraphNode
@@ -71,7 +71,7 @@ function modelsAt({ node, path }, seen) {
     if (own) return [fileName(widgetValue(node, own, path), "")];
     const isModel = (/** @type {unknown} */ type) => type === "MODEL";
     const inputs = slotsOf(node.inputs, (input, slot) =>
-        input.name !== LOW_INPUT && (isModel(input.type) || isModel(node.getInputLink(slot)?.type)));
+        input.name !== LOW_INPUT && (isModel(input.type) || isModel(linkInto(node, slot)?.type)));
     const before = inputs.flatMap((slot) => sources(node, slot, path));
     if (inputs.length) return before.flatMap((place) => modelsAt(place, seen));
     const loader = LOADER_FILES.find(([name]) => node.widgets?.some((widget) => widget.name === name));

@@ -34,7 +34,7 @@ export function nodeAt(root, id) {
  * @returns {Place[]}
  */
 export function sources(node, slot, path) {
-    const link = node.getInputLink(slot);
+    const link = linkInto(node, slot);
     if (!link || !node.graph) return [];
     if (link.origin_id === SUBGRAPH_INPUT) {
         return outside(node.graph, path).flatMap((end) => sources(end.node, link.origin_slot, end.path));
@@ -93,6 +93,18 @@ function entered({ node, slot, path }) {
 }
 
 /**
+ * Returns the link to an input. Of a subgraph's node the page's own method tells what comes to an output of it, inside.
+ * @param {GraphNode} node
+ * @param {number} slot
+ * @returns {import("../types").GraphLink | null | undefined}
+ */
+export function linkInto(node, slot) {
+    if (!node.isSubgraphNode?.()) return node.getInputLink(slot);
+    const links = [...(node.graph?.links?.values() ?? [])];
+    return links.find((link) => String(link.target_id) === String(node.id) && link.target_slot === slot);
+}
+
+/**
  * Returns the inputs of a graph's nodes that are linked to one output.
  * @param {Graph} graph
  * @param {string | number} id
@@ -100,7 +112,7 @@ function entered({ node, slot, path }) {
  */
 function linkedTo(graph, id, slot) {
     return graph.nodes.flatMap((node) => slotsOf(node.inputs, (_, input) => {
-        const link = node.getInputLink(input);
+        const link = linkInto(node, input);
         return link?.origin_id === id && link.origin_slot === slot;
     }).map((input) => ({ node, slot: input })));
 }
@@ -135,7 +147,7 @@ function passed(/** @type {GraphNode} */ node, /** @type {number} */ slot) {
 export function widgetValue(node, name, path) {
     const own = node.widgets?.find((widget) => widget.name === name)?.value;
     const slot = (node.inputs ?? []).findIndex((input) => input.widget?.name === name);
-    const link = slot < 0 ? null : node.getInputLink(slot);
+    const link = slot < 0 ? null : linkInto(node, slot);
     if (!link || !node.graph) return own;
     if (link.origin_id !== SUBGRAPH_INPUT) {
         const origin = node.graph.getNodeById(link.origin_id);

@@ -20,7 +20,7 @@ from ...reading.checkpoint import Checkpoint, OpenPart
 from ...receipts.receipt import RECEIPT, RECEIPT_FILE, SPARE, Receipt
 from ...report import Report
 from ...stack.matching import PlacedSpec
-from ...stack.sizes import Size, sized
+from ...stack.sizes import Size, sized, told_not_finite
 from ...text import counted, some_names
 from .fileplan import FilePlan, plan_files
 from .folderfiles import FolderFiles, below
@@ -149,6 +149,7 @@ class Rewriter:
             lora.blocks, lora.relative_size = sized(lora.blocks, self._sizes.get(id(lora), ()))
         report.warnings += self.warnings
         report.notes += self.notes
+        report.warnings += told_not_finite(size for sizes in self._sizes.values() for size in sizes)
         if self.clamped:
             report.warnings.append(
                 f"{self.clamped} values were beyond the range of the written number format and were clamped."

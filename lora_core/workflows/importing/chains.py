@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...errors import LoraError
 from .model import BYPASSED, FoundNode, Graph, RowValue, WireSource, row
 from .shapes import BUILTIN, MODEL_ONLY
 
@@ -35,13 +34,16 @@ class Chain:
         return {name: source for name, source in found.items() if source}
 
     def rows(self) -> list[RowValue]:
-        """Raises LoraError, naming the node, for a strength that is no number."""
-        return [_row(node, on=node.mode == self.mode) for node in self.nodes]
+        return [row_of_loader(node, on=node.mode == self.mode) for node in self.nodes]
+
+
+def is_loader(node: FoundNode) -> bool:
+    return node.type in _WIDGETS
 
 
 def find_chains(graph: Graph, chosen: Iterable[FoundNode]) -> list[Chain]:
-    """Return the longest straight chains that are made of `chosen` nodes, one of a single loader included."""
-    loaders = {str(node.id): node for node in chosen if node.type in _WIDGETS and _is_plain(node)}
+    """Return the longest straight chains that are made of `chosen` loaders, one of a single loader included."""
+    loaders = {str(node.id): node for node in chosen}
     followers = {key: _follower(graph, node, loaders) for key, node in loaders.items()}
     heads = loaders.keys() - {str(node.id) for node in followers.values() if node}
     return [_chain(graph, node, followers) for key, node in loaders.items() if key in heads]
@@ -52,10 +54,6 @@ def _chain(graph: Graph, head: FoundNode, followers: dict[str, FoundNode | None]
     while following := followers[str(nodes[-1].id)]:
         nodes.append(following)
     return Chain(tuple(nodes))
-
-
-def _is_plain(node: FoundNode) -> bool:
-    return not set(node.wired) - {"model", "clip"}
 
 
 def _follower(graph: Graph, node: FoundNode, loaders: dict[str, FoundNode]) -> FoundNode | None:
@@ -88,10 +86,8 @@ def _same_way(graph: Graph, node: FoundNode, following: FoundNode, loaders: dict
     return source is not None and source.same(last.id, 1) and len(graph.consumers(last.id, 1)) == 1
 
 
-def _row(node: FoundNode, *, on: bool) -> RowValue:
+def row_of_loader(node: FoundNode, *, on: bool) -> RowValue:
+    """Return the row that says what a loader does. Raises LoraError for a strength that is no number."""
     named = node.values.named(_WIDGETS[node.type])
     clip = named.get("strength_clip", 1.0) if node.type == BUILTIN else 0.0
-    try:
-        return row(named.get("lora_name", ""), named.get("strength_model", 1.0), clip, on=on, where="lora_name")
-    except LoraError as error:
-        raise type(error)(f"{node}: {error}") from error
+    return row(named.get("lora_name", ""), named.get("strength_model", 1.0), clip, on=on, where="lora_name")

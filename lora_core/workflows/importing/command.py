@@ -9,9 +9,10 @@ from pathlib import Path
 from ...errors import LoraError
 from ...files.outputs import check_target
 from ...files.placing import write_text
+from ...library.modelfolders import LORAS, ModelFolders
 from ...options import ImportTarget
 from ...report import Report, Stopwatch, described_file
-from ..graph import read_json
+from ..graph import is_standard_input, name_of, read_json
 from .workflows import convert_workflow
 
 
@@ -25,17 +26,18 @@ def import_workflow(
 ) -> Report:
     """Write `file`, a workflow in either format, with other packs' LoRA nodes as ours, or ours as built-in loaders.
 
-    `models` is ComfyUI's models folder: with it, names without an ending are completed. Raises LoraError, and then
-    writes nothing, for a workflow or node that is damaged, and for an `out` that exists without `overwrite`.
+    `file` may be "-", standard input. `models` is ComfyUI's models folder: with it, names without an ending are
+    completed. Raises LoraError, and then writes nothing, for what is no workflow, and for an `out` that exists without
+    `overwrite`.
     """
     source, target = Path(file), Path(out)
-    report = Report("import", inputs=[{"name": source.name}])
+    report = Report("import", inputs=[{"name": name_of(source)}])
     watch = Stopwatch(report)
-    check_target(target, overwrite, [source], ending=".json")
+    check_target(target, overwrite, [] if is_standard_input(source) else [source], ending=".json")
     try:
         result = convert_workflow(read_json(source), to=to, names=lora_names(models))
     except LoraError as error:
-        raise type(error)(f"{source.name}: {error}") from error
+        raise type(error)(f"{name_of(source)}: {error}") from error
     write_text(target, json.dumps(result.workflow, ensure_ascii=False, indent=2) + "\n", overwrite=overwrite)
     report.notes = [counted_nodes(result.converted), *result.notes]
     report.outputs = [described_file(target)]
@@ -44,8 +46,7 @@ def import_workflow(
 
 def lora_names(models: str | os.PathLike[str] | None) -> list[str] | None:
     """Return the LoRA files in a models folder as ComfyUI lists them, or None without a folder."""
-    root = None if models is None else Path(models) / "loras"
-    return None if root is None else [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    return None if models is None else ModelFolders(Path(models)).names(LORAS)
 
 
 def counted_nodes(count: int) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ...options import STACK
+from ..flatten import OWN
 from .layout import fit_groups, place_beside
 from .model import FoundNode, NodeId, Values, WireSource
 from .shapes import SHAPES
@@ -22,9 +23,9 @@ class Numbers:
     node: int = 0
     link: int = 0
 
-    def see(self, level: Mapping[str, Any]) -> None:
+    def see(self, level: Mapping[str, Any], aside: Iterable[Any] = ()) -> None:
         state: Mapping[str, Any] = level.get("state") or {}
-        nodes = [node["id"] for node in level["nodes"]]
+        nodes = [node.get("id") for node in (*level["nodes"], *aside) if isinstance(node, dict)]
         nodes += [level.get("last_node_id"), state.get("lastNodeId")]
         links = [*link_ids(level), level.get("last_link_id"), state.get("lastLinkId")]
         self.node = max([self.node, *(number for number in nodes if isinstance(number, int))])
@@ -40,14 +41,18 @@ class Numbers:
                 holder[node], holder[link] = self.node, self.link
 
 
+Given = Callable[[str], Mapping[str, Any]]  # the values that faces give to a node of the level, by its id
+
+
 class EditorGraph:
     """Changes the level that it is given."""
 
     has_modes = True
 
-    def __init__(self, level: dict[str, Any], numbers: Numbers) -> None:
-        self._level, self._numbers = level, numbers
+    def __init__(self, level: dict[str, Any], numbers: Numbers, given: Given = lambda node: {}) -> None:
+        self._level, self._numbers, self._given = level, numbers, given
         self._nodes: dict[str, dict[str, Any]] = {str(node["id"]): node for node in level["nodes"]}
+        self._as_read = set(self._nodes)  # those that no conversion has made
         self._wires = Wires(level, self._nodes)
 
     def nodes(self) -> list[FoundNode]:
@@ -63,10 +68,12 @@ class EditorGraph:
     def _found(self, node: Mapping[str, Any]) -> FoundNode:
         wired = {item["name"]: self._wires.source(item.get("link")) for item in node.get("inputs") or []}
         held = node.get("widgets_values")
-        listed = held if isinstance(held, list) else ()
-        values = Values(listed, held if isinstance(held, dict) else {})  # pyright: ignore[reportUnknownArgumentType]
-        real = {name: source for name, source in wired.items() if source}
-        return FoundNode(node["id"], node["type"], values, real, node.get("mode") or 0)
+        given = self._given(str(node["id"])) if str(node["id"]) in self._as_read else {}
+        named = held if isinstance(held, dict) else {}
+        named |= {name: value for name, value in given.items() if value is not OWN}
+        real = {name: source for name, source in wired.items() if source and name not in given}
+        values = Values(held if isinstance(held, list) else (), named)
+        return FoundNode(node["id"], node["type"], values, real, node.get("mode") or 0, tuple(wired))
 
     def consumers(self, node: NodeId, slot: int) -> list[tuple[NodeId, str]]:
         leaving = [link for link, origin in self._wires.leaving(node) if origin == slot]
@@ -101,6 +108,7 @@ class EditorGraph:
     ) -> None:
         old, leaving, entering = self._nodes[str(node)], self._wires.leaving(node), self._wires.entering(node)
         self._nodes[str(node)] = self._made(node_type, values, old)
+        self._as_read.discard(str(node))
         self._attach(self._nodes[str(node)], sources)
         attached = [item["link"] for item in self._nodes[str(node)]["inputs"]]
         for link in entering:
@@ -125,7 +133,7 @@ class EditorGraph:
             "size": _size(node_type, widgets, like),
             "inputs": inputs,
             "outputs": [{"name": name, "type": kind, "links": []} for name, kind in shape.outputs],
-            "properties": {"Node name for S&R": node_type, **_origin(node_type, like)},
+            "properties": {"Node name for S&R": node_type, **_origin(node_type, like), **_closed(node_type, like)},
             "widgets_values": list(widgets.values()),
         }
 
@@ -163,30 +171,18 @@ def _size(node_type: str, widgets: Mapping[str, Any], like: Mapping[str, Any]) -
     return [340, 280] if "on_unmatched" in widgets else [315, 126]
 
 
+def _closed(node_type: str, like: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what keeps Use Everywhere off the inputs that the node before did not have: its wires may make circles."""
+    before = {item["name"] for item in like.get("inputs") or []}
+    new = {name: True for name, _, _ in SHAPES[node_type].sockets if name not in before}
+    if not node_type.startswith("LoraCore") or not new:
+        return {}
+    return {"ue_properties": {"version": "7.0", "widget_ue_connectable": {}, "input_ue_unconnectable": new}}
+
+
 def _origin(node_type: str, like: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the node was before, with all that ours has no place for."""
     if node_type not in SHAPES or not node_type.startswith("LoraCore"):
         return {}
     kept = {key: like[key] for key in ("type", "properties", "widgets_values") if like.get(key)}
     return {"imported_from": kept}
-
-
-def drop_promoted(
-    subgraph: str,
-    before: Mapping[str, str],
-    level: Mapping[str, Any],
-    levels: Iterable[Mapping[str, Any]],
-    notes: list[str],
-) -> None:
-    """Take what showed a widget of a converted node of `subgraph` from all its instances, and say so."""
-    now = {str(node["id"]): node["type"] for node in level["nodes"]}
-    gone = {node for node, kind in before.items() if now.get(node) != kind}
-    instances = [node for other in levels for node in other["nodes"] if node["type"] == subgraph]
-    for node in instances:
-        shown = (node.get("properties") or {}).get("proxyWidgets")
-        if not isinstance(shown, list):
-            continue
-        kept = [item for item in shown if not (isinstance(item, list) and item and str(item[0]) in gone)]  # pyright: ignore
-        if len(kept) < len(shown):  # pyright: ignore[reportUnknownArgumentType]
-            node["properties"]["proxyWidgets"] = kept
-            notes.append(f"node {node['id']}: widgets of converted nodes no longer show on this subgraph; open it.")

@@ -52,9 +52,9 @@ class Exporter:
                 if chosen.isdisjoint({str(node.id), *(str(stack.id) for stack in stacks)}):
                     continue
                 steps = self._steps(node, stacks)
-            except CannotError as error:
+            except LoraError as error:  # one that can't be read stops no other
                 if str(node.id) in chosen:
-                    self._note(node, f"left as it is: {error}.")
+                    self._note(node, f"left as it is: {str(error).rstrip('.')}.")
                 continue
             self._chain(node, stacks, steps)
             self._result.converted += 1

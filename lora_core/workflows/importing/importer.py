@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from ...errors import LoraError
 from ...options import LOAD, STACK
-from .chains import Chain, find_chains
-from .model import Converted, FoundNode, Graph, Peer, RowValue, WiredValueError, WireSource
+from .chains import Chain, find_chains, is_loader, row_of_loader
+from .left import UNKNOWN, group_with_loras, holds_loras, wired_values
+from .model import Converted, FoundNode, Graph, Peer, RowValue, WireSource
 from .names import Names
-from .peers import PEERS
-from .shapes import BUILTIN, MODEL_ONLY, SHAPES
+from .peers import PEERS, core
+from .shapes import SHAPES
 
 # Peers apply LoRAs with ComfyUI's own formulas: with these the image stays what it was
 _LOAD = {"lora_name": "None", "semantics": "comfyui"}
@@ -23,33 +25,65 @@ ORDER_NOTE = (
     "its own LoRAs were applied before the wired stack, and now come after it: the same for all but DoRA and OFT."
 )
 
+_NO_MODEL = "it changes a text encoder alone, and Load LoRA needs a model: no other loader of the same LoRAs is there"
+
 
 class Importer:
     """Converts the chosen nodes of one level and writes what the user should know into `result`."""
 
-    def __init__(self, graph: Graph, names: Names, result: Converted) -> None:
-        self._graph, self._names, self._result = graph, names, result
+    def __init__(self, graph: Graph, names: Names, result: Converted, groups: Mapping[str, Any]) -> None:
+        """`groups` are the workflow's group nodes by name: what an older page had instead of subgraphs."""
+        self._graph, self._names, self._result, self._groups = graph, names, result, groups
+        self._reasons: dict[str, str] = {}  # node -> why it stays
+        self._done: set[str] = set()  # nodes that were converted with another
 
     def convert(self, wanted: Callable[[FoundNode], bool]) -> None:
         nodes = [node for node in self._graph.nodes() if wanted(node)]
+        self._pairs([node for node in nodes if node.type in (core.MODEL.type, core.ENCODER.type)])
         for node in nodes:
-            if peer := PEERS.get(node.type):
+            if (peer := PEERS.get(node.type)) and str(node.id) not in self._done:
                 self._peer(peer, self._graph.node(node.id))  # its wires may have moved since
-        for chain in find_chains(self._graph, nodes):
+        for chain in find_chains(self._graph, [node for node in nodes if is_loader(node) and self._is_readable(node)]):
             self._chain(Chain(tuple(self._graph.node(node.id) for node in chain.nodes)))
-        for node in nodes:
-            if node.type in (BUILTIN, MODEL_ONLY) and (wired := set(node.wired) - {"model", "clip"}):
-                self._note(node, f"left as it is: {', '.join(sorted(wired))} is wired, and a row holds no wires.")
+        self._name_left({str(node.id): node for node in nodes})
         self._graph.finish()
 
-    def _peer(self, peer: Peer, node: FoundNode) -> None:
+    def _name_left(self, before: Mapping[str, FoundNode]) -> None:
+        """Name every node that has to do with LoRAs and was not converted."""
+        for node in self._graph.nodes():
+            old = before.get(str(node.id))
+            if old is None or old.type != node.type:
+                continue
+            reason = self._reasons.get(str(node.id)) or group_with_loras(node, self._groups)
+            if reason or holds_loras(node, self._names.is_listed):
+                self._note(node, f"left as it is: {reason or UNKNOWN}.")
+
+    def _is_readable(self, node: FoundNode) -> bool:
+        """Return whether a built-in loader can become a row."""
+        wired = sorted(set(node.wired) - {"model", "clip"})
+        if wired:
+            self._reasons[str(node.id)] = wired_values(wired, node)
+            return False
+        return self._tried(node, lambda: [row_of_loader(node, on=True)]) is not None
+
+    def _tried(self, node: FoundNode, read: Callable[[], list[RowValue]]) -> list[RowValue] | None:
+        """Return a node's rows, or None and remember why it has none: one that can't be read stops no other."""
         try:
-            sources, rows = peer.sources(node), peer.rows(node.values)
-        except WiredValueError as error:
-            self._note(node, f"left as it is: {error}.")
-            return
+            return read()
         except LoraError as error:
-            raise type(error)(f"{node}: {error}") from error
+            self._reasons[str(node.id)] = str(error).rstrip(".")
+            return None
+
+    def _peer(self, peer: Peer, node: FoundNode) -> None:
+        if peer.role == "encoder":
+            return
+        if wired := peer.wired_values(node):
+            self._reasons[str(node.id)] = wired_values(wired, node)
+            return
+        rows = self._tried(node, lambda: peer.rows(node.values))
+        if rows is None:
+            return
+        sources = peer.sources(node)
         if peer.own_rows_first and rows and "lora_stack" in sources:
             self._note(node, ORDER_NOTE)
         self._tell_lost(peer, node)
@@ -59,6 +93,40 @@ class Importer:
         self._result.converted += 1
         if peer.role != "stacker":
             self._result.notes.append(SEMANTICS_NOTE)
+
+    def _pairs(self, nodes: list[FoundNode]) -> None:
+        """Convert ComfyUI's loaders with rows for text encoders, each with one for a model."""
+        rows: dict[str, list[RowValue]] = {}
+        for node in nodes:
+            if wired := PEERS[node.type].wired_values(node):
+                self._reasons[str(node.id)] = wired_values(wired, node)
+                continue
+            read = self._tried(node, partial(PEERS[node.type].rows, node.values))
+            rows |= {} if read is None else {str(node.id): read}
+        models = [node for node in nodes if node.type == core.MODEL.type and str(node.id) in rows]
+        for encoder in [node for node in nodes if node.type == core.ENCODER.type and str(node.id) in rows]:
+            free = [node for node in models if str(node.id) not in self._done and not self._are_chained(node, encoder)]
+            model = core.fitting_loader(encoder, free, rows)
+            if model is None:
+                self._reasons[str(encoder.id)] = _NO_MODEL
+            else:
+                self._pair(self._graph.node(model.id), encoder, core.joined(rows[str(model.id)], rows[str(encoder.id)]))
+
+    def _pair(self, model: FoundNode, encoder: FoundNode, rows: list[RowValue]) -> None:
+        """Make the loader of a model do what that of a text encoder did."""
+        self._complete(model, rows)
+        sources = {"model": model.wired.get("model"), "clip": encoder.wired.get("clip")}
+        self._loader(core.MODEL, model, rows, {name: source for name, source in sources.items() if source})
+        self._graph.move((encoder.id, 0), WireSource(model.id, SHAPES[LOAD.id].output("CLIP")))
+        self._graph.remove(encoder.id)
+        self._done |= {str(model.id), str(encoder.id)}
+        self._result.converted += 2
+        self._result.notes.append(SEMANTICS_NOTE)
+
+    def _are_chained(self, one: FoundNode, other: FoundNode) -> bool:
+        """Return whether one of two nodes gets something from the other, so that they cannot be one."""
+        nodes = {str(node.id): node for node in self._graph.nodes()}
+        return any(_is_above(nodes, above, below) for above, below in ((one, other), (other, one)))
 
     def _loader(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, WireSource]) -> None:
         upstream = {"lora_stack": sources.pop("lora_stack")} if "lora_stack" in sources else {}
@@ -118,6 +186,20 @@ class Importer:
 
     def _note(self, node: FoundNode, text: str) -> None:
         self._result.notes.append(f"{node}: {text}")
+
+
+def _is_above(nodes: Mapping[str, FoundNode], above: FoundNode, below: FoundNode) -> bool:
+    waiting, seen = [str(below.id)], set[str]()
+    while waiting:
+        node = nodes.get(waiting.pop())
+        for source in node.wired.values() if node else ():
+            key = str(source.node)
+            if key == str(above.id):
+                return True
+            if key not in seen:
+                seen.add(key)
+                waiting.append(key)
+    return False
 
 
 def _value(rows: list[RowValue]) -> dict[str, Any]:

@@ -30,14 +30,14 @@ class WireSource:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """A node's widget values: a list by position in the editor's format, or by input name in the API format."""
+    """A node's widget values: by position in the editor's format, by input name in the API format, or both."""
 
     listed: Sequence[Any] = ()
     by_name: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def named(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the values by name; `names` are those of the widgets, in order."""
-        return {**self.by_name, **dict(zip(names, self.listed, strict=False))}
+        """Return the values by name; `names` are those of the widgets, in order. What is named counts."""
+        return {**dict(zip(names, self.listed, strict=False)), **self.by_name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +49,24 @@ class FoundNode:
     values: Values
     wired: Mapping[str, WireSource]
     mode: int = 0
+    inputs: tuple[str, ...] = ()  # the names of all its inputs, as far as the file has them
 
     def __str__(self) -> str:
         declared = NODES.get(self.type)
         return f"node {self.id} ({declared.display_name if declared else self.type})"
 
 
-Role = Literal["loader", "stacker", "applier"]
+Role = Literal["loader", "stacker", "applier", "encoder"]
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A node of another pack that ours can stand for."""
+    """A node of others that ours can stand for."""
 
     type: str
-    role: Role  # loader: LoRAs of its own onto a model; applier: a stack onto a model; stacker: a stack
+    # loader: LoRAs of its own onto a model; applier: a stack onto a model; stacker: a stack; encoder: LoRAs onto a text
+    # encoder alone, which needs a loader beside it
+    role: Role
     title: str  # what the page calls it when the user has given it no name
     outputs: tuple[str | None, ...]  # our name for each of its outputs; None: nothing of ours says this
     rows: Callable[[Values], list[RowValue]] = lambda values: []
@@ -74,16 +77,15 @@ class Peer:
     own_rows_first: bool = False  # before the stack that is wired in; ours come after it
 
     def sources(self, node: FoundNode) -> dict[str, WireSource]:
-        """Return what is wired to the node, by the names of our inputs. Raises WorkflowError for a wired value."""
-        ours = {self.model: "model", self.clip: "clip", self.lora_stack: "lora_stack"}
-        for name in node.wired:
-            if name not in ours and name not in self.ignores:
-                raise WiredValueError(f"{name} is wired, and a row holds no wires")
-        return {ours[name]: source for name, source in node.wired.items() if name in ours}
+        """Return what is wired to the node, by the names of our inputs."""
+        return {ours: node.wired[name] for name, ours in self._sockets().items() if name in node.wired}
 
+    def wired_values(self, node: FoundNode) -> list[str]:
+        """Return the inputs that are wired, although our nodes keep what comes there in a row."""
+        return [name for name in node.wired if name not in self._sockets() and name not in self.ignores]
 
-class WiredValueError(WorkflowError):
-    """A value that our nodes keep in a row comes from another node."""
+    def _sockets(self) -> dict[str, str]:
+        return {self.model: "model", self.clip: "clip", self.lora_stack: "lora_stack"}
 
 
 @dataclass(slots=True)

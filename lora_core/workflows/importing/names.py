@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ...errors import FileFormatError
 from ...library.listing import resolve
@@ -32,6 +33,10 @@ class Names:
             if fitting:
                 return name, f"{name}: several files fit: {', '.join(sorted(fitting))}; choose one of them."
         return name, f"{name}: no such file."
+
+    def is_listed(self, name: Any) -> bool:
+        """Return whether a value is the name of one of the files."""
+        return self._listed is not None and isinstance(name, str) and name.replace("\\", "/") in self._listed
 
     def for_host(self, name: str) -> str:
         """Return a row's name as ComfyUI's own loaders list it; unchanged if the file is not there."""

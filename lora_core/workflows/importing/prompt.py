@@ -10,13 +10,14 @@ from .shapes import SHAPES
 
 
 class PromptGraph:
-    """Changes the prompt that it is given."""
+    """Changes the prompt that it is given; `taken` are ids beside its own that a new node must not get."""
 
     has_modes = False
 
-    def __init__(self, prompt: dict[str, Any], titles: Mapping[str, str]) -> None:
+    def __init__(self, prompt: dict[str, Any], titles: Mapping[str, str], taken: Iterable[str] = ()) -> None:
         self._prompt, self._titles = prompt, titles
-        self._last = max((int(key) for key in prompt if key.isdecimal() and len(key) < 16), default=0)
+        ids = (*prompt, *taken)
+        self._last = max((int(key) for key in ids if key.isdecimal() and len(key) < 16), default=0)
         self._takers: dict[str, dict[tuple[str, str], int]] = {}  # node -> (its taker, the taker's input) -> output
         for node_id, node in prompt.items():
             self._note(node_id, node)
@@ -31,7 +32,8 @@ class PromptGraph:
         inputs: Mapping[str, Any] = node.get("inputs") or {}
         wired = {name: source for name, value in inputs.items() if (source := as_source(value))}
         values = {name: value for name, value in inputs.items() if name not in wired}
-        return FoundNode(node_id, node["class_type"], Values(by_name=values), wired)
+        listed = node.get("widgets_values")  # of a flattened workflow, in which only the page could name them
+        return FoundNode(node_id, node["class_type"], Values(listed if isinstance(listed, list) else (), values), wired)
 
     def consumers(self, node: int | str, slot: int) -> list[tuple[int | str, str]]:
         return [taker for taker, output in self._takers.get(str(node), {}).items() if output == slot]

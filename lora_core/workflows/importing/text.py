@@ -4,6 +4,9 @@ lora-manager: name:model[:clip], clip as model when left out; also rgthree's nam
 prompt-control: the same, with schedules around it and block weights after it, which a row cannot hold.
 easy-use: name:model:clip, each 1 when left out; the first of two equal names counts; LBW=… is not kept.
 a1111: name:encoder[:model] - the text encoder comes first - or te= and unet=; other name=value parts are not kept.
+    <lyco:…> is the same.
+
+Of a choice, such as {<lora:a>|<lora:b>}, one branch alone counts: the first is on, and the rows of the others are off.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ from ...errors import OptionError
 from ...options.importing import TEXT_DIALECT, TextDialect
 from ...stack.rows import ROWS_VERSION
 from ...text import visible, visible_json
+from .alternatives import FoundTag, comments, tags_of, variants
 from .model import RowValue, row
 from .names import Names
 
-_TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_WILDCARD = re.compile(r"__.+__")
 _MAX_TEXT = 1_000_000
 
 
@@ -58,23 +62,74 @@ def rows_of_text(text: str, dialect: TextDialect = "lora-manager", *, names: Ite
     TEXT_DIALECT.check(dialect)
     if len(text) > _MAX_TEXT:
         raise OptionError(f"text: {len(text)} characters; expected at most {_MAX_TEXT}.")
-    result, seen, files = TextRows(), set[str](), Names(names)
-    for match in _TAG.finditer(text):
-        tag, whole = _READERS[dialect](match[1].split(":")), match[0]
+    maker = _RowMaker(dialect, Names(names))
+    found, wildcards = tags_of(text)
+    hidden = [] if dialect == "lora-manager" else comments(text, hashes=dialect == "a1111")
+    for tag in found:
+        if any(start <= tag.match.start() < end for start, end in hidden):
+            maker.result.notes.append(f"{tag.match[0]}: stands in a comment; left out.")
+        else:
+            maker.read(tag)
+    maker.result.notes += [f"{name}: a wildcard; what it stands for is not read." for name in wildcards]
+    maker.result.notes = [visible(note) for note in maker.result.notes]
+    return maker.result
+
+
+class _RowMaker:
+    """Makes rows of tags, one after the other."""
+
+    def __init__(self, dialect: TextDialect, files: Names) -> None:
+        self._dialect: TextDialect = dialect
+        self._files = files
+        self._seen: set[str] = set()
+        self.result = TextRows()
+
+    def read(self, found: FoundTag) -> None:
+        whole = found.match[0]
+        kind, content = whole[1:-1].split(":", 1)
+        if kind.lower() == "lyco" and self._dialect != "a1111":
+            self._tell(whole, "left out: <lyco:...> is A1111's; read it as a1111's text.")
+            return
+        is_on = self._is_chosen(found, whole)
+        options = variants(content)
+        if len(options) > 1:
+            self._tell(whole, f"one of {len(options)} choices is meant; the first one's row is on.")
+        for number, option in enumerate(options):
+            self._row(whole, option, on=is_on and number == 0)
+
+    def _is_chosen(self, found: FoundTag, whole: str) -> bool:
+        """Return whether the row is on, and tell what stands around it that a row can't say."""
+        kinds, is_on = found.kinds(), found.is_chosen("choice")
+        if "choice" in kinds:
+            self._tell(whole, f"one of several choices; its row is {'on' if is_on else 'off'}.")
+        if "steps" in kinds and self._dialect != "prompt-control":
+            self._tell(whole, "stands in a schedule or alternation, which is for words; the row counts for all steps.")
+        elif "steps" in kinds and found.is_chosen("steps"):
+            self._tell(whole, "stands in a schedule; the row counts for all steps.")
+        elif "steps" in kinds:
+            self._tell(whole, "stands in a schedule or alternation after another; its row is off.")
+            return False
+        return is_on
+
+    def _row(self, whole: str, content: str, *, on: bool) -> None:
+        tag = _READERS[self._dialect](content.split(":"))
         if not tag.name:
             raise OptionError(f"{whole}: has no name.")
-        if dialect == "easy-use" and tag.name in seen:
-            result.notes.append(f"{whole}: left out, for Easy-Use reads the first tag of a name only.")
-            continue
-        seen.add(tag.name)
-        result.rows.append(row(tag.name, tag.model or 1.0, tag.clip, on=True, where=whole))
-        result.rows[-1]["name"], note = files.completed(result.rows[-1]["name"])
-        result.notes += [f"{whole}: {note}"] if note else []
-        result.notes += [f"{whole}: {part} is not kept." for part in tag.lost]
-        if dialect == "prompt-control" and _is_scheduled(text[: match.start()]):
-            result.notes.append(f"{whole}: stands in a schedule; the row counts for all steps.")
-    result.notes = [visible(note) for note in result.notes]
-    return result
+        if _WILDCARD.fullmatch(tag.name):
+            self._tell(whole, "left out: its name is a wildcard.")
+            return
+        if self._dialect == "easy-use" and tag.name in self._seen:
+            self._tell(whole, "left out, for Easy-Use reads the first tag of a name only.")
+            return
+        self._seen.add(tag.name)
+        made = row(tag.name, tag.model or 1.0, tag.clip, on=on, where=whole)
+        made["name"], note = self._files.completed(made["name"])
+        self.result.rows.append(made)
+        for text in ([note] if note else []) + [f"{part} is not kept." for part in tag.lost]:
+            self._tell(whole, text)
+
+    def _tell(self, whole: str, text: str) -> None:
+        self.result.notes.append(f"{whole}: {text}")
 
 
 def _model_then_clip(parts: list[str]) -> _Tag:
@@ -113,9 +168,3 @@ _READERS: dict[TextDialect, Callable[[list[str]], _Tag]] = {
     "easy-use": _easy_use,
     "a1111": _a1111,
 }
-
-
-def _is_scheduled(before: str) -> bool:
-    """Return whether a bracket is open: Prompt Control's schedules are [a:b:0.5]."""
-    plain = re.sub(r"\\.", "", before)
-    return plain.count("[") > plain.count("]")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from ...errors import WorkflowError
 from ...options import TARGET, ImportTarget
 from ...text import visible
-from .editor import EditorGraph, Numbers, drop_promoted
+from ..flatten import Flat
+from .editor import EditorGraph, Given, Numbers
 from .exporter import Exporter
+from .face import drop_proxies, drop_unused, used_inputs
 from .importer import Importer
 from .model import Converted, FoundNode, Graph
 from .names import Names
 from .peers import PEERS
 from .prompt import PromptGraph
-from .safe import check_level, check_prompt, check_size
+from .safe import plain_copy, set_aside_of_level, set_aside_of_prompt
 
 _TITLES = {peer.type: peer.title for peer in PEERS.values()} | {
     "LoraLoader": "Load LoRA",
@@ -41,18 +44,18 @@ def convert_workflow(
     Raises LoraError, naming node and type, for a workflow or a node that is damaged.
     """
     TARGET.check(to)
-    check_size(workflow)
-    if not isinstance(workflow, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+    data: dict[str, Any] = plain_copy(workflow)
+    if not isinstance(data, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise WorkflowError("workflow: expected ComfyUI's editor or API format.")
-    data: dict[str, Any] = copy.deepcopy(dict(workflow))
     wanted = None if nodes is None else {str(node) for node in nodes}
     result, files = Converted(data), Names(names, separator)
     prompt = data.get("prompt") if isinstance(data.get("prompt"), dict) else data  # as POSTed to /prompt
     if isinstance(data.get("nodes"), list):
         _convert_editor(data, wanted, to, files, result)
     elif isinstance(prompt, dict) and prompt:
-        check_prompt(prompt)
-        _convert_level(PromptGraph(prompt, _TITLES), _choice(wanted, ""), to, files, result)
+        aside = set_aside_of_prompt(prompt, result.notes)
+        _convert_level(PromptGraph(prompt, _TITLES, aside.prompt), _choice(wanted, ""), to, files, result)
+        aside.put_back(prompt)
     else:
         raise WorkflowError("workflow: expected ComfyUI's editor or API format.")
     result.notes = list(dict.fromkeys(map(visible, result.notes)))
@@ -81,29 +84,52 @@ def _list(value: Any) -> list[Any]:
 def _convert_editor(
     data: dict[str, Any], wanted: Collection[str] | None, to: ImportTarget, names: Names, result: Converted
 ) -> None:
-    levels: list[tuple[str, dict[str, Any]]] = [("", data)]
+    levels: dict[str, dict[str, Any]] = {"": data}
     for inner in _list(_mapping(data.get("definitions")).get("subgraphs")):
-        if not isinstance(inner, dict) or not isinstance(inner.get("id"), str):  # pyright: ignore
+        if not isinstance(inner, dict) or not isinstance(inner.get("id"), str):
             raise WorkflowError("workflow: a subgraph's definition without an id.")
-        levels.append((inner["id"], inner))
+        levels[inner["id"]] = inner
     numbers = Numbers()
-    for level_id, level in levels:
-        check_level(level, f"subgraph {level_id[:40]}" if level_id else "workflow")
-        numbers.see(level)
-    for level_id, level in levels:
-        before = {str(node["id"]): node["type"] for node in level["nodes"]}
-        _convert_level(EditorGraph(level, numbers), _choice(wanted, level_id), to, names, result)
-        if level_id:
-            drop_promoted(level_id, before, level, [other for _, other in levels], result.notes)
-    for _, level in levels:
+    asides = [
+        set_aside_of_level(level, f"subgraph {level_id[:40]}" if level_id else "workflow", result.notes)
+        for level_id, level in levels.items()
+    ]
+    for level, aside in zip(levels.values(), asides, strict=True):
+        numbers.see(level, aside.nodes)
+    _convert_levels(levels, numbers, wanted, to, names, result)
+    for level, aside in zip(levels.values(), asides, strict=True):
         numbers.tell(level)
+        aside.put_back(level)
+
+
+def _convert_levels(
+    levels: dict[str, dict[str, Any]],
+    numbers: Numbers,
+    wanted: Collection[str] | None,
+    to: ImportTarget,
+    names: Names,
+    result: Converted,
+) -> None:
+    flat = Flat(copy.deepcopy(levels[""]))
+    types = {level_id: {str(node["id"]): node["type"] for node in level["nodes"]} for level_id, level in levels.items()}
+    used = {level_id: used_inputs(level) for level_id, level in levels.items()}
+    for level_id, level in levels.items():
+        given: Given = partial(flat.given, level_id) if level_id else lambda node: {}
+        _convert_level(EditorGraph(level, numbers, given), _choice(wanted, level_id), to, names, result)
+        now = {str(node["id"]): node["type"] for node in level["nodes"]}
+        gone = [node for node, kind in types[level_id].items() if now.get(node) != kind]
+        drop_proxies(levels, level_id, gone, result.notes)
+    drop_unused(levels, used, flat.shown, result.notes)
 
 
 def _convert_level(
     graph: Graph, wanted: Callable[[FoundNode], bool], to: ImportTarget, names: Names, result: Converted
 ) -> None:
-    make = Importer if to == "loracore" else Exporter
-    make(graph, names, result).convert(wanted)
+    if to == "loracore":
+        groups = _mapping(_mapping(result.workflow.get("extra")).get("groupNodes"))
+        Importer(graph, names, result, groups).convert(wanted)
+    else:
+        Exporter(graph, names, result).convert(wanted)
 
 
 def _choice(wanted: Collection[str] | None, level: str) -> Callable[[FoundNode], bool]:

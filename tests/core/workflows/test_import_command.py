@@ -57,10 +57,7 @@ def test_never_over_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], r
 
 def test_an_error_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], rgthree: str) -> None:
     bad, out = tmp_path / "bad.json", tmp_path / "out.json"
-    workflow = manifests.workflow("easyuse_api")
-    workflow["4"]["inputs"]["num_loras"] = "two"
     for text, error in (
-        (json.dumps(workflow), "bad.json: node 4 (easy loraStack): num_loras: expected 0 to 10, found 'two'."),
         ("[1]", "bad.json: workflow: expected ComfyUI's editor or API format."),
         ("[" * 100_000, "bad.json: not a workflow file: "),
         ("[" * 200 + "]" * 200, "bad.json: workflow: deeper than 100 levels; no workflow is."),

@@ -46,6 +46,14 @@ def graph_of(workflow: dict[str, Any], tmp_path: Path) -> dict[str, GraphNode]:
     return graph.graph_of(graph.read_json(file), file.name)
 
 
+def awake(workflow: dict[str, Any]) -> dict[str, Any]:
+    """Return a workflow in which nothing is bypassed: what is, does not run, and is not read."""
+    for level in levels(workflow) if "nodes" in workflow else ():
+        for node in level["nodes"]:
+            node["mode"] = 0
+    return workflow
+
+
 def of_type(graph: dict[str, GraphNode], kind: str) -> dict[str, GraphNode]:
     return {key: node for key, node in graph.items() if node.type == kind}
 
@@ -95,7 +103,7 @@ def converted(name: str, **options: Any) -> Converted:
 @pytest.mark.parametrize("peer", PEERS)
 def test_rows_of_each_peer(peer: str, form: str, tmp_path: Path) -> None:
     result = converted(f"{peer}_{form}")
-    stacks = of_type(graph_of(result.workflow, tmp_path), "LoraCoreStack")
+    stacks = of_type(graph_of(awake(result.workflow), tmp_path), "LoraCoreStack")
     assert {key: rows_of(node) for key, node in stacks.items()} == expected(peer)
     assert not has_peers(result.workflow)
     assert has_peers(fixture(f"{peer}_{form}"))
@@ -105,7 +113,7 @@ def test_rows_of_each_peer(peer: str, form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("peer", [*PEERS, "builtin"])
 def test_the_model_goes_the_same_way(peer: str, form: str, tmp_path: Path) -> None:
     """From the checkpoint through a Load LoRA for each node that loads to the sampler and the text encoder."""
-    graph = graph_of(converted(f"{peer}_{form}").workflow, tmp_path)
+    graph = graph_of(awake(converted(f"{peer}_{form}").workflow), tmp_path)
     loads = of_type(graph, "LoraCoreLoad")
     last = graph["22"].inputs["model"].node
     assert loads[last].inputs["semantics"] == "comfyui"
@@ -328,7 +336,7 @@ def applied(workflow: dict[str, Any], tmp_path: Path) -> list[tuple[Any, ...]]:
         if link is None:
             return []
         node = graph[link.node]
-        rows = [] if node.bypassed else [row for row in rows_of(node) if row[1] and row[0]]
+        rows = [row for row in rows_of(node) if row[1] and row[0]]
         clips = [(name, model, model if clip is None else clip) for name, _, model, clip in rows]
         return of_stack(node.inputs.get("lora_stack")) + clips
 
@@ -477,6 +485,53 @@ def test_text_tells_what_is_lost(dialect: Any, text: str, note: str) -> None:
     assert rows_of_text("<lora:a:1>", dialect).notes == []
 
 
+ON, OFF = ": one of several choices; its row is on.", ": one of several choices; its row is off."
+WORDS = ": stands in a schedule or alternation, which is for words; the row counts for all steps."
+
+
+@pytest.mark.parametrize(
+    "dialect, text, rows, notes",
+    [
+        ("lora-manager", "{<lora:a>|<lora:b>|none}", {"a": True, "b": False}, [f"<lora:a>{ON}", f"<lora:b>{OFF}"]),
+        ("easy-use", "{none|x<lora:b>}", {"b": True}, [f"<lora:b>{ON}"]),
+        ("a1111", "{2$$<lora:a>|<lora:b>|<lora:c>}", {"a": True, "b": True, "c": False}, None),
+        ("a1111", "{1-2$$0.5::<lora:a>|<lora:b>}", {"a": True, "b": False}, None),
+        ("lora-manager", "{{<lora:a>|<lora:b>}|<lora:c>}", {"a": True, "b": False, "c": False}, None),
+        ("lora-manager", "{<lora:a>|<lora:b>} <lora:c>", {"a": True, "b": False, "c": True}, None),
+        ("lora-manager", "{<lora:a> <lora:b>|<lora:c>}", {"a": True, "b": True, "c": False}, None),
+        ("lora-manager", "<random:<lora:a>,<lora:b>>", {"a": True, "b": False}, None),
+        ("lora-manager", "<lora:{a|b}:0.5>", {"a": True, "b": False}, ["<lora:{a|b}:0.5>: one of 2 choices is meant; "
+                                                                       "the first one's row is on."]),
+        ("lora-manager", r"\{<lora:a>|<lora:b>\} {<lora:c>} <lora:d", {"a": True, "b": True, "c": True}, []),
+        ("prompt-control", "[<lora:a:1>:<lora:b:1>:0.5]", {"a": True, "b": False}, None),
+        ("prompt-control", "[<lora:a:1>|<lora:b:1>:0.1]", {"a": True, "b": False}, None),
+        ("prompt-control", "[<lora:a:1>]", {"a": True}, []),
+        ("a1111", "[<lora:a:1>|<lora:b:1>]", {"a": True, "b": True}, [f"<lora:a:1>{WORDS}", f"<lora:b:1>{WORDS}"]),
+        ("lora-manager", "<alternate:<lora:a>|x>", {"a": True}, [f"<lora:a>{WORDS}"]),
+        ("a1111", "<lyco:a:1> <LYCO:b:1>", {"a": True, "b": True}, []),
+        ("lora-manager", "<lyco:a:1>", {}, ["<lyco:a:1>: left out: <lyco:...> is A1111's; read it as a1111's text."]),
+        ("lora-manager", "__styles/*__ <lora:my__own__name>", {"my__own__name": True},
+         ["__styles/*__: a wildcard; what it stands for is not read."]),
+        ("a1111", "<lora:__any__:1> <wildcard:x>", {}, ["<lora:__any__:1>: left out: its name is a wildcard.",
+                                                        "<wildcard:x>: a wildcard; what it stands for is not read."]),
+        ("a1111", "x # <lora:a:1>\n<lora:b:1>", {"b": True}, ["<lora:a:1>: stands in a comment; left out."]),
+        ("easy-use", "/* <lora:a>\n */ // <lora:b>\n<lora:c>", {"c": True}, None),
+        ("lora-manager", "# <lora:a> // <lora:b>", {"a": True, "b": True}, []),
+    ],
+)  # fmt: skip
+def test_what_stands_around_tags(dialect: Any, text: str, rows: dict[str, bool], notes: list[str] | None) -> None:
+    """Never two branches of a choice, and nothing of it in silence."""
+    found = rows_of_text(text, dialect)
+    assert {row["name"]: row["on"] for row in found.rows} == rows
+    assert found.notes == notes if notes is not None else found.notes
+
+
+def test_choices_within_choices_end() -> None:
+    assert len(rows_of_text("<lora:" + "{a|b}" * 40 + ">").rows) <= 64
+    rows_of_text("{" * 100_000)
+    rows_of_text("[<lora:a>" * 2_000)
+
+
 def test_text_refusals() -> None:
     strength = message(OptionError, lambda: rows_of_text("x <lora:a:much> y", "lora-manager"))
     assert strength == "<lora:a:much>: strength must be a number, found 'much'."
@@ -502,39 +557,12 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "deep": (lambda: _with("rgthree_api", lambda w: w["5"]["inputs"].update(x=_deep(5000))), "deeper than 100 levels"),
     "many": (lambda: {"nodes": [], "x": [0] * 500_001}, "more than 500000 values"),
     "not a workflow": (lambda: {}, "expected ComfyUI's editor or API format"),
-    "no class": (lambda: {"5": {"inputs": {}}}, "node 5: expected an object with a class_type"),
-    "inputs a list": (lambda: {"5": {"class_type": "x", "inputs": []}}, "node 5 (x): its inputs or _meta are no"),
-    "node a number": (lambda: {"nodes": [7]}, "workflow: nodes is no list of objects"),
-    "no type": (lambda: {"nodes": [{"id": 1}]}, "workflow: a node without an id of its own or a type"),
-    "same id": (lambda: {"nodes": [{"id": 1, "type": "a"}, {"id": "1", "type": "b"}]}, "without an id of its own"),
-    "a link of three": (lambda: {"nodes": [], "links": [[1, 2, 3]]}, "workflow: a damaged link"),
-    "a link of text": (lambda: {"nodes": [], "links": [[1, 2, "0", 3, 0, "X"]]}, "workflow: a damaged link"),
-    "inputs of a node": (lambda: {"nodes": [{"id": 1, "type": "a", "inputs": [1]}]}, "node 1 (a): inputs is no list"),
-    "mode": (lambda: {"nodes": [{"id": 1, "type": "a", "mode": "x"}]}, "node 1 (a): mode 'x' is no number"),
+    "no node": (lambda: {"5": {"inputs": {}}}, "node 5: expected an object with a class_type"),
+    "links no list": (lambda: {"nodes": [], "links": {"a": 1}}, "workflow: its links are no list"),
     "subgraph": (lambda: {"nodes": [], "definitions": {"subgraphs": [None]}}, "a subgraph's definition without an id"),
-    "strength": (
-        lambda: _with("rgthree_api", lambda w: w["5"]["inputs"]["lora_1"].update(strength="much")),
-        "node 5 (Power Lora Loader (rgthree)): row 1: strength must be a number, found 'much'",
-    ),
-    "a huge number": (
-        lambda: _with("easyuse_api", lambda w: w["5"]["inputs"].update(lora_1_clip_strength=1e300)),
-        "node 5 (easy loraStack): slot 1: strength must be within -100 and 100, found 1e+300",
-    ),
-    "name": (
-        lambda: _with("comfyroll_api", lambda w: w["5"]["inputs"].update(lora_name_1=7)),
-        "node 5 (CR LoRA Stack): slot 1: the name must be text, found '7'",
-    ),
-    "count": (
-        lambda: _with("efficiency_api", lambda w: w["5"]["inputs"].update(lora_count=1e300)),
-        "node 5 (LoRA Stacker): lora_count: expected 0 to 50",
-    ),
-    "no list": (
-        lambda: _with("loramanager_api", lambda w: w["4"]["inputs"].update(loras="x")),
-        "node 4 (Lora Stacker (LoraManager)): loras: expected a list of objects, found 'x'",
-    ),
-    "chain": (
-        lambda: _with("builtin_api", lambda w: w["5"]["inputs"].update(strength_model=None)),
-        "node 5 (LoraLoaderModelOnly): lora_name: strength must be a number, found None",
+    "holds itself": (
+        lambda: {"nodes": [], "definitions": {"subgraphs": [{"id": "s", "nodes": [{"id": 1, "type": "s"}]}]}},
+        "subgraph s: holds itself",
     ),
 }  # fmt: skip
 
@@ -547,9 +575,93 @@ def test_bad_workflows(case: str) -> None:
     assert text in str(caught.value)
 
 
-def test_bad_rows_on_the_way_out() -> None:
-    text = message(OptionError, lambda: convert_workflow(ours([{"strength": "x"}]), to="builtin"))
-    assert text == "node 2 (Stack LoRAs): rows: row 1: strength must be a number, found 'x'."
+# What can't be read stops nothing else: it stays as it is, and is told
+UNREADABLE: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+    "strength": (
+        "rgthree_api", lambda w: w["5"]["inputs"]["lora_1"].update(strength="much"),
+        "node 5 (Power Lora Loader (rgthree)): left as it is: row 1: strength must be a number, found 'much'.",
+    ),
+    "not a number": (
+        "rgthree_api", lambda w: w["5"]["inputs"]["lora_1"].update(strength=float("nan")),
+        "node 5 (Power Lora Loader (rgthree)): left as it is: row 1: strength must be a number, found None.",
+    ),
+    "a huge number": (
+        "easyuse_api", lambda w: w["5"]["inputs"].update(lora_1_clip_strength=1e300),
+        "node 5 (easy loraStack): left as it is: slot 1: strength must be within -100 and 100, found 1e+300.",
+    ),
+    "name": (
+        "comfyroll_api", lambda w: w["5"]["inputs"].update(lora_name_1=7),
+        "node 5 (CR LoRA Stack): left as it is: slot 1: the name must be text, found '7'.",
+    ),
+    "count": (
+        "efficiency_api", lambda w: w["5"]["inputs"].update(lora_count=1e300),
+        "node 5 (LoRA Stacker): left as it is: lora_count: expected 0 to 50, found '1e+300'.",
+    ),
+    "an older layout": (
+        "efficiency_editor", lambda w: w["nodes"][2].update(widgets_values=["b.safetensors", 0.5, "None", 1]),
+        "left as it is: input_mode: expected simple or advanced, found 'b.safetensors'.",
+    ),
+    "no list": (
+        "loramanager_api", lambda w: w["4"]["inputs"].update(loras="x"),
+        "node 4 (Lora Stacker (LoraManager)): left as it is: loras: expected a list of objects, found 'x'.",
+    ),
+    "chain": (
+        "builtin_api", lambda w: w["5"]["inputs"].update(strength_model=None),
+        "node 5 (LoraLoaderModelOnly): left as it is: lora_name: strength must be a number, found None.",
+    ),
+    "no class": ("rgthree_api", lambda w: w.update(x={"inputs": {}}), "node x: expected an object with a class_type"),
+    "inputs a list": (
+        "rgthree_api", lambda w: w.update(x={"class_type": "y", "inputs": []}),
+        "node x (y): its inputs or _meta are no object. It is left as it is.",
+    ),
+    "a node that is none": ("rgthree_editor", lambda w: w["nodes"].append(7), "workflow: what is no node: '7'."),
+    "no type": (
+        "rgthree_editor", lambda w: w["nodes"].append({"id": 99}), "workflow: a node without an id of its own or a type"
+    ),
+    "same id": (
+        "rgthree_editor", lambda w: w["nodes"].append({"id": "1", "type": "b"}), "a node without an id of its own"
+    ),
+    "a link of three": ("rgthree_editor", lambda w: w["links"].append([1, 2, 3]), "workflow: a damaged link"),
+    "a link of text": ("rgthree_editor", lambda w: w["links"].append([99, 2, "0", 3, 0, "X"]), "a damaged link"),
+    "a link twice": ("rgthree_editor", lambda w: w["links"].append(w["links"][0]), " is there twice. It is left"),
+    "inputs of a node": (
+        "rgthree_editor", lambda w: w["nodes"].append({"id": 99, "type": "a", "inputs": [1]}),
+        "workflow: node 99 (a): inputs is no list of objects. It is left as it is.",
+    ),
+    "mode": (
+        "rgthree_editor", lambda w: w["nodes"].append({"id": 99, "type": "a", "mode": "x"}),
+        "workflow: node 99 (a): mode 'x' is no number. It is left as it is.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_cannot_be_read_stops_nothing_else(case: str) -> None:
+    name, spoil, note = UNREADABLE[case]
+    workflow = _with(name, spoil)
+    is_prompt = "nodes" not in workflow
+    if is_prompt:
+        power = fixture("rgthree_api")["5"]
+        workflow["good"] = {**power, "inputs": {"lora_1": {"on": True, "lora": "good.safetensors", "strength": 0.5}}}
+    result = convert_workflow(workflow)
+    assert any(note in one for one in result.notes)
+    text = json.dumps(result.workflow)
+    assert "LoraCoreStack" in text
+    assert not is_prompt or "good.safetensors" in text
+    if not is_prompt:  # what was added is there again
+        assert any(json.dumps(one) == json.dumps(workflow["nodes"][-1]) for one in result.workflow["nodes"])
+        assert any(json.dumps(one) == json.dumps(workflow["links"][-1]) for one in result.workflow["links"])
+
+
+def test_what_cannot_be_read_on_the_way_out() -> None:
+    good = ours([{"name": "a.safetensors"}])
+    bad = {str(int(key) + 10): node for key, node in ours([{"strength": "x"}]).items()}
+    bad["13"]["inputs"] |= {"model": ["11", 0], "clip": ["11", 1], "lora_stack": ["12", 0]}
+    result = convert_workflow({**good, **bad}, to="builtin")
+    reason = "node 2 (Stack LoRAs): rows: row 1: strength must be a number, found 'x'"
+    assert f"node 13 (Load LoRA): left as it is: {reason.replace('node 2', 'node 12')}." in result.notes
+    assert result.workflow["13"] == bad["13"]
+    assert result.workflow["3"]["class_type"] == "LoraLoader"
     with pytest.raises(OptionError, match="to: expected one of"):
         convert_workflow(ours([]), to="a1111")  # pyright: ignore[reportArgumentType]
     with pytest.raises(WorkflowError):
@@ -572,6 +684,8 @@ def test_the_page_offers_the_same_nodes() -> None:
     assert peertypes.FILE.read_text("utf-8") == peertypes.script(), "run python -m tests.peertypes"
 
 
-def test_numbers_that_json_does_not_have() -> None:
-    with pytest.raises(WorkflowError, match="workflow: holds nan, which is no JSON"):
-        convert_workflow({"1": {"class_type": "x", "inputs": {"a": float("nan")}}})
+def test_numbers_that_json_does_not_have_become_null() -> None:
+    """ComfyUI writes them into its own files, and no browser reads them."""
+    workflow = {"1": {"class_type": "x", "inputs": {"a": float("nan")}, "is_changed": [float("inf"), -float("inf"), 1]}}
+    result = convert_workflow(workflow).workflow
+    assert result == {"1": {"class_type": "x", "inputs": {"a": None}, "is_changed": [None, None, 1]}}

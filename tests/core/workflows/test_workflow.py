@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import lora_core
+from lora_core.cli.entry import main
 from lora_core.errors import FileFormatError, WorkflowError
 from tests import tiny
 from tests.core.samples import load, same_bytes
@@ -133,6 +135,50 @@ def test_model_folders_and_defaults(tmp_path: Path, models: Path) -> None:
     base = "diffusion_models/wan.safetensors"
     assert written.read_bytes() == expected(tmp_path, models, ("a.safetensors", 0.7), base=base)
     written.unlink()
+
+
+@pytest.mark.parametrize("name", ["unet/wan.SFT", "diffusion_models/wan.SFT", "text_encoders/deep/wan.safetensors"])
+def test_models_where_comfyui_finds_them(tmp_path: Path, models: Path, name: str) -> None:
+    """In unet and clip, in linked folders, with other endings, and in folders of an extra_model_paths.yaml."""
+    here = tmp_path / "models"
+    for folder in ("unet", "clip", "drive"):
+        (here / folder).mkdir(parents=True)
+    (here / "unet/wan.SFT").hardlink_to(models / "checkpoints/wan.safetensors")
+    (here / "drive/wan.safetensors").hardlink_to(models / "checkpoints/wan.safetensors")
+    (here / "clip/deep").symlink_to(here / "drive", target_is_directory=True)
+    (tmp_path / "extra_model_paths.yaml").write_text(f"a:\n  base_path: {models.as_posix()}\n  loras: loras\n")
+    (written,) = run(tmp_path, here, api(checkpoint=name))
+    expected(tmp_path, models, ("a.safetensors", 0.7))
+    ours, wanted = load(written), load(tmp_path / "expected.safetensors")  # receipts have the base's name
+    assert all(same_bytes(tensor, wanted[key]) for key, tensor in ours.items())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_as_windows_writes_them(tmp_path: Path, models: Path, encoding: str) -> None:
+    file, output = tmp_path / "workflow.json", tmp_path / "output"
+    file.write_bytes(json.dumps(api() | {"5": {"class_type": "x", "inputs": {"a": float("nan")}}}).encode(encoding))
+    lora_core.run(file, models=models, output=output)
+    assert len(list(output.rglob("*.safetensors"))) == 1
+
+
+def test_from_standard_input(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pipe(text: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8"))
+
+    pipe(json.dumps(api()))
+    assert main(["run", "-", "--models", str(models), "--output", str(tmp_path / "output")]) == 0
+    assert len(list((tmp_path / "output").rglob("*.safetensors"))) == 1
+    pipe(json.dumps(api()))
+    assert main(["import", "-", "--to", "builtin", "--out", str(tmp_path / "out.json"), "--json"]) == 0
+    assert '"standard input"' in capsys.readouterr().out
+    pipe("<lora:a:0.5>")
+    assert main(["import", "--text", "-"]) == 0
+    assert '"name": "a"' in capsys.readouterr().out
+    pipe("no workflow")
+    assert main(["run", "-", "--models", str(models)]) == 1
+    assert "standard input: not a workflow file" in capsys.readouterr().err
 
 
 def test_merge_then_extract(tmp_path: Path, models: Path) -> None:

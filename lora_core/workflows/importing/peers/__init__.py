@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..model import Peer
-from . import comfyroll, easyuse, efficiency, loramanager, rgthree
+from . import comfyroll, core, easyuse, efficiency, loramanager, rgthree
 
 PEERS: dict[str, Peer] = {
-    peer.type: peer for family in (rgthree, loramanager, efficiency, comfyroll, easyuse) for peer in family.PEERS
+    peer.type: peer for family in (rgthree, loramanager, efficiency, comfyroll, easyuse, core) for peer in family.PEERS
 }

@@ -1,0 +1,1 @@
+"""Our flattening of saved workflows beside the page's `graphToPrompt`: `python -m tests.flattening [FOLDER ...]`."""
