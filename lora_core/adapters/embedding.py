@@ -1,6 +1,6 @@
 """LoRA of an embedding as PEFT stores it: the factors lie on their side, for a weight [words, width].
 
-delta = scale · (B · A)ᵀ, which is a LoRA with up = Aᵀ and down = Bᵀ.
+delta = scale · (B · A).T, which is a LoRA with up = A.T and down = B.T.
 """
 
 from __future__ import annotations

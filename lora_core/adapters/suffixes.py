@@ -24,9 +24,8 @@ _AROUND = (
 )
 # Kinds that are named and not applied, so that a module that has one of these parts is not half-applied
 _NOT_APPLIED = {
-    "AdaLoRA": (".lora_E", ".lora_E.default", ".ranknum", ".ranknum.default"),
     "T-LoRA": (".lambda_layer", ".q_layer.weight", ".p_layer.weight"),
-    "VeRA": (".vera_lambda_b", ".vera_lambda_d"),
+    "GLoRA with a bias that depends on the weight": (".glora_C.Xd", ".glora_C.Xu", ".glora_C.X"),
 }
 
 

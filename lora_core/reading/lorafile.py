@@ -26,6 +26,7 @@ from .adapterspec import AdapterSpec
 from .containers import open_lora
 from .loraconfig import LoraConfigs
 from .peftsettings import check_settings, whole_parameter
+from .shared import with_shared
 from .specreader import SpecReader
 
 LoraSource = str | os.PathLike[str] | Mapping[str, "torch.Tensor"]
@@ -57,7 +58,7 @@ class LoraFile:
         self._tensors: dict[str, torch.Tensor] | None = None
         try:
             configs = self.configs()
-            modules = self._split_names(configs)
+            modules = with_shared(self._split_names(configs))
             self._refuse_checkpoint(modules)
             check_settings(self.name, configs, {split.part.field for parts in modules.values() for split, _ in parts})
             reader = SpecReader(self.name, self.file, configs, semantics)
