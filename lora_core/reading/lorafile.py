@@ -26,6 +26,7 @@ from .adapterspec import AdapterSpec
 from .containers import open_lora
 from .loraconfig import LoraConfigs
 from .peftsettings import check_settings, whole_parameter
+from .pefttypes import check_type, refuse_type
 from .shared import with_shared
 from .specreader import SpecReader
 
@@ -58,9 +59,12 @@ class LoraFile:
         self._tensors: dict[str, torch.Tensor] | None = None
         try:
             configs = self.configs()
+            refuse_type(self.name, configs)
             modules = with_shared(self._split_names(configs))
             self._refuse_checkpoint(modules)
-            check_settings(self.name, configs, {split.part.field for parts in modules.values() for split, _ in parts})
+            parts = [split.part for found in modules.values() for split, _ in found]
+            check_settings(self.name, configs, {part.field for part in parts})
+            check_type(self.name, configs, {part.kind for part in parts}, {part.field for part in parts})
             reader = SpecReader(self.name, self.file, configs, semantics)
             specs = [spec for module in modules for spec in self._specs(reader, module, modules[module])]
             self.adapters = reader.borrowed(specs)
