@@ -13,7 +13,7 @@ from .lora import LoRA
 from .peft import with_dimensions
 from .shapes import Shape, Shapes
 from .spelling import Part, suffix_rows
-from .stored import AlphaUse
+from .stored import AlphaUse, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class TinyLoRA(LoRA):
         *suffix_rows("tinylora", "up", ".tinylora_B"),
         *suffix_rows("tinylora", "projections", ".tinylora_P"),  # (u, r, r)
         *suffix_rows("tinylora", "numbers", ".tinylora_v.0", shared=True),  # (u,)
+        *suffix_rows("tinylora", "others", ".tinylora_v.1", shared=True),  # of a further group of modules
     )
 
     @classmethod
@@ -47,6 +48,15 @@ class TinyLoRA(LoRA):
     @classmethod
     def rank_of(cls, shapes: Shapes) -> int | None:
         return None
+
+    @classmethod
+    def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:
+        if "others" in shapes:
+            raise AdapterError(
+                "its numbers are those of several groups of layers, and only the order of the base's layers tells which "
+                "are a layer's (TinyLoRA with weight_tying below 1); merge it with PEFT"
+            )
+        return {}
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> LoRA:

@@ -1,0 +1,139 @@
+"""PEFT's settings on a language model: its saved folders, merged, are the weights of its own merge."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+import lora_core
+from lora_core.errors import AdapterError, UnmatchedError
+from tests.peers.kinds import randomise
+
+# PEFT asks transformers a question by a name that is going, and speaks of block sizes and of saved embeddings
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::UserWarning", "ignore::peft.utils.PeftWarning"
+)
+SIZES = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 64,
+}  # fmt: skip
+ATTENTION = ["q_proj", "v_proj"]
+LORAS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "all biases": {"bias": "all"},
+    "biases of its layers": {"bias": "lora_only"},
+    "bias of its own": {"lora_bias": True},
+    "rank stabilised": {"use_rslora": True},
+    "patterns": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.v_proj": 7}},
+    "DoRA": {"use_dora": True},
+    "head saved whole": {"modules_to_save": ["lm_head"]},
+    "head and embedding saved whole": {"modules_to_save": ["lm_head", "embed_tokens"]},
+    "norms saved whole": {"modules_to_save": ["input_layernorm", "norm"]},
+    "embedding": {"target_modules": [*ATTENTION, "embed_tokens"]},
+    "head": {"target_modules": [*ATTENTION, "lm_head"]},
+    "embedding alone": {"target_modules": ["embed_tokens"]},
+    "embedding with DoRA": {"target_modules": ["embed_tokens", "q_proj"], "use_dora": True},
+    "tokens": {"trainable_token_indices": [3, 0, 11]},
+    "tokens by name": {"trainable_token_indices": {"embed_tokens": [5, 60]}},
+}
+
+
+def model_of(family: str, **options: Any) -> Any:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**SIZES, **options)
+    return getattr(transformers, f"{family}ForCausalLM")(config).eval()
+
+
+def randomised(model: peft.PeftModel) -> peft.PeftModel:
+    trained = torch.nn.Module()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            trained.register_parameter(name.replace(".", "_"), parameter)
+    randomise(trained, 1)
+    return model
+
+
+def check(tmp_path: Path, model: Any, config: peft.PeftConfig, **saving: Any) -> None:
+    """Save, merge, and hold every weight against PEFT's own merge; what it left alone stays to the bit."""
+    base, adapter, out = tmp_path / "base", tmp_path / "adapter", tmp_path / "out"
+    model.save_pretrained(base)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    tuned = randomised(peft.get_peft_model(copy.deepcopy(model), config))
+    tuned.save_pretrained(adapter, **saving)
+    report = lora_core.merge(base, [adapter], out, on_unmatched="error")
+    assert report.loras[0].modules_matched == report.loras[0].modules_total
+    assert report.warnings == []
+    wanted = tuned.merge_and_unload().state_dict()
+    found = {name: value for path in out.glob("*.safetensors") for name, value in load_file(path).items()}
+    assert found
+    changed = [name for name in before if not torch.equal(before[name], wanted[name])]
+    assert changed
+    for name, value in found.items():
+        difference = float((value.double() - wanted[name].double()).abs().max())
+        change = float((wanted[name].double() - before[name].double()).abs().max())
+        assert difference <= 1e-6 * max(change, float(before[name].abs().max()) / 10), name
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen2"])
+@pytest.mark.parametrize("name", LORAS)
+def test_settings_of_a_lora(tmp_path: Path, family: str, name: str) -> None:
+    options = {"r": 3, "lora_alpha": 5, "target_modules": ATTENTION, **LORAS[name]}
+    biased = "bias" in name and family == "Llama"  # Qwen2 has some of its own
+    model = model_of(family, **({"attention_bias": True} if biased else {}))
+    if name == "bias of its own" and family == "Qwen2":
+        options["target_modules"] = ["q_proj", "k_proj"]
+    check(tmp_path, model, peft.LoraConfig(**options))
+
+
+@pytest.mark.parametrize("name", ["plain", "tokens", "embedding"])
+def test_tied_embeddings(tmp_path: Path, name: str) -> None:
+    options = {"r": 3, "lora_alpha": 5, "target_modules": ATTENTION, **LORAS[name]}
+    check(tmp_path, model_of("Llama", tie_word_embeddings=True), peft.LoraConfig(**options))
+
+
+@pytest.mark.parametrize("name", ["plain", "embedding"])
+def test_saved_embeddings(tmp_path: Path, name: str) -> None:
+    options = {"r": 3, "lora_alpha": 5, "target_modules": ATTENTION, **LORAS[name]}
+    check(tmp_path, model_of("Llama"), peft.LoraConfig(**options), save_embedding_layers=True)
+
+
+KINDS: dict[str, peft.PeftConfig] = {
+    "AdaLoRA": peft.AdaLoraConfig(target_modules=ATTENTION, init_r=4, lora_alpha=5, total_step=9),
+    "HiRA": peft.HiraConfig(target_modules=[*ATTENTION, "embed_tokens"], r=3),
+    "VeRA": peft.VeraConfig(target_modules=[*ATTENTION, "down_proj"], r=3),
+    "RandLoRA": peft.RandLoraConfig(target_modules=[*ATTENTION, "down_proj"], r=4),
+    "VB-LoRA": peft.VBLoRAConfig(target_modules=ATTENTION, num_vectors=9, vector_length=8, r=3),
+    "MiSS": peft.MissConfig(target_modules=ATTENTION, r=4),
+    "FourierFT": peft.FourierFTConfig(target_modules=ATTENTION, n_frequency=20),
+    "SHiRA": peft.ShiraConfig(target_modules=ATTENTION, r=2),
+    "LN-tuning": peft.LNTuningConfig(target_modules=["input_layernorm", "norm"]),
+    "trained tokens": peft.TrainableTokensConfig(target_modules=["embed_tokens"], token_indices=[4, 2]),
+    "DeLoRA": peft.DeloraConfig(target_modules=ATTENTION, r=3),
+    "OSF": peft.OSFConfig(target_modules=ATTENTION, effective_rank=8),
+    "TinyLoRA": peft.TinyLoraConfig(target_modules=ATTENTION, r=2, u=3, weight_tying=1.0),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_other_kinds_on_a_model(tmp_path: Path, name: str) -> None:
+    check(tmp_path, model_of("Llama"), copy.deepcopy(KINDS[name]))
+
+
+def test_a_head_that_the_base_has_not_is_told(tmp_path: Path) -> None:
+    """With tied embeddings PEFT trains two, and there is one to put them in."""
+    options = {"target_modules": ATTENTION, "modules_to_save": ["lm_head", "embed_tokens"]}
+    with pytest.raises(UnmatchedError, match=r"lm_head"):
+        check(tmp_path, model_of("Llama", tie_word_embeddings=True), peft.LoraConfig(**options))
+
+
+def test_groups_of_tinylora_are_refused(tmp_path: Path) -> None:
+    config = peft.TinyLoraConfig(target_modules=ATTENTION, r=2, u=3)
+    with pytest.raises(AdapterError, match=r"several groups of layers"):
+        check(tmp_path, model_of("Llama"), config)
