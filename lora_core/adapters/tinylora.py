@@ -53,8 +53,8 @@ class TinyLoRA(LoRA):
     def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:
         if "others" in shapes:
             raise AdapterError(
-                "its numbers are those of several groups of layers, and only the order of the base's layers tells which "
-                "are a layer's (TinyLoRA with weight_tying below 1); merge it with PEFT"
+                "its numbers are those of several groups of layers, and only the order of the base's layers tells "
+                "which are a layer's (TinyLoRA with weight_tying below 1); merge it with PEFT"
             )
         return {}
 
