@@ -26,6 +26,7 @@ from .numbers import check_numbers
 from .oft import DiagOFT, KohyaOFT
 from .osf import OSF
 from .packing import moved, packed, tensors_of, unpacked, with_tensors
+from .peanut import PEANuT
 from .peftglora import PeftGLoRA
 from .peftwhole import BEFT, LNTuning
 from .randlora import RandLoRA
@@ -50,7 +51,22 @@ KINDS: dict[str, type[StoredAdapter]] = {
         *(FullDifference, NormDifference, SetValue),
         # PEFT's own
         *(HiRA, EmbeddingHiRA, DeLoRA, GraLoRA, VeRA, PVeRA, RandLoRA, VBLoRA, TinyLoRA, UniLoRA, PeftGLoRA, MiSSBat),
-        *(MiSS, C3A, FourierFT, WaveFT, SHiRA, SuperTuning, HRA, RoAd, OSF, DEFT, BEFT, LNTuning, TrainedTokens),
+        *(
+            MiSS,
+            C3A,
+            FourierFT,
+            WaveFT,
+            SHiRA,
+            SuperTuning,
+            HRA,
+            RoAd,
+            OSF,
+            DEFT,
+            PEANuT,
+            BEFT,
+            LNTuning,
+            TrainedTokens,
+        ),
     )
 }
 
@@ -86,6 +102,7 @@ __all__ = [
     "MiSS",
     "MiSSBat",
     "NormDifference",
+    "PEANuT",
     "PVeRA",
     "PeftGLoRA",
     "PeftIA3",

@@ -1,4 +1,4 @@
-"""AdaLoRA: delta = alpha / r · B · diag(E) · A, with a rank of its own in each module.
+"""AdaLoRA: delta = alpha / r · B · diag(E) · A, with a rank of its own in each module and one r for all.
 
 Zhang et al., arXiv:2303.10512, as PEFT has it, which divides by r + 0.00001.
 """
@@ -13,9 +13,10 @@ from ..errors import AdapterError
 from ..lazytorch import torch
 from ..naming.dialects import Loader
 from .lora import LoRA
+from .peft import number_option, whole_option
 from .shapes import Shape, Shapes
 from .spelling import Part, suffix_rows
-from .stored import Told
+from .stored import AlphaUse, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class AdaLoRA(LoRA):
 
     id: ClassVar[str] = "adalora"
     kind: ClassVar[str] = "AdaLoRA"
+    alpha: ClassVar[AlphaUse] = "none"
     is_portable: ClassVar[bool] = False
     read_by: ClassVar[frozenset[Loader]] = frozenset()
     suffixes: ClassVar[tuple[Part, ...]] = (
@@ -46,14 +48,16 @@ class AdaLoRA(LoRA):
         return "sizes" in shapes
 
     @classmethod
+    def rank_of(cls, shapes: Shapes) -> int | None:
+        return None
+
+    @classmethod
     def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:
-        """PEFT takes the rank for an alpha that is not positive."""
-        alpha = told.option("lora_alpha")
-        by_rank = isinstance(alpha, (int, float)) and alpha <= 0
-        return {"by_rank": by_rank, "ranks": told.number("ranks") if "ranks" in shapes else shapes["down"][0]}
+        """PEFT divides by the rank that a module had before it gave any away, which is an alpha not above 0 too."""
+        ranks = told.number("ranks") if "ranks" in shapes else whole_option(told, "init_r")
+        alpha = number_option(told, "lora_alpha")
+        return {"factor": (alpha if alpha > 0 else ranks) / (ranks + 1e-5)}
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> LoRA:
-        of_rank = parts["down"].shape[0] / (settings["ranks"] + 1e-5)
-        scaled = parts["down"].float() * parts["sizes"].float()
-        return LoRA(parts["up"], scaled, None, of_rank if settings.get("by_rank") else scale * of_rank)
+        return LoRA(parts["up"], parts["down"].float() * parts["sizes"].float(), None, settings["factor"])

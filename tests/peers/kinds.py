@@ -50,6 +50,7 @@ class Case:
     layer: str
     make: Callable[[int], Made]
     options: Mapping[str, Any] = field(default_factory=dict)
+    algorithm: str = ""  # as the peer calls it: PEFT its type, LyCORIS the class
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import peft
 import torch
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import Tensor, nn
 
 from tests.peers.kinds import Case, Made, layer, randomise
@@ -45,7 +46,8 @@ def peft_case(kind: str, config: type, on: str, **options: Any) -> Case:
             after = {key: value.clone() for key, value in model.merge_and_unload().m.state_dict().items()}
         return Made(tensors, before, after, saved)
 
-    return Case(kind, "PEFT merge", on, make, options)
+    algorithm = next(key.name for key, cls in PEFT_TYPE_TO_CONFIG_MAPPING.items() if cls is config)
+    return Case(kind, "PEFT merge", on, make, options, algorithm)
 
 
 def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,6 +99,8 @@ def own_cases() -> Iterator[Case]:
     for method in ("relu", "qr"):
         yield peft_case("DEFT", peft.DeftConfig, "tall", r=3, decomposition_method=method, alpha=5)
         yield peft_case("DEFT", peft.DeftConfig, "odd", r=3, decomposition_method=method, para=True)
+    for options in ({"depth": 2}, {"depth": 0}, {"depth": 1, "act_fn": "silu"}, {"depth": 1, "act_fn": "gelu"}):
+        yield peft_case("PEANuT", peft.PeanutConfig, "tall", r=3, scaling=0.5, **options)
     yield peft_case("BEFT", peft.BeftConfig, "even")
     yield peft_case("LN-tuning", peft.LNTuningConfig, "norm")
     yield peft_case("trained tokens", peft.TrainableTokensConfig, "embedding", token_indices=[3, 0, 7])

@@ -70,7 +70,8 @@ def check(tmp_path: Path, model: Any, config: peft.PeftConfig, **saving: Any) ->
     report = lora_core.merge(base, [adapter], out, on_unmatched="error")
     assert report.loras[0].modules_matched == report.loras[0].modules_total
     assert report.warnings == []
-    wanted = tuned.merge_and_unload().state_dict()
+    again = peft.PeftModel.from_pretrained(copy.deepcopy(model), adapter)  # what PEFT itself makes of the folder
+    wanted = again.merge_and_unload().state_dict()
     found = {name: value for path in out.glob("*.safetensors") for name, value in load_file(path).items()}
     assert found
     changed = [name for name in before if not torch.equal(before[name], wanted[name])]
@@ -137,3 +138,30 @@ def test_groups_of_tinylora_are_refused(tmp_path: Path) -> None:
     config = peft.TinyLoraConfig(target_modules=ATTENTION, r=2, u=3)
     with pytest.raises(AdapterError, match=r"several groups of layers"):
         check(tmp_path, model_of("Llama"), config)
+
+
+@pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match:RuntimeWarning")
+def test_adalora_after_it_gave_its_ranks_away(tmp_path: Path) -> None:
+    """Trained until its budget is spent, so that modules have ranks of their own, some none."""
+    model = model_of("Llama")
+    config = peft.AdaLoraConfig(
+        target_modules=[*ATTENTION, "down_proj"], init_r=4, target_r=1, lora_alpha=5, total_step=7, tinit=1, tfinal=2
+    )
+    model.save_pretrained(tmp_path / "base")
+    tuned = randomised(peft.get_peft_model(copy.deepcopy(model), config))
+    tokens = torch.arange(12).reshape(2, 6) * 7 % 64
+    for step in range(8):
+        tuned(tokens, labels=tokens).loss.backward()
+        tuned.base_model.update_and_allocate(step)
+        tuned.zero_grad()
+    tuned.save_pretrained(tmp_path / "adapter")
+    ranks = {value.shape[0] for value in load_file(tmp_path / "adapter/adapter_model.safetensors").values()}
+    assert 0 in ranks and len(ranks) > 3, ranks
+    report = lora_core.merge(tmp_path / "base", [tmp_path / "adapter"], tmp_path / "out", on_unmatched="error")
+    assert report.warnings == []
+    again = peft.PeftModel.from_pretrained(copy.deepcopy(model), tmp_path / "adapter")
+    found = load_file(tmp_path / "out/model.safetensors")
+    wanted = again.merge_and_unload().state_dict()
+    for name, value in found.items():
+        change = max(float((wanted[name] - model.state_dict()[name]).abs().max()), 0.01)
+        assert float((value - wanted[name]).abs().max()) <= 1e-6 * change, name

@@ -24,6 +24,7 @@ from lora_core.adapters import (
     LoRA,
     MiSS,
     MiSSBat,
+    PEANuT,
     PeftGLoRA,
     PVeRA,
     RandLoRA,
@@ -78,6 +79,10 @@ def osf(on: str, seed: int = 0) -> OSF:
     return OSF(normal(OUT, 4, seed=seed), normal(4, seed=seed), normal(4, INPUTS[on], seed=seed))
 
 
+def peanut(on: str, seed: int = 0) -> PEANuT:
+    return PEANuT(normal(4, OUT, seed=seed), (normal(4, 4),), (normal(4, 4, seed=1),), normal(OUT, 4), 0, 0.2)
+
+
 PEFT_ADAPTERS: dict[str, Callable[..., Adapter]] = {
     "HiRA": lambda on, seed=0: HiRA(normal(OUT, RANK, seed=seed), normal(RANK, *SHAPES[on][1:], seed=seed + 1)),
     "MiSS": lambda on, seed=0: MiSS(normal(5, OUT, seed=seed), is_mini=False),
@@ -97,6 +102,7 @@ PEFT_ADAPTERS: dict[str, Callable[..., Adapter]] = {
     "RoAd": lambda on, seed=0: RoAd(normal(OUT, seed=seed), normal(OUT, seed=seed + 1), 1.0, 4),
     "OSF": osf,
     "DEFT": lambda on, seed=0: DEFT(normal(OUT, 2, seed=seed) / 4, normal(2, INPUTS[on], seed=seed), False, 0.5),
+    "PEANuT": peanut,
     "trained tokens": lambda on, seed=0: TrainedTokens(normal(3, *SHAPES[on][1:], seed=seed), (7, 0, 4)),
 }
 PEFT_MIXED = (
@@ -110,6 +116,7 @@ PEFT_MIXED = (
     "RoAd",
     "OSF",
     "DEFT",
+    "PEANuT",
 )
 
 
@@ -158,6 +165,10 @@ def peft_dense(adapter: Adapter, weight: Tensor) -> Tensor | None:  # noqa: PLR0
         case DEFT(instead=Tensor()):
             plane = adapter.plane.double()
             return weight + (plane @ (0.5 * adapter.instead.double() - plane.relu().t() @ matrix)).reshape(weight.shape)
+        case PEANuT(encoders=(encoder,), decoders=(decoder,)):
+            hidden = (adapter.first.double() @ matrix).relu()
+            hidden = (decoder.double() @ (encoder.double() @ hidden).relu()).relu() + hidden
+            return weight + 0.2 * (adapter.last.double() @ hidden).reshape(weight.shape)
         case TrainedTokens():
             changed = weight.clone()
             changed[[7, 0, 4]] = adapter.rows.double()
