@@ -57,9 +57,9 @@ class HRA(PeftAdapter):
 
     def _unit_planes(self) -> list[torch.Tensor]:
         found: list[torch.Tensor] = []
-        for column in self.planes.double().t():
+        for column in self.planes.float().t():
             plane = column
             for other in found if self.is_orthogonal else ():
                 plane = plane - (other @ plane) * other
             found.append(plane / plane.norm())
-        return [plane.float() for plane in found]
+        return found

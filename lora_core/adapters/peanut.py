@@ -5,7 +5,7 @@ Zhong et al., arXiv:2410.01870, as PEFT has it: layers of the network skip to ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,18 +18,10 @@ from .spelling import Part, suffix_rows
 from .stored import Told
 
 _DEEPEST = 8
-# As transformers calls them
-_ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "relu": lambda x: x.relu(),
-    "gelu": torch.nn.functional.gelu,
-    "gelu_pytorch_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
-    "silu": torch.nn.functional.silu,
-    "swish": torch.nn.functional.silu,
-    "tanh": lambda x: x.tanh(),
-    "sigmoid": lambda x: x.sigmoid(),
-    "leaky_relu": torch.nn.functional.leaky_relu,
-    "mish": torch.nn.functional.mish,
-    "linear": lambda x: x,
+# As transformers calls them -> as PyTorch does
+_ACTIVATIONS = {
+    **{name: name for name in ("relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "mish")},
+    "swish": "silu",
 }
 _NAMES = tuple(_ACTIVATIONS)
 
@@ -92,7 +84,7 @@ class PEANuT(PeftAdapter):
         return self.scale == 0 or holds_zeros(self.last)
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
-        activation = _ACTIVATIONS[_NAMES[self.activation]]
+        activation = getattr(torch.nn.functional, _ACTIVATIONS[_NAMES[self.activation]])
         hidden = activation(flat(weight).t() @ self.first.float().t())  # (in, r)
         skipped: list[torch.Tensor] = []
         for encoder in self.encoders:

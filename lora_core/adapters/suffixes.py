@@ -72,6 +72,12 @@ def split_name(name: str) -> SplitName | None:
     return None if split is None or split.part.beside or split.part.in_lora else split
 
 
+def is_shared(name: str) -> bool:
+    """Tell whether a tensor may be a part of several modules."""
+    split = split_name(name)
+    return split is not None and split.part.shared
+
+
 def split_names(names: Collection[str]) -> dict[str, SplitName]:
     """Return {name: module and part} of all names of one file that are an adapter's."""
     found = {name: split for name in names if (split := _longest(name))}

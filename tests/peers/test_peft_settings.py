@@ -13,7 +13,7 @@ import transformers
 from safetensors.torch import load_file
 
 import lora_core
-from lora_core.errors import AdapterError, UnmatchedError
+from lora_core.errors import AdapterError, LoraError, UnmatchedError
 from tests.peers.kinds import randomise
 
 # PEFT asks transformers a question by a name that is going, and speaks of block sizes and of saved embeddings
@@ -165,3 +165,43 @@ def test_adalora_after_it_gave_its_ranks_away(tmp_path: Path) -> None:
     for name, value in found.items():
         change = max(float((wanted[name] - model.state_dict()[name]).abs().max()), 0.01)
         assert float((value - wanted[name]).abs().max()) <= 1e-6 * change, name
+
+
+@pytest.mark.parametrize("targets", [ATTENTION, [*ATTENTION, "embed_tokens"]])
+def test_added_words(tmp_path: Path, targets: list[str]) -> None:
+    """They are saved whole, and fit a base that has them; any other is told."""
+    model = model_of("Llama")
+    model.save_pretrained(tmp_path / "smaller")
+    model.resize_token_embeddings(70, mean_resizing=False)
+    check(tmp_path, model, peft.LoraConfig(r=3, target_modules=targets), save_embedding_layers=True)
+    report = lora_core.merge(tmp_path / "smaller", [tmp_path / "adapter"], tmp_path / "other")
+    assert "of another shape" in report.warnings[0] and "embed_tokens" in report.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["VeRA", "RandLoRA", "FourierFT", "SHiRA", "AdaLoRA", "LN-tuning", "OSF"])
+@pytest.mark.parametrize("kind", ["keep", "lora"])
+def test_other_kinds_are_converted(tmp_path: Path, name: str, kind: Any) -> None:
+    """Their numbers mean nothing without PEFT's configuration, so they become what anyone reads."""
+    model = model_of("Llama")
+    check(tmp_path, model, copy.deepcopy(KINDS[name]))
+    base, out = tmp_path / "base", tmp_path / "converted.safetensors"
+    lora_core.convert(tmp_path / "adapter", out, dialect="peft", base=base, kind=kind)
+    lora_core.merge(base, [out], tmp_path / "again", on_unmatched="error")
+    wanted = load_file(tmp_path / "out/model.safetensors")
+    for key, value in load_file(tmp_path / "again/model.safetensors").items():
+        change = max(float((wanted[key] - model.state_dict()[key]).abs().max()), 0.01)
+        assert float((value - wanted[key]).abs().max()) <= 2e-6 * change, key
+
+
+def test_two_adapters_of_one_weight_do_not_become_one_lora_in_silence(tmp_path: Path) -> None:
+    """An embedding that was trained is saved whole beside its LoRA."""
+    config = peft.LoraConfig(r=3, target_modules=[*ATTENTION, "embed_tokens"])
+    check(tmp_path, model_of("Llama"), config, save_embedding_layers=True)
+    base, out = tmp_path / "base", tmp_path / "converted.safetensors"
+    with pytest.raises(LoraError, match=r"embed_tokens: several of its adapters change this weight"):
+        lora_core.convert(tmp_path / "adapter", out, dialect="peft", base=base, kind="lora")
+    lora_core.combine([tmp_path / "adapter"], out, base=base, dialect="peft")
+    lora_core.merge(base, [out], tmp_path / "again", on_unmatched="error")
+    wanted = load_file(tmp_path / "out/model.safetensors")
+    for key, value in load_file(tmp_path / "again/model.safetensors").items():
+        assert float((value - wanted[key]).abs().max()) <= 2e-6, key
