@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from ..lazytorch import torch
 from .lora import LoRA
+from .peft import with_dimensions
 from .shapes import Shape, Shapes
 from .spelling import Part, suffix_rows
 
@@ -28,7 +29,8 @@ class EmbeddingLoRA(LoRA):
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
-        return LoRA.delta_shape({field: shape[::-1] for field, shape in shapes.items()})
+        up, down = with_dimensions(shapes, 2, "up", "down")
+        return LoRA.delta_shape({"up": up[::-1], "down": down[::-1]})
 
     @classmethod
     def rank_of(cls, shapes: Shapes) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ..lazytorch import torch
 from .lora import LoRA
 from .numbers import holds_zeros
-from .peft import PeftAdapter
+from .peft import PeftAdapter, with_dimensions
 from .shapes import Shape, Shapes
 from .spelling import Part, suffix_rows
 
@@ -63,7 +63,8 @@ class EmbeddingHiRA(HiRA):
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
-        return LoRA.delta_shape({field: shape[::-1] for field, shape in shapes.items()})
+        up, down = with_dimensions(shapes, 2, "up", "down")
+        return LoRA.delta_shape({"up": up[::-1], "down": down[::-1]})
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> HiRA:

@@ -26,7 +26,7 @@ class BEFT(NormDifference):
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
         (diff,) = required(shapes, "diff")
-        if math.prod(diff) != max(diff):
+        if math.prod(diff) != max(diff, default=0):
             raise AdapterError(f"expected a vector, found {list(diff)}")
         return (math.prod(diff),)
 

@@ -43,9 +43,10 @@ class VBLoRA(LoRA):
     def delta_shape(cls, shapes: Shapes) -> Shape:
         down, up = with_dimensions(shapes, 3, "down", "up")
         ((vectors, length),) = with_dimensions(shapes, 2, "bank")
-        places = [shapes.get(f"{name}_places") for name in ("down", "up")]
-        listed = [shape and (*shape[:2], shape[2] - 1) for shape in places]
-        if down[0] != up[1] or (any(places) and listed != [down, up]) or not (any(places) or down[2] == vectors):
+        places = {f"{name}_places" for name in ("down", "up")}
+        listed = {name: (*shapes[name][:-1], *(size - 1 for size in shapes[name][-1:])) for name in places & {*shapes}}
+        whole = listed == {"down_places": down, "up_places": up} if listed else down[2] == up[2] == vectors
+        if down[0] != up[1] or not whole:
             raise AdapterError(f"A {list(down)}, B {list(up)} and {vectors} vectors do not fit each other")
         return (up[0] * length, down[1] * length)
 
