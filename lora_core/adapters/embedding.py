@@ -1,6 +1,6 @@
 """LoRA of an embedding as PEFT stores it: the factors lie on their side, for a weight [words, width].
 
-delta = scale · (B · A) transposed, which is a LoRA with up = A.T and down = B.T.
+delta = scale · (B · A).T, which is a LoRA with up = A.T and down = B.T.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from ..lazytorch import torch
 from .lora import LoRA
+from .peft import with_dimensions
 from .shapes import Shape, Shapes
 from .spelling import LOOKUP_FACTORS, Part, suffix_rows
 
@@ -31,7 +32,8 @@ class EmbeddingLoRA(LoRA):
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
-        return LoRA.delta_shape({field: shape[::-1] for field, shape in shapes.items()})
+        up, down = with_dimensions(shapes, 2, "up", "down")
+        return LoRA.delta_shape({"up": up[::-1], "down": down[::-1]})
 
     @classmethod
     def rank_of(cls, shapes: Shapes) -> int | None:

@@ -28,13 +28,19 @@ class Part:
     keeps: str = ""  # what of the suffix belongs to the module's name
     beside: str = ""  # counts only if the module has this suffix too
     in_lora: bool = False  # counts only in a file that holds an adapter besides
+    shared: bool = False  # one tensor may be a part of several modules: of all whose names begin with its own
     family: Family | None = None  # the dialects that write it, where it is not the field's first row
 
 
 def suffix_rows(
-    kind: str, field: str, *suffixes: str, param: str = "weight", family: Family | None = None
+    kind: str,
+    field: str,
+    *suffixes: str,
+    param: str = "weight",
+    family: Family | None = None,
+    shared: bool = False,
 ) -> tuple[Part, ...]:
-    return tuple(Part(suffix, kind, field, param, family=family) for suffix in suffixes)
+    return tuple(Part(suffix, kind, field, param, shared=shared, family=family) for suffix in suffixes)
 
 
 def factor_rows(kind: str, prefix: str, *fields: str, ending: str = "") -> tuple[Part, ...]:

@@ -60,6 +60,7 @@ class StoredAdapter(Adapter):
     scaled_with: ClassVar[str] = ""  # the kind beside it whose scale is its own too
     is_wrapped: ClassVar[bool] = True  # a magnitude or a new shape of the module's weight is around it
     magnitude_of_input: ClassVar[bool] = False  # a magnitude that is a vector is the input's
+    is_portable: ClassVar[bool] = True  # its tensors alone tell what it is, so that they may get other names
     has_factors: ClassVar[bool] = False  # low_rank() or svd() tells any of its changes, so that it can be resized
     read_by: ClassVar[frozenset[Loader]] = frozenset(("comfyui",))
 

@@ -24,9 +24,8 @@ _AROUND = (
 )
 # Kinds that are named and not applied, so that a module that has one of these parts is not half-applied
 _NOT_APPLIED = {
-    "AdaLoRA": (".lora_E", ".lora_E.default", ".ranknum", ".ranknum.default"),
     "T-LoRA": (".lambda_layer", ".q_layer.weight", ".p_layer.weight"),
-    "VeRA": (".vera_lambda_b", ".vera_lambda_d"),
+    "GLoRA with a bias that depends on the weight": (".glora_C.Xd", ".glora_C.Xu", ".glora_C.X"),
 }
 
 
@@ -71,6 +70,12 @@ def split_name(name: str) -> SplitName | None:
     """Return the module and the part that `name` spells whatever stands beside it, or None if it spells none."""
     split = _longest(name)
     return None if split is None or split.part.beside or split.part.in_lora else split
+
+
+def is_shared(name: str) -> bool:
+    """Tell whether a tensor may be a part of several modules."""
+    split = split_name(name)
+    return split is not None and split.part.shared
 
 
 def split_names(names: Collection[str]) -> dict[str, SplitName]:

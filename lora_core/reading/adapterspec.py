@@ -54,6 +54,11 @@ class AdapterSpec:
         """Whether it is LoRA by its own tensors, whatever is around them."""
         return self.kind == LoRA.id
 
+    @property
+    def is_portable(self) -> bool:
+        """Whether its tensors alone, under other names, are the same adapter."""
+        return KINDS[self.kind].is_portable
+
     def delta_shape(self) -> Shape:
         """Return the shape of the change, 0 for a size that the parts do not tell."""
         try:

@@ -27,6 +27,8 @@ from .containers import open_lora
 from .loraconfig import LoraConfigs
 from .notloras import refuse_marked, refuse_rest
 from .peftsettings import check_settings, whole_parameter
+from .pefttypes import check_type, refuse_type
+from .shared import with_shared
 from .specreader import SpecReader
 
 LoraSource = str | os.PathLike[str] | Mapping[str, "torch.Tensor"]
@@ -58,11 +60,14 @@ class LoraFile:
         self._tensors: dict[str, torch.Tensor] | None = None
         try:
             configs = self.configs()
-            modules = self._split_names(configs)
+            refuse_type(self.name, configs)
+            modules = with_shared(self._split_names(configs))
             parts = {module: [(split.part, info) for split, info in splits] for module, splits in modules.items()}
             refuse_marked(self.name, self.file, parts, configs)
             self._refuse_checkpoint(modules, configs)
-            check_settings(self.name, configs, {part.field for found in parts.values() for part, _ in found})
+            rows = [part for found in parts.values() for part, _ in found]
+            check_settings(self.name, configs, {part.field for part in rows})
+            check_type(self.name, configs, {part.kind for part in rows}, {part.field for part in rows})
             reader = SpecReader(self.name, self.file, configs, semantics)
             specs = [spec for module in modules for spec in self._specs(reader, module, modules[module])]
             self.adapters = reader.borrowed(specs)

@@ -118,7 +118,7 @@ class SpecReader:
         is_scaled = KINDS[kind].alpha == "scale"
         scale = self._scale(module, KINDS[kind].rank_of(shapes), alpha) if is_scaled else UNSCALED
         magnitude = around.get("magnitude") or around.get("peft_magnitude")
-        settings = KINDS[kind].settings_of(shapes, _ToldByFile(self, module, parts, alpha))
+        settings = self._settings(module, kind, parts, alpha)
         return AdapterSpec(
             module,
             param,
@@ -130,6 +130,15 @@ class SpecReader:
             "magnitude" not in around and magnitude is not None,
             self._new_shape(module, kind, shapes, settings, around),
         )
+
+    def _settings(
+        self, module: str, kind: str, parts: dict[str, TensorInfo], alpha: TensorInfo | None
+    ) -> dict[str, Any]:
+        shapes = {name: info.shape for name, info in parts.items()}
+        try:
+            return KINDS[kind].settings_of(shapes, _ToldByFile(self, module, parts, alpha))
+        except AdapterError as error:
+            raise AdapterError(f"{self._where(module)}: {error}.") from error
 
     def borrowed(self, specs: Sequence[AdapterSpec]) -> list[AdapterSpec]:
         """Return the specs, those without alpha scaled by a header's section that another component's name is on."""

@@ -10,6 +10,7 @@ from ..adapters import Adapter, FullDifference, Shape
 from ..adapters.base import PlacedRows, join
 from ..adapters.parts import Parts
 from ..adapters.recast import as_lora, cut_lora, is_lora, take_rows
+from ..adapters.suffixes import is_shared
 from ..errors import AdapterError, OptionError
 from ..lazytorch import torch
 from ..naming.dialects import Writing
@@ -121,14 +122,15 @@ def _fills(job: Job, total: int) -> bool:
     return end == total and len(job.pieces) == 1
 
 
-def not_converted(lora: LoraFile, made: list[Made]) -> Iterator[str]:
-    """Yield the names of tensors that no job has taken over."""
+def not_converted(lora: LoraFile, made: list[Made], kept: list[AdapterSpec]) -> Iterator[str]:
+    """Yield the names of tensors that no job has taken over, and of those that adapters need which keep their names."""
     taken: set[str] = set()
     for item in made:
         for piece in item.job.pieces:
             around = (f"{piece.spec.module}.{name}" for name in ("alpha", "reshape_weight"))
             taken.update((*piece.spec.tensor_names(), *around))
-    return (name for name in lora.file if name not in taken)
+    needed = {name for spec in kept for name in spec.tensor_names()}
+    return (name for name in lora.file if name in needed or (name not in taken and not is_shared(name)))
 
 
 def kept_tensors(lora: LoraFile, names: list[str], kept: list[AdapterSpec]) -> Mapping[str, torch.Tensor]:

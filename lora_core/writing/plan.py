@@ -71,7 +71,7 @@ class Job:
 
     @property
     def is_rename(self) -> bool:
-        return len(self.pieces) == 1 and _is_whole(self.pieces[0], self.slot)
+        return len(self.pieces) == 1 and self.pieces[0].spec.is_portable and _is_whole(self.pieces[0], self.slot)
 
 
 @dataclass(slots=True)

@@ -24,6 +24,12 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "video": lambda: nn.Conv3d(4, 8, (1, 2, 3), bias=False),
     "biased": lambda: nn.Linear(12, 20),
     "biased kernel": lambda: nn.Conv2d(8, 16, 3),
+    "tall": lambda: nn.Linear(12, 24, bias=False),
+    "wide": lambda: nn.Linear(24, 12, bias=False),
+    "odd": lambda: nn.Linear(11, 15, bias=False),
+    "even": lambda: nn.Linear(16, 24),
+    "embedding": lambda: nn.Embedding(20, 12),
+    "norm": lambda: nn.LayerNorm(12),
 }
 
 
@@ -44,6 +50,7 @@ class Case:
     layer: str
     make: Callable[[int], Made]
     options: Mapping[str, Any] = field(default_factory=dict)
+    algorithm: str = ""  # as the peer calls it: PEFT its type, LyCORIS the class
 
     @property
     def name(self) -> str:

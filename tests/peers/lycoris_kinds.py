@@ -15,6 +15,7 @@ from lycoris.modules.ia3 import IA3Module
 from lycoris.modules.locon import LoConModule
 from lycoris.modules.loha import LohaModule
 from lycoris.modules.lokr import LokrModule
+from lycoris.modules.norms import NormModule
 
 from tests.peers.kinds import Case, Made, layer, randomise, weight_behind
 
@@ -30,13 +31,18 @@ def lycoris_case(kind: str, cls: type, on: str, **options: Any) -> Case:
         if cls is FullModule:
             tensors = {"lora_unet_m.diff": adapter.weight.detach().clone()}
         adapter.eval()
+        if cls is NormModule:
+            before = {"weight": weight, "bias": module.bias.data.clone()}
+            with torch.no_grad():
+                after = dict(zip(before, adapter.get_merged_weight(), strict=True))
+            return Made(tensors, before, after)
         if cls is DyLoraModule:  # its forward draws a rank at random; this is the highest
             change = adapter.get_diff_weight(rank=options["lora_dim"] - 1)[0].detach()
             return Made(tensors, {"weight": weight}, {"weight": weight + change.reshape(weight.shape)})
         adapter.apply_to()
         return Made(tensors, {"weight": weight}, {"weight": weight_behind(module, weight)})
 
-    return Case(kind, "LyCORIS forward", on, make, options)
+    return Case(kind, "LyCORIS forward", on, make, options, cls.__name__)
 
 
 SMALL = {"lora_dim": 3, "alpha": 2}
@@ -61,6 +67,7 @@ def lycoris_cases() -> Iterator[Case]:
         for on_input in (True, False):
             yield lycoris_case("IA3", IA3Module, on, train_on_input=on_input)
         yield lycoris_case("full difference", FullModule, on)
+    yield lycoris_case("norm", NormModule, "norm")
     for on in ("linear", "kernel"):
         # With larger blocks LyCORIS trains at alpha / blocks, and yet every loader, its own too, has alpha / rank
         yield lycoris_case("DyLoRA", DyLoraModule, on, lora_dim=4, block_size=1, alpha=3)

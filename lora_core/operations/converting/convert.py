@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...algebra.rounding import round_to
-from ...errors import NothingMatchedError, OptionError, UnmatchedError
+from ...errors import LoraError, NothingMatchedError, OptionError, UnmatchedError
 from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...lazytorch import torch
 from ...naming.dialects import WRITINGS, Writing
@@ -131,14 +131,27 @@ def _made(converter: Converter, todo: Plan, writing: Writing, on_step: OnStep | 
     ]
 
 
+def _own_names(
+    lora: LoraFile, item: Made, writing: Writing, others: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return an item's tensors; raises LoraError if another one has a name of theirs."""
+    own = item.tensors(writing)
+    if any(name in others and not torch.equal(others[name], tensor) for name, tensor in own.items()):
+        raise LoraError(
+            f"{lora.name}: {item.job.slot.name}: several of its adapters change this weight, and would have one name "
+            "as plain LoRA; use Combine LoRAs on this file alone, which sums them."
+        )
+    return own
+
+
 def _tensors(
     lora: LoraFile, made: Sequence[Made], todo: Plan, writing: Writing, dtype: str, report: Report
 ) -> dict[str, torch.Tensor]:
     """Return all tensors to write, and fill in the report's layers."""
-    tensors = dict(kept_tensors(lora, list(not_converted(lora, list(made))), todo.kept))
+    tensors = dict(kept_tensors(lora, list(not_converted(lora, list(made), todo.kept)), todo.kept))
     before = {info.dtype for name, info in lora.file.items() if not name.endswith(".alpha")}
     for item in made:
-        tensors.update(item.tensors(writing))
+        tensors.update(_own_names(lora, item, writing, tensors))
         if not item.job.is_rename or item.recast:
             report.layers.append(layer_of(item))
     if dtype == "keep":

@@ -48,15 +48,20 @@ from lora_core.adapters.suffixes import PARTS, is_applied
 from lora_core.errors import AdapterError
 from lora_core.naming.targets import Target
 from lora_core.stack.apply import Placed, apply_stack
+from tests.core.adapters.peft_adapters import (
+    IN,
+    INPUTS,
+    OUT,
+    PEFT_ADAPTERS,
+    PEFT_MIXED,
+    RANK,
+    READ_AS_OTHERS,
+    SHAPES,
+    normal,
+    peft_dense,
+)
 
-OUT, IN, RANK = 12, 8, 3
 FP32 = 3e-6  # of the largest number in sight
-SHAPES = {"linear": (OUT, IN), "kernel": (OUT, IN, 3, 3)}
-INPUTS = {"linear": IN, "kernel": IN * 9}
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape) * 31 + seed))
 
 
 def lora(on: str, seed: int = 0) -> LoRA:
@@ -106,8 +111,9 @@ ADAPTERS = {
     "IA3": lambda on, seed=0: IA3(normal(OUT, seed=seed), False),
     "IA3 of the input": lambda on, seed=0: IA3(normal(IN, seed=seed), True),
     "PEFT's IA3": lambda on, seed=0: PeftIA3(normal(OUT, seed=seed), None),
+    **PEFT_ADAPTERS,
 }
-MIXED = ("DoRA of the input", "Diag-OFT", "BOFT", "kohya's OFT")
+MIXED = ("DoRA of the input", "Diag-OFT", "BOFT", "kohya's OFT", *PEFT_MIXED)
 EVERYWHERE = [(kind, on) for kind in ADAPTERS for on in SHAPES]
 
 
@@ -167,7 +173,7 @@ def dense(adapter: Adapter, weight: Tensor) -> Tensor | None:  # noqa: PLR0911  
             return weight * (1 + adapter.vector.double()).reshape(-1, *[1] * (weight.dim() - 1))
         case SetValue():
             return adapter.value.double()
-    return None
+    return peft_dense(adapter, weight)
 
 
 @pytest.mark.case(44)
@@ -338,8 +344,9 @@ def test_a_reshape_never_shrinks() -> None:
 
 def test_kinds_are_listed_once_and_share_no_suffix_by_accident() -> None:
     assert len({row.suffix for row in PARTS}) == len(PARTS)
-    read_as_loras = {EmbeddingLoRA}
-    assert {type(make("linear")) for make in ADAPTERS.values()} - {DoRA} == set(KINDS.values()) - read_as_loras
+    assert {type(make("linear")) for make in ADAPTERS.values()} - {DoRA} == set(KINDS.values()) - {
+        EmbeddingLoRA
+    } - READ_AS_OTHERS
 
 
 def test_a_kind_that_gets_a_class_is_no_longer_one_that_is_only_named() -> None:
