@@ -63,7 +63,7 @@ class LoraFile:
             refuse_type(self.name, configs)
             modules = with_shared(self._split_names(configs))
             parts = {module: [(split.part, info) for split, info in splits] for module, splits in modules.items()}
-            refuse_marked(self.name, self.file, parts, configs)
+            refuse_marked(self.name, self.file, parts)
             self._refuse_checkpoint(modules, configs)
             rows = [part for found in parts.values() for part, _ in found]
             check_settings(self.name, configs, {part.field for part in rows})

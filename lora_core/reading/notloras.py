@@ -14,6 +14,7 @@ from ..adapters.spelling import Part
 from ..errors import NotALoraError
 from ..files.tensors import Tensors
 from .loraconfig import LoraConfigs
+from .pefttypes import peft_types
 
 _CONTROL = "put it into the controlnet folder and load it with Load ControlNet Model"
 _FIND = "use the LoRA that it was made from"
@@ -99,36 +100,15 @@ ROWS: tuple[OtherKind, ...] = (
          r"(?:optimizer\.)?state\.\d+\.(?:exp_avg|exp_avg_sq|step|momentum_buffer)\w*", 0.5),
 )  # fmt: skip
 
-_PROMPTS = (
-    "it changes the prompt and not the weights, so that nothing can be merged; use it with PEFT on its base model"
-)
-# PEFT's types that no weight can stand for -> their names, and what follows
-_PEFT_TYPES: Mapping[str, tuple[str, str]] = {
-    "PROMPT_TUNING": ("prompt tuning", _PROMPTS),
-    "MULTITASK_PROMPT_TUNING": ("multitask prompt tuning", _PROMPTS),
-    "P_TUNING": ("P-tuning", _PROMPTS),
-    "PREFIX_TUNING": ("prefix tuning", _PROMPTS),
-    "CPT": ("context-aware prompt tuning", _PROMPTS),
-    "CARTRIDGE": ("a cartridge of keys and values", _PROMPTS),
-    "ADAPTION_PROMPT": ("LLaMA-Adapter", _PROMPTS),
-    "POLY": ("Poly", "it mixes its factors anew for every task; use it with PEFT on its base model"),
-    "XLORA": ("X-LoRA", "it mixes its LoRAs anew for every token; use it with PEFT, or merge the LoRAs that it mixes"),
-}
 _WORDS = frozenset((512, 768, 1024, 1280, 2048, 2304, 2560, 3584, 4096))  # widths of text encoders
 _MOST_VECTORS = 256
 
 
-def refuse_marked(
-    name: str, file: Tensors, modules: Mapping[str, Collection[tuple[Part, object]]], configs: LoraConfigs
-) -> None:
+def refuse_marked(name: str, file: Tensors, modules: Mapping[str, Collection[tuple[Part, object]]]) -> None:
     """Raise NotALoraError for a file that names itself something else, whatever other names it holds.
 
     `modules` are the parts of adapters that its names spell.
     """
-    for peft_type in _peft_types(configs):
-        if peft_type in _PEFT_TYPES:
-            what, why = _PEFT_TYPES[peft_type]
-            _refuse(name, f"a PEFT adapter of the type {peft_type} ({what}): {why}")
     for row in ROWS:
         if row.beside:
             _compare(name, file, row)
@@ -153,7 +133,7 @@ def refuse_rest(name: str, file: Tensors, configs: LoraConfigs) -> None:
         _refuse(name, f"{row.what}; {row.advice}")
     if configs.beside.get("fine_tune_type") == "full":
         _refuse(name, "what MLX trained in full, weights and no LoRA; merge it with mlx_lm.fuse, and use the result")
-    for peft_type in _peft_types(configs):
+    for peft_type in peft_types(configs):
         _refuse(
             name,
             f"a PEFT adapter of the type {peft_type}, which this version can't apply; merge it with PEFT "
@@ -178,11 +158,6 @@ def _are_vectors(file: Tensors) -> bool:
         )
         and all("." not in tensor for tensor in file)
     )
-
-
-def _peft_types(configs: LoraConfigs) -> list[str]:
-    found = [str(section.values["peft_type"]) for section in configs.sections if section.is_peft]
-    return [text.rpartition(".")[2].upper()[:40] for text in found]  # some write PeftType.LORA
 
 
 def _refuse(name: str, text: str) -> NoReturn:

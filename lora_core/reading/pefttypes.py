@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ..errors import AdapterError
+from ..errors import AdapterError, NotALoraError
 from .loraconfig import LoraConfigs, Section
 
 _MERGE = "merge it with PEFT (merge_and_unload), and use the result as the checkpoint"
 _RUN = "use it with PEFT on its base model"
-# Types that hold tensors for the layers of a model -> their names, and what follows
+_PROMPTS = (
+    "it changes the prompt and not the weights, so that nothing can be merged; use it with PEFT on its base model"
+)
+# Types that no weight can stand for -> their names, and what follows
+_NO_WEIGHTS: Mapping[str, tuple[str, str]] = {
+    "PROMPT_TUNING": ("prompt tuning", _PROMPTS),
+    "MULTITASK_PROMPT_TUNING": ("multitask prompt tuning", _PROMPTS),
+    "P_TUNING": ("P-tuning", _PROMPTS),
+    "PREFIX_TUNING": ("prefix tuning", _PROMPTS),
+    "CPT": ("context-aware prompt tuning", _PROMPTS),
+    "CARTRIDGE": ("a cartridge of keys and values", _PROMPTS),
+    "ADAPTION_PROMPT": ("LLaMA-Adapter", _PROMPTS),
+    "POLY": ("Poly", "it mixes its factors anew for every task; use it with PEFT on its base model"),
+    "XLORA": ("X-LoRA", "it mixes its LoRAs anew for every token; use it with PEFT, or merge the LoRAs that it mixes"),
+}
+# Types that hold tensors for the layers of a model
 _REFUSED: Mapping[str, tuple[str, str]] = {
     "SHADOW": ("ShadowPEFT", f"it is a network that runs beside the model, so that nothing can be merged; {_RUN}"),
     "LILY": ("Lily", f"it mixes its factors anew for every token; {_RUN}"),
@@ -38,9 +53,12 @@ _LACKING: Mapping[str, tuple[str, str]] = {
 
 
 def refuse_type(name: str, configs: LoraConfigs) -> None:
-    """Raise AdapterError for a type that can't be applied, whatever is in the file."""
+    """Raise NotALoraError or AdapterError for a type that can't be applied, whatever is in the file."""
     for section in configs.sections:
         one = _type_of(section)
+        if one in _NO_WEIGHTS:
+            what, why = _NO_WEIGHTS[one]
+            raise NotALoraError(f"{name}: is a PEFT adapter of the type {one} ({what}): {why}.")
         if one in _REFUSED:
             what, why = _REFUSED[one]
             raise AdapterError(f"{name}: is a PEFT adapter of the type {one} ({what}): {why}.")
@@ -57,7 +75,7 @@ def check_type(name: str, configs: LoraConfigs, words: Collection[str], fields: 
 
     `words` and `fields` are those of the parts.
     """
-    for one in filter(None, map(_type_of, configs.sections)):
+    for one in peft_types(configs):
         if one not in _LIKE_LORA | READ:
             raise AdapterError(
                 f"{name}: is a PEFT adapter of the type {one}, which this version can't apply; {_MERGE}."
@@ -66,6 +84,11 @@ def check_type(name: str, configs: LoraConfigs, words: Collection[str], fields: 
             raise AdapterError(f"{name}: its configuration says {one}, and its tensors are named as a LoRA's.")
         if "lora" in words and one == "ADALORA" and "sizes" not in fields:
             raise AdapterError(f"{name}: is an AdaLoRA without its singular values (lora_E); it is not complete.")
+
+
+def peft_types(configs: LoraConfigs) -> list[str]:
+    """Return the types that the configurations name."""
+    return [one for one in map(_type_of, configs.sections) if one]
 
 
 def _type_of(section: Section) -> str:
