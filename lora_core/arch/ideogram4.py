@@ -18,6 +18,7 @@ IDEOGRAM4 = Arch(
         Rename(f"{_ATTENTION}qkv", tuple(f"{_ATTENTION}to_{part}" for part in "qkv")),
         Rename(f"{_ATTENTION}o", f"{_ATTENTION}to_out.0"),
     ),
+    text_encoders={"qwen3_8b": ("te", "te1")},  # the language model of Qwen3-VL 8B
     marks=(
         Mark(r"layers_\d+_attention_(qkv|o|to_[qkv]|to_out_0)$", frozenset({4608})),
         Mark(r"layers_\d+_feed_forward_w[123]$", frozenset({4608, 12288})),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..arch.base import Shape
@@ -23,7 +23,7 @@ class Target:
     swap_halves: bool = False
     transposed: bool = False
     rows: tuple[int, int] | None = None  # (first, all) rows of an adapter that spans several targets; None: all here
-    file: int = 0  # which of several model files holds the key
+    file: int = field(default=0, compare=False)  # which of several model files holds the key
 
     @property
     def adapter_shape(self) -> Shape:

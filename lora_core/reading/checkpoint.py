@@ -21,6 +21,7 @@ from ..lazytorch import torch
 from ..naming.detection import FoundArch, describe, detect, own_prefix, unknown_arch
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
+from .notloras import other_kind
 
 UNKNOWN = "unknown model"
 
@@ -51,7 +52,8 @@ class Checkpoint:
 
     In a folder with component folders, a key is the component folder's name, a slash, and the tensor's name.
     A model that no architecture fits is one without other names than its own. Raises FileFormatError for a broken
-    file, WrongFileKindError for a LoRA, UnknownArchError for a folder of two models of one architecture.
+    file, WrongFileKindError for a LoRA, UnknownArchError for a VAE and the like and for a folder of two models of one
+    architecture.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -67,7 +69,7 @@ class Checkpoint:
                 self._add(part)
             self.is_known = bool(self.found)
             if not self.found:
-                self._refuse_lora()
+                self._refuse_others()
                 self.found = [unknown_arch(UNKNOWN, own_prefix(self.shapes))]
             self._opened = opened.pop_all()
 
@@ -153,11 +155,20 @@ class Checkpoint:
                 )
             self.found.append(replace(item, prefix=part.key(item.prefix)))
 
-    def _refuse_lora(self) -> None:
+    def _refuse_others(self) -> None:
+        """Raise for a file that no architecture fits and that is known to be no model for LoRAs."""
         adapters = sum(split_name(name) is not None for name in self.shapes)
         if adapters * 2 > len(self.shapes):
             raise WrongFileKindError(
                 f"{self.name}: is a LoRA, not a checkpoint; give it with the LoRAs, and a checkpoint as the base."
+            )
+        other = other_kind(self.shapes)
+        if other or not self.shapes:
+            some = ", ".join(repr(name) for name in list(self.shapes)[:3]) or "nothing"
+            what = f"; it is {other.what}: {other.advice}" if other else ""
+            raise UnknownArchError(
+                f"{self.name}: none of the known architectures fits its {len(self.shapes)} tensors; "
+                f"it holds {some}{what}."
             )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ..adapters.spelling import Part
+from ..arch.base import Shapes
 from ..errors import NotALoraError
 from ..files.tensors import Tensors
 from .loraconfig import LoraConfigs
@@ -30,6 +31,10 @@ class OtherKind:
     share: float = 0.0  # of the tensors that have such a name at least; 0 means any of them
     beside: bool = False
     word: str = ""  # that stands somewhere in the name too
+
+    def fits(self, tensors: Collection[str]) -> bool:
+        found = sum(self.word in tensor and self.names.fullmatch(tensor) is not None for tensor in tensors)
+        return found > 0 and found >= self.share * len(tensors)
 
 
 def _row(what: str, advice: str, names: str, share: float = 0.0, *, beside: bool = False, word: str = "") -> OtherKind:
@@ -110,8 +115,8 @@ def refuse_marked(name: str, file: Tensors, modules: Mapping[str, Collection[tup
     `modules` are the parts of adapters that its names spell.
     """
     for row in ROWS:
-        if row.beside:
-            _compare(name, file, row)
+        if row.beside and row.fits(file):
+            _refuse(name, f"{row.what}; {row.advice}")
     fields = [{part.field for part, _ in parts if part.kind == "lora"} for parts in modules.values()]
     factors = [found for found in fields if found]
     if factors and all(found == {"down"} for found in factors):
@@ -125,11 +130,8 @@ def refuse_marked(name: str, file: Tensors, modules: Mapping[str, Collection[tup
 
 def refuse_rest(name: str, file: Tensors, configs: LoraConfigs) -> None:
     """Raise NotALoraError for a file without an adapter, if it is known what it is."""
-    for row in ROWS:
-        if not row.beside:
-            _compare(name, file, row)
-    if _are_vectors(file):
-        row = next(row for row in ROWS if "textual inversion" in row.what)
+    row = other_kind({tensor: info.shape for tensor, info in file.items()})
+    if row is not None:
         _refuse(name, f"{row.what}; {row.advice}")
     if configs.beside.get("fine_tune_type") == "full":
         _refuse(name, "what MLX trained in full, weights and no LoRA; merge it with mlx_lm.fuse, and use the result")
@@ -141,22 +143,22 @@ def refuse_rest(name: str, file: Tensors, configs: LoraConfigs) -> None:
         )
 
 
-def _compare(name: str, file: Tensors, row: OtherKind) -> None:
-    found = sum(row.word in tensor and row.names.fullmatch(tensor) is not None for tensor in file)
-    if found and found >= row.share * len(file):
-        _refuse(name, f"{row.what}; {row.advice}")
+def other_kind(shapes: Shapes) -> OtherKind | None:
+    """Return what a file of these tensors is, if it is none of adapters."""
+    if _are_vectors(shapes):
+        return next(row for row in ROWS if "textual inversion" in row.what)
+    return next((row for row in ROWS if not row.beside and row.fits(shapes)), None)
 
 
-def _are_vectors(file: Tensors) -> bool:
+def _are_vectors(shapes: Shapes) -> bool:
     """Tell whether a file holds a few vectors of a text encoder and nothing else, whatever they are called."""
-    shapes = [info.shape for info in file.values()]
     return (
         0 < len(shapes) <= 4
         and all(
             1 <= len(shape) <= 2 and shape[-1] in _WORDS and (len(shape) == 1 or shape[0] <= _MOST_VECTORS)
-            for shape in shapes
+            for shape in shapes.values()
         )
-        and all("." not in tensor for tensor in file)
+        and all("." not in tensor for tensor in shapes)
     )
 
 

@@ -36,7 +36,7 @@ def test_a_workflow(tmp_path: Path, case: str) -> None:
 
 def test_a_workflow_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "workflow.json"
-    path.write_bytes(b"\xff\xfe{}")
+    path.write_bytes(b"{\xc3\x28}")
     assert "workflow.json: not a workflow file: 'utf-8' codec" in samples.message(
         WorkflowError, lambda: lora_core.run(path)
     )

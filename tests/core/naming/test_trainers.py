@@ -115,7 +115,7 @@ def test_every_module_has_its_place_in_every_layout(trained: tuple[str, LoraFile
     for layout in layouts(model_of(name)):
         report = matched(lora, model_of(name), layout)
         assert (report.unmatched, report.elsewhere, report.mismatched) == ([], [], []), layout
-        assert report.unsupported == {}
+        assert (report.unsupported, report.read_as, report.repeated) == ({}, {}, [])
         assert report.modules_matched == report.modules_total > 70
 
 
@@ -191,9 +191,10 @@ def test_every_dialect_row_is_needed_by_some_file() -> None:
 
 
 def test_a_row_fewer_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the rows of one dialect its files have no place."""
+    """Without the rows of one dialect its files' names are not read as they are."""
     rows = [row for row in dialects.DIALECTS if row.id != "simpletuner"]
     monkeypatch.setattr(dialects, "_BY_START", dialects._by_start(rows))
     with LoraFile(write_lora(tmp_path / "lora.safetensors", "simpletuner_lycoris_lora-flux1_dev")) as lora:
         report = matched(lora, "flux1_dev")
-    assert (report.dialect, report.modules_matched, len(report.unmatched)) == ("bare", 0, 342)
+    assert (report.dialect, list(report.read_as)) == ("bare", ["without 'lycoris_'"])
+    assert len(report.read_as["without 'lycoris_'"]) == 342
