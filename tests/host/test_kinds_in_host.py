@@ -19,10 +19,11 @@ from tests.tiers import find_host
 # Of the largest weight. Most kinds are equal bit for bit; rotations come from another solver, norms from another sum
 FP32 = 1e-6
 NOT_READ = ("IA3", "OFT")  # ComfyUI drops (IA)³ and the input's OFT
+PEFTS = ("LoRA", "DoRA of LoRA", "LoHa", "LoKr")  # of PEFT's kinds it reads these
 CASES = {
     case.name: case
     for case in cases()
-    if case.kind not in NOT_READ and not (case.oracle == "PEFT merge" and case.kind == "BOFT")
+    if (case.kind in PEFTS if case.oracle == "PEFT merge" else case.kind not in NOT_READ)
 }
 EXTRA = "LoHa / OneTrainer's factors in four dimensions"
 
