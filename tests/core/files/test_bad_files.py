@@ -170,7 +170,7 @@ BAD: dict[str, Bad] = {
                       "none of the known architectures fits its 0 tensors; it holds nothing."),
     "embedding": Bad(11, tensors({"emb_params": torch.ones(4, 768)}),
                      "is a textual inversion embedding, not a LoRA; put it into the embeddings folder",
-                     "none of the known architectures fits its 1 tensors; it holds 'emb_params'; it is a textual inversion"),
+                     "none of the known architectures fits its 1 tensors; it holds 'emb_params'; it is a"),
     "VAE": Bad(11, lambda bad, good: tiny.make_tiny("tae16", bad),
                "is a VAE, not a LoRA; put it into the vae folder",
                "none of the known architectures fits its 136 tensors; it holds 'taesd"),
