@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..saved import FROM_OUTSIDE
-from .wires import Wires, get, put
+from .wires import Wires, get, links_of, put
 
 Levels = Mapping[
     str, dict[str, Any]
@@ -15,7 +15,7 @@ Levels = Mapping[
 
 def used_inputs(level: Mapping[str, Any]) -> set[str]:
     """Return the names of a subgraph's inputs that are wired inside."""
-    used = {get(link, "origin_slot") for link in level.get("links") or [] if get(link, "origin_id") == FROM_OUTSIDE}
+    used = {get(link, "origin_slot") for link in links_of(level) if get(link, "origin_id") == FROM_OUTSIDE}
     return {item["name"] for slot, item in enumerate(level.get("inputs") or []) if slot in used}
 
 
@@ -50,7 +50,7 @@ def drop_proxies(levels: Levels, level_id: str, gone: Iterable[str], notes: list
 def _drop_input(level: dict[str, Any], name: str) -> None:
     slot = [item["name"] for item in level["inputs"]].index(name)
     del level["inputs"][slot]
-    for link in level.get("links") or []:
+    for link in links_of(level):
         if get(link, "origin_id") == FROM_OUTSIDE and get(link, "origin_slot") > slot:
             put(link, "origin_slot", get(link, "origin_slot") - 1)
 

@@ -118,8 +118,13 @@ def put(link: Any, name: str, value: Any) -> None:
     link[name if isinstance(link, dict) else _FIELDS.index(name)] = value
 
 
+def links_of(level: Mapping[str, Any]) -> Iterable[Any]:
+    """Return the links of a level; older files have holes in the list, where one was."""
+    return (link for link in level.get("links") or [] if link)
+
+
 def link_ids(level: Mapping[str, Any]) -> Iterable[Any]:
-    return (get(link, "id") for link in level.get("links") or [] if link)
+    return (get(link, "id") for link in links_of(level))
 
 
 def _slot(slots: Any, index: int) -> dict[str, Any] | None:
