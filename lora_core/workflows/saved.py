@@ -116,11 +116,11 @@ def first_value(node: SavedNode) -> Any:
 def _wires(data: Mapping[str, Any]) -> Iterator[Wire]:
     """Yield the links of either spelling."""
     for link in data.get("links") or []:
+        if not link:  # a hole, where a link was
+            continue
         if isinstance(link, Mapping):
             names = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
             number, origin, origin_slot, target, target_slot = (link[name] for name in names)
-        elif link:
-            number, origin, origin_slot, target, target_slot = link[:5]
         else:
-            continue
+            number, origin, origin_slot, target, target_slot = link[:5]
         yield Wire(str(number), str(origin), int(origin_slot), str(target), int(target_slot))
