@@ -75,7 +75,9 @@ def subgraphs(data: Mapping[str, Any]) -> dict[str, Level]:
 
     Raises WorkflowError for one that holds itself.
     """
-    found = {item["id"]: Level(item) for item in (data.get("definitions") or {}).get("subgraphs") or []}
+    definitions = data.get("definitions")
+    inner = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
+    found = {item["id"]: Level(item) for item in (inner if isinstance(inner, list) else ())}
     inside = {key: {node["type"] for node in level.nodes.values()} & found.keys() for key, level in found.items()}
     while leaves := [key for key, held in inside.items() if not held & inside.keys()]:
         for key in leaves:

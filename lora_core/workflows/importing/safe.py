@@ -88,6 +88,8 @@ def set_aside_of_level(level: dict[str, Any], where: str, notes: list[str]) -> A
     for name in ("inputs", "outputs", "groups"):
         if wrong := _wrong_objects(level, name):
             raise WorkflowError(f"{where}: {wrong}.")
+        if name != "groups" and not all(isinstance(item.get("name"), str) for item in level.get(name) or []):
+            raise WorkflowError(f"{where}: one of its {name} has no name.")
     if not isinstance(level.get("state") or {}, dict):
         raise WorkflowError(f"{where}: state is no object.")
     aside = Aside()
