@@ -60,7 +60,8 @@ class Level:
     def _at_end(self, name: str, slot: int, is_there: Callable[[Wire], bool]) -> Iterator[Wire]:
         """Yield the wires of one of the subgraph's own slots, in the order in which the slot lists them."""
         ends = self.data.get(name) or []
-        listed = [str(one) for one in (ends[slot].get("linkIds") or [])] if 0 <= slot < len(ends) else []
+        ids = ends[slot].get("linkIds") if 0 <= slot < len(ends) else None
+        listed = [str(one) for one in ids] if isinstance(ids, list) else []
         wires = [wire for wire in self.wires.values() if is_there(wire)]
         yield from sorted(wires, key=lambda wire: listed.index(wire.id) if wire.id in listed else len(listed))
 
