@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 _GAP, _TITLE = 40.0, 30.0
 _TALLEST = 280.0  # Load LoRA, which may come in place of a lower node
@@ -31,11 +31,15 @@ def fit_groups(level: Mapping[str, Any], near: Mapping[str, Any], node: Mapping[
     groups: list[dict[str, Any]] = level.get("groups") or []
     for group in groups[:_LOOKED_AT]:
         bounds = group.get("bounding")
-        if isinstance(bounds, list) and len(bounds) == 4 and _holds(bounds, near):  # pyright: ignore
-            x, y, w, h = (float(number) for number in bounds)  # pyright: ignore
+        if _is_box(bounds) and _holds(bounds, near):
+            x, y, w, h = map(float, bounds)
             right, bottom = max(x + w, left + width + _GAP), max(y + h, top + height + _GAP)
             x, y = min(x, left - _GAP), min(y, top - _TITLE - _GAP)
             group["bounding"] = [x, y, right - x, bottom - y]
+
+
+def _is_box(bounds: Any) -> TypeGuard[list[float]]:
+    return isinstance(bounds, list) and len(bounds) == 4 and all(type(one) in (int, float) for one in bounds)  # pyright: ignore
 
 
 def _holds(bounds: list[Any], node: Mapping[str, Any]) -> bool:
