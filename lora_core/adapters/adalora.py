@@ -11,23 +11,19 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from ..naming.dialects import Loader
 from .lora import LoRA
-from .peft import number_option, whole_option
+from .peft import PeftLoRA, number_option, whole_option
 from .shapes import Shape, Shapes
 from .spelling import Part, suffix_rows
-from .stored import AlphaUse, Told
+from .stored import Told
 
 
 @dataclass(frozen=True, slots=True)
-class AdaLoRA(LoRA):
+class AdaLoRA(PeftLoRA):
     """How a file holds it, beside LoRA's names; once read it is a LoRA. A module may have lost all of its ranks."""
 
     id: ClassVar[str] = "adalora"
     kind: ClassVar[str] = "AdaLoRA"
-    alpha: ClassVar[AlphaUse] = "none"
-    is_portable: ClassVar[bool] = False
-    read_by: ClassVar[frozenset[Loader]] = frozenset()
     suffixes: ClassVar[tuple[Part, ...]] = (
         *(row for row in LoRA.suffixes if row.suffix in (".lora_A", ".lora_B")),
         *suffix_rows("lora", "sizes", ".lora_E", ".lora_E.default"),
@@ -46,10 +42,6 @@ class AdaLoRA(LoRA):
     @classmethod
     def is_meant(cls, module: str, shapes: Shapes) -> bool:
         return "sizes" in shapes
-
-    @classmethod
-    def rank_of(cls, shapes: Shapes) -> int | None:
-        return None
 
     @classmethod
     def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:

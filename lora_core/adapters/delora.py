@@ -11,25 +11,20 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from ..naming.dialects import Loader
 from .lora import LoRA
-from .peft import with_dimensions
+from .peft import PeftLoRA, with_dimensions
 from .shapes import Shape, Shapes
 from .spelling import Part, suffix_rows
-from .stored import AlphaUse
 
 _SMALLEST = 1e-4  # norm of a row that is divided by
 
 
 @dataclass(frozen=True, slots=True)
-class DeLoRA(LoRA):
+class DeLoRA(PeftLoRA):
     """How a file holds it; once read it is a LoRA."""
 
     id: ClassVar[str] = "delora"
     kind: ClassVar[str] = "DeLoRA"
-    alpha: ClassVar[AlphaUse] = "none"
-    is_portable: ClassVar[bool] = False
-    read_by: ClassVar[frozenset[Loader]] = frozenset()
     suffixes: ClassVar[tuple[Part, ...]] = (
         *suffix_rows("delora", "up", ".delora_B"),
         *suffix_rows("delora", "down", ".delora_A"),
@@ -46,10 +41,6 @@ class DeLoRA(LoRA):
                 f"A {list(down)}, B {list(up)}, lambda {list(size)} and norms {list(norms)} do not fit each other"
             )
         return (up[0], down[1])
-
-    @classmethod
-    def rank_of(cls, shapes: Shapes) -> int | None:
-        return None
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> LoRA:

@@ -11,23 +11,19 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from ..naming.dialects import Loader
 from .lora import LoRA
-from .peft import number_option, with_dimensions
+from .peft import PeftLoRA, number_option, with_dimensions
 from .shapes import Shape, Shapes
 from .spelling import Part, suffix_rows
-from .stored import AlphaUse, Told
+from .stored import Told
 
 
 @dataclass(frozen=True, slots=True)
-class GraLoRA(LoRA):
+class GraLoRA(PeftLoRA):
     """How a file holds it; once read it is a LoRA of rank k · r."""
 
     id: ClassVar[str] = "gralora"
     kind: ClassVar[str] = "GraLoRA"
-    alpha: ClassVar[AlphaUse] = "none"
-    is_portable: ClassVar[bool] = False
-    read_by: ClassVar[frozenset[Loader]] = frozenset()
     suffixes: ClassVar[tuple[Part, ...]] = (
         *suffix_rows("gralora", "down", ".gralora_A"),  # (k, in / k, r)
         *suffix_rows("gralora", "up", ".gralora_B"),  # (k, r, out / k)
@@ -46,10 +42,6 @@ class GraLoRA(LoRA):
         if general and LoRA.delta_shape(general) != shape:
             raise AdapterError(f"the blocks make {list(shape)} and the general factors {list(general.values())}")
         return shape
-
-    @classmethod
-    def rank_of(cls, shapes: Shapes) -> int | None:
-        return None
 
     @classmethod
     def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:

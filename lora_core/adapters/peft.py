@@ -10,8 +10,9 @@ from typing import ClassVar
 from ..errors import AdapterError
 from ..lazytorch import torch
 from ..naming.dialects import Loader
+from .lora import LoRA
 from .shapes import Shape, Shapes, required
-from .stored import StoredAdapter, Told
+from .stored import AlphaUse, StoredAdapter, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,19 @@ class PeftAdapter(StoredAdapter):
 
     is_portable: ClassVar[bool] = False
     read_by: ClassVar[frozenset[Loader]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PeftLoRA(LoRA):
+    """How PEFT's files hold a kind that is a LoRA once it is read; its scale is in the tensors and the settings."""
+
+    alpha: ClassVar[AlphaUse] = "none"
+    is_portable: ClassVar[bool] = False
+    read_by: ClassVar[frozenset[Loader]] = frozenset()
+
+    @classmethod
+    def rank_of(cls, shapes: Shapes) -> int | None:
+        return None
 
 
 def flat(weight: torch.Tensor) -> torch.Tensor:

@@ -8,24 +8,20 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from ..naming.dialects import Loader
 from .lora import LoRA
-from .peft import with_dimensions
+from .peft import PeftLoRA, with_dimensions
 from .shapes import Shape, Shapes
 from .spelling import Part, suffix_rows
-from .stored import AlphaUse, Told
+from .stored import Told
 
 
 @dataclass(frozen=True, slots=True)
-class TinyLoRA(LoRA):
+class TinyLoRA(PeftLoRA):
     """delta = B · (sum of v_i · P_i) · A, with B and A from the base's own singular vectors; once read it is a LoRA."""
 
     id: ClassVar[str] = "tinylora"
     kind: ClassVar[str] = "TinyLoRA"
-    alpha: ClassVar[AlphaUse] = "none"
-    is_portable: ClassVar[bool] = False
     has_factors: ClassVar[bool] = False
-    read_by: ClassVar[frozenset[Loader]] = frozenset()
     suffixes: ClassVar[tuple[Part, ...]] = (
         *suffix_rows("tinylora", "down", ".tinylora_A"),
         *suffix_rows("tinylora", "up", ".tinylora_B"),
@@ -46,10 +42,6 @@ class TinyLoRA(LoRA):
         return (up[0], *down[1:])
 
     @classmethod
-    def rank_of(cls, shapes: Shapes) -> int | None:
-        return None
-
-    @classmethod
     def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:
         if "others" in shapes:
             raise AdapterError(
@@ -65,16 +57,13 @@ class TinyLoRA(LoRA):
 
 
 @dataclass(frozen=True, slots=True)
-class UniLoRA(LoRA):
+class UniLoRA(PeftLoRA):
     """Each entry of the factors is one of the file's numbers times a scale; once read it is a LoRA."""
 
     id: ClassVar[str] = "unilora"
     kind: ClassVar[str] = "UniLoRA"
-    alpha: ClassVar[AlphaUse] = "none"
-    is_portable: ClassVar[bool] = False
     has_factors: ClassVar[bool] = False
     flags: ClassVar[tuple[str, ...]] = ("down", "up")
-    read_by: ClassVar[frozenset[Loader]] = frozenset()
     suffixes: ClassVar[tuple[Part, ...]] = (
         *suffix_rows("unilora", "down", ".unilora_indices_A"),
         *suffix_rows("unilora", "up", ".unilora_indices_B"),
@@ -92,10 +81,6 @@ class UniLoRA(LoRA):
                 f"A {list(down)} with scales {list(of_down)} and B {list(up)} with {list(of_up)} do not fit each other"
             )
         return (up[0], down[1])
-
-    @classmethod
-    def rank_of(cls, shapes: Shapes) -> int | None:
-        return None
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> LoRA:

@@ -12,24 +12,20 @@ from typing import Any, ClassVar
 
 from ..errors import AdapterError
 from ..lazytorch import torch
-from ..naming.dialects import Loader
 from .lora import LoRA
-from .peft import whole_option, with_dimensions
+from .peft import PeftLoRA, whole_option, with_dimensions
 from .shapes import Shape, Shapes
 from .spelling import Part, suffix_rows
-from .stored import AlphaUse, Told
+from .stored import Told
 
 
 @dataclass(frozen=True, slots=True)
-class VBLoRA(LoRA):
+class VBLoRA(PeftLoRA):
     """How a file holds it; once read it is a LoRA."""
 
     id: ClassVar[str] = "vblora"
     kind: ClassVar[str] = "VB-LoRA"
-    alpha: ClassVar[AlphaUse] = "none"
-    is_portable: ClassVar[bool] = False
     has_factors: ClassVar[bool] = False
-    read_by: ClassVar[frozenset[Loader]] = frozenset()
     flags: ClassVar[tuple[str, ...]] = ("down_places", "up_places")
     suffixes: ClassVar[tuple[Part, ...]] = (
         *suffix_rows("vblora", "down", ".vblora_logits_A", ".vblora_logits_A_topk_weights"),  # (r, in / v, …)
@@ -49,10 +45,6 @@ class VBLoRA(LoRA):
         if down[0] != up[1] or not whole:
             raise AdapterError(f"A {list(down)}, B {list(up)} and {vectors} vectors do not fit each other")
         return (up[0] * length, down[1] * length)
-
-    @classmethod
-    def rank_of(cls, shapes: Shapes) -> int | None:
-        return None
 
     @classmethod
     def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:
