@@ -52,23 +52,27 @@ class KeyMap:
     def find(self, name: str, param: str = "weight") -> tuple[Target, ...]:
         """Return the targets of a LoRA's module name, one after the other; several where the checkpoint splits it.
 
-        A name that nothing has is looked up again as `respelled` has it. Raises KeyCollisionError for a name that
-        addresses two places.
+        Raises KeyCollisionError for a name that addresses two places.
+        """
+        return self.look_up(name, param)[0]
+
+    def look_up(self, name: str, param: str = "weight") -> tuple[tuple[Target, ...], str]:
+        """Return the targets as `find`, and what had to be changed in the name to find them, as text; mostly nothing.
+
+        A name that nothing has is read without wrappers, then with underscores for dots, then as a key of the files.
         """
         found = self._places(name, param)
         if len(found) > 1:
             keys = ", ".join(sorted({target.key for targets in found for target in targets}))
             raise KeyCollisionError(f"{name}: addresses several weights of this checkpoint: {keys}.")
-        return _only(found) or self._find_respelled(name, param) or self._find_beside(name, param)
-
-    def respelled(self, name: str, param: str = "weight") -> str:
-        """Return what had to be changed in a name to find it, as text; empty if nothing, or if it is not found."""
-        if self._places(name, param) or not self._find_respelled(name, param):
-            return ""
+        if found:
+            return _only(found), ""
         shorter = _unwrapped(name)
-        if shorter != name and len(self._places(shorter, param)) == 1:
-            return "without wrappers"
-        return "with underscores for dots"
+        if shorter != name and (targets := _only(self._places(shorter, param))):
+            return targets, "without wrappers"
+        if targets := _only(self._places(shorter, param, flat=True)):
+            return targets, "with underscores for dots"
+        return self._find_beside(name, param), ""
 
     def _places(self, name: str, param: str, *, flat: bool = False) -> set[tuple[Target, ...]]:
         """Return the targets of a name in each place that it may mean."""
@@ -100,11 +104,6 @@ class KeyMap:
             if component and (found := component.find(spelled, flat, param))
         }
         return _only(targets)
-
-    def _find_respelled(self, name: str, param: str) -> tuple[Target, ...]:
-        shorter = _unwrapped(name)
-        unwrapped = _only(self._places(shorter, param)) if shorter != name else ()
-        return unwrapped or _only(self._places(shorter, param, flat=True))
 
     def find_more(self, name: str, param: str = "weight") -> tuple[Target, ...]:
         """Return the target of a name that only the host knows, or nothing."""

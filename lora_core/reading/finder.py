@@ -19,14 +19,14 @@ class PlaceFinder:
         self.read_as: dict[str, list[str]] = {}  # how -> modules; those whose names are read as they are: in none
         self.host_names: list[str] = []  # modules that only the host's own names have a place for
         asked = dict.fromkeys((spec.module, spec.param) for spec in lora.adapters)
-        self._found = {one: keymap.find(*one) for one in asked}
+        self._found = {one: keymap.look_up(*one) for one in asked}
         self._prefix = self._common_prefix()
 
     def find(self, spec: AdapterSpec) -> tuple[Target, ...]:
         """Return the targets of an adapter, none if it has no place."""
-        targets = self._found[spec.module, spec.param]
+        targets, how = self._found[spec.module, spec.param]
         if targets:
-            self._keep(self.keymap.respelled(spec.module, spec.param), spec.module)
+            self._keep(how, spec.module)
             return targets
         targets = self.keymap.find_more(spec.module, spec.param)
         if targets:
@@ -51,7 +51,7 @@ class PlaceFinder:
             for spec in self.lora.adapters
             if not spec.optional
             and not self.keymap.is_elsewhere(spec.module)
-            and not self._found[spec.module, spec.param]
+            and not self._found[spec.module, spec.param][0]
             and not self.keymap.find_more(spec.module, spec.param)
         ]
         names = [split_dialect(spec.module) for spec in lost]

@@ -51,7 +51,7 @@ def counting(owner: Any, name: str, what: str) -> None:
 
 counting(openfile, "_open_regular", "files opened")
 counting(keymap.KeyMap, "__init__", "key maps")
-counting(keymap.KeyMap, "find", "names looked up")
+counting(keymap.KeyMap, "look_up", "names looked up")
 counting(numbers, "_extremes", "tensors checked")
 counting(live.KeyStack, "calculate_weight", "weights patched")
 

@@ -68,9 +68,9 @@ def test_other_names_have_none(arch: str, name: str) -> None:
 
 def test_a_name_that_is_found_is_read_as_it_is() -> None:
     found = keymap("flux1_dev")
-    assert found.respelled("transformer_blocks.0.attn.to_q") == ""
-    assert found.respelled("module.transformer_blocks.0.attn.to_q") == "without wrappers"
-    assert found.respelled("lora_unet_double_blocks_0.img_attn_qkv") == "with underscores for dots"
+    assert found.look_up("transformer_blocks.0.attn.to_q")[1] == ""
+    assert found.look_up("module.transformer_blocks.0.attn.to_q")[1] == "without wrappers"
+    assert found.look_up("lora_unet_double_blocks_0.img_attn_qkv")[1] == "with underscores for dots"
 
 
 def test_wrappers_stand_between_dots_or_underscores() -> None:
