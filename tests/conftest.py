@@ -38,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for tier in tiers.TIERS:
         config.addinivalue_line("markers", f"{tier}: tests below tests/{tier}; set by folder, never by hand")
     config.addinivalue_line("markers", "case(*numbers): the fault cases of docs/reliability.md that the test holds")
+    config.addinivalue_line("markers", "attack(*numbers): the attacks of docs/reliability.md that the test holds")
     config.pluginmanager.register(TierReport(), "tier-report")
 
 
