@@ -6,16 +6,17 @@ from typing import Literal
 
 from .base import Command, Option
 
-ImportTarget = Literal["loracore", "builtin"]
+ImportTarget = Literal["loracore", "builtin", "builtin-rows"]
 TextDialect = Literal["lora-manager", "prompt-control", "easy-use", "a1111"]
 
 TARGET = Option(
     "to",
     "COMBO",
     "loracore: other packs' LoRA nodes and chains of Load LoRA become Stack LoRAs and Load LoRA of this pack. "
-    "builtin: these become a chain of ComfyUI's own Load LoRA.",
+    "builtin: these become a chain of ComfyUI's own Load LoRA. builtin-rows: ComfyUI's own Load LoRA (Model) and "
+    "Load LoRA (Text Encoder), which have rows and which its newer versions have.",
     "loracore",
-    choices=("loracore", "builtin"),
+    choices=("loracore", "builtin", "builtin-rows"),
 )
 TEXT_DIALECT = Option(
     "dialect",

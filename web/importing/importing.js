@@ -56,11 +56,17 @@ function menuOf(app, page, node) {
     const content = target === "loracore" ? text("Convert to LoRA Core") : text("Convert to built-in loaders");
     const nodes = () => meant(node, selected(app)).map(locator);
     const entries = [{ content, callback: () => void convert(app, page, target, nodes()) }];
+    if (target === "builtin" && isKnown("LoadLoraModel")) {
+        entries.push({ content: text("Convert to built-in rows"), callback: () => void convert(app, page, "builtin-rows", nodes()) });
+    }
     if (node.type === STACK) {
         entries.push({ content: text("Add LoRAs from text…"), callback: () => void importText(app, page, node) });
     }
     return entries;
 }
+
+/** Whether this ComfyUI has a node: its loaders with rows came late. @param {string} type */
+const isKnown = (type) => type in (/** @type {any} */ (globalThis).LiteGraph?.registered_node_types ?? {});
 
 /** The selected nodes, without the groups and reroutes that are selected too. @param {any} app @returns {any[]} */
 const selected = (app) => [...(app.canvas?.selectedItems ?? [])].filter((item) => Array.isArray(item.inputs));

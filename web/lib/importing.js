@@ -5,7 +5,7 @@ import { text } from "./i18n.js";
 import { PEER_TYPES } from "./peertypes.js";
 
 /** @typedef {import("../types.js").GraphNode} GraphNode */
-/** @typedef {"loracore" | "builtin"} Target */
+/** @typedef {"loracore" | "builtin" | "builtin-rows"} Target */
 
 const BUILTIN_TYPES = ["LoraLoader", "LoraLoaderModelOnly"];
 const OUR_TYPES = ["LoraCoreLoad", "LoraCoreStack"];

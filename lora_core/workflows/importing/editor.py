@@ -134,7 +134,7 @@ class EditorGraph:
             "inputs": inputs,
             "outputs": [{"name": name, "type": kind, "links": []} for name, kind in shape.outputs],
             "properties": {"Node name for S&R": node_type, **_origin(node_type, like), **_closed(node_type, like)},
-            "widgets_values": list(widgets.values()),
+            "widgets_values": shape.listed(widgets),
         }
 
     def _attach(self, node: dict[str, Any], sources: Mapping[str, WireSource]) -> None:
@@ -168,6 +168,8 @@ def _size(node_type: str, widgets: Mapping[str, Any], like: Mapping[str, Any]) -
     """Return width and height in the editor's units; the page makes room for more if a node needs it."""
     if node_type == STACK.id:
         return [460, 120 + 40 * len(widgets["rows"]["rows"])]
+    if rows := SHAPES[node_type].row:
+        return [340, 80 + 90 * len(widgets) // len(rows)]
     return [340, 280] if "on_unmatched" in widgets else [315, 126]
 
 

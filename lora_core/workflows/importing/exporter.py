@@ -1,9 +1,9 @@
-"""Load LoRA with the stacks that are wired into it, as a chain of ComfyUI's own loaders: nobody is locked in."""
+"""Load LoRA with the stacks that are wired into it, as ComfyUI's own loaders: nobody is locked in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from ...errors import LoraError, WorkflowError
@@ -11,6 +11,7 @@ from ...options import LOAD, STACK
 from ...stack.rows import Row, check_strength, parse_rows
 from .model import BYPASSED, MUTED, Converted, FoundNode, Graph, NodeId, WireSource
 from .names import Names
+from .rowloaders import LoadedRow, new_outputs, row_loaders
 from .shapes import BUILTIN, MODEL_ONLY, SHAPES
 
 PAPER_NOTE = (
@@ -26,21 +27,12 @@ class CannotError(WorkflowError):
     """A chain of built-in loaders cannot say what this node does."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One loader of the chain."""
-
-    name: str
-    model: float
-    clip: float
-    on: bool = True
-
-
 class Exporter:
     """Converts the chosen Load LoRA nodes of one level and writes what the user should know into `result`."""
 
-    def __init__(self, graph: Graph, names: Names, result: Converted) -> None:
-        self._graph, self._names, self._result = graph, names, result
+    def __init__(self, graph: Graph, names: Names, result: Converted, *, with_rows: bool) -> None:
+        """`with_rows` asks for the loaders that have rows, not for a chain of those that load one LoRA."""
+        self._graph, self._names, self._result, self._with_rows = graph, names, result, with_rows
         self._nodes = {str(node.id): node for node in graph.nodes()}
 
     def convert(self, wanted: Callable[[FoundNode], bool]) -> None:
@@ -56,7 +48,7 @@ class Exporter:
                 if str(node.id) in chosen:
                     self._note(node, f"left as it is: {str(error).rstrip('.')}.")
                 continue
-            self._chain(node, stacks, steps)
+            (self._rowed if self._with_rows else self._chain)(node, stacks, steps)
             self._result.converted += 1
         for node in self._nodes.values():
             if node.type == STACK.id and str(node.id) in chosen:
@@ -79,7 +71,7 @@ class Exporter:
             source = stack.wired.get("lora_stack")
         return found
 
-    def _steps(self, load: FoundNode, stacks: Iterable[FoundNode]) -> list[_Step]:
+    def _steps(self, load: FoundNode, stacks: Iterable[FoundNode]) -> list[LoadedRow]:
         wired = set(load.wired) - {"model", "clip", "lora_stack"}
         used = [name for slot, (name, _) in enumerate(SHAPES[LOAD.id].outputs) if self._graph.consumers(load.id, slot)]
         for name in (*sorted(wired), *(name for name in used if name not in ("MODEL", "CLIP"))):
@@ -90,8 +82,8 @@ class Exporter:
             raise CannotError("it has block strengths, which a built-in loader cannot apply")
         if (name := named.get("lora_name", "None")) not in ("None", ""):
             model, clip = (self._strength(load, named.get(f"strength_{part}", 1.0)) for part in ("model", "clip"))
-            steps.append(_Step(str(name), model, clip))
-        if not self._graph.has_modes:
+            steps.append(LoadedRow(str(name), model, clip))
+        if not self._graph.has_modes and not self._with_rows:
             self._tell_off(load, [step for step in steps if not step.on], "left out, as a prompt has no bypassed nodes")
             steps = [step for step in steps if step.on]
         if not steps:
@@ -100,21 +92,21 @@ class Exporter:
             self._note(load, PAPER_NOTE)
         return steps
 
-    def _rows(self, stack: FoundNode) -> list[_Step]:
+    def _rows(self, stack: FoundNode) -> list[LoadedRow]:
         try:
             rows = parse_rows(stack.values.named(("rows",)).get("rows"))
         except LoraError as error:
             raise type(error)(f"{stack}: {error}") from error
         return [self._step(stack, row) for row in rows if row.name not in ("", "None")]
 
-    def _step(self, stack: FoundNode, row: Row) -> _Step:
+    def _step(self, stack: FoundNode, row: Row) -> LoadedRow:
         on = row.on and stack.mode != BYPASSED
         for what, there in (("block strengths", row.blocks), ("a low-noise file", row.low)):
             if there and on:
                 raise CannotError(f"{row.name} has {what}, which a built-in loader cannot apply")
             if there:
                 self._note(stack, f"{row.name} is switched off and loses {what}.")
-        return _Step(row.name, row.strength, row.strength if row.strength_clip is None else row.strength_clip, on)
+        return LoadedRow(row.name, row.strength, row.strength if row.strength_clip is None else row.strength_clip, on)
 
     def _strength(self, node: FoundNode, value: Any) -> float:
         try:
@@ -122,7 +114,7 @@ class Exporter:
         except LoraError as error:
             raise type(error)(f"{node}: {error}") from error
 
-    def _chain(self, load: FoundNode, stacks: list[FoundNode], steps: list[_Step]) -> None:
+    def _chain(self, load: FoundNode, stacks: list[FoundNode], steps: list[LoadedRow]) -> None:
         used_up = self._used_up(load, stacks)
         model, clip = load.wired.get("model"), load.wired.get("clip")
         near, take = (used_up[-1].id, True) if used_up else (load.id, False)
@@ -142,11 +134,32 @@ class Exporter:
                 made.append(near)
             model, clip = WireSource(made[-1], 0), WireSource(made[-1], 1) if both else clip
         self._switch(load, steps, made)
-        for stack in used_up[::-1]:
+        self._remove(used_up)
+
+    def _rowed(self, load: FoundNode, stacks: list[FoundNode], steps: list[LoadedRow]) -> None:
+        used_up = self._used_up(load, stacks)
+        near, take = (used_up[-1].id, True) if used_up else (load.id, False)
+        ends = {"model": load.wired.get("model"), "clip": load.wired.get("clip")}
+        rows = [replace(step, name=self._names.for_host(step.name)) for step in steps]
+        *before, last = row_loaders(rows, with_clip=ends["clip"] is not None)
+        made = [(last, load.id)]
+        for loader in before:
+            near, take = self._graph.add(loader.type, loader.values, _wire(loader.socket, ends), near, take=take), False
+            ends[loader.socket] = WireSource(near, 0)
+            made.insert(-1, (loader, near))
+        sources = _wire(last.socket, ends)
+        self._graph.become(load.id, last.type, last.values, sources, new_outputs(made, ends["clip"]))
+        if self._graph.has_modes:
+            for _, node in made:
+                self._graph.set_mode(node, load.mode)
+        self._remove(used_up)
+
+    def _remove(self, stacks: list[FoundNode]) -> None:
+        for stack in stacks[::-1]:
             self._graph.remove(stack.id)
             del self._nodes[str(stack.id)]
 
-    def _switch(self, load: FoundNode, steps: list[_Step], made: list[NodeId]) -> None:
+    def _switch(self, load: FoundNode, steps: list[LoadedRow], made: list[NodeId]) -> None:
         if self._graph.has_modes:
             for step, node in zip(steps, made, strict=True):
                 self._graph.set_mode(node, load.mode or (0 if step.on else BYPASSED))
@@ -164,9 +177,15 @@ class Exporter:
             going.insert(0, stack)
         return going
 
-    def _tell_off(self, load: FoundNode, steps: list[_Step], what: str) -> None:
+    def _tell_off(self, load: FoundNode, steps: list[LoadedRow], what: str) -> None:
         for step in steps:
             self._note(load, f"{step.name} is {what}.")
 
     def _note(self, node: FoundNode, text: str) -> None:
         self._result.notes.append(f"{node}: {text}")
+
+
+def _wire(socket: str, ends: dict[str, WireSource | None]) -> dict[str, WireSource]:
+    """Return what is wired to a loader: the end so far of what it changes."""
+    source = ends[socket]
+    return {socket: source} if source else {}

@@ -9,6 +9,8 @@ from typing import Any
 from ...options import LOAD, STACK, Node, Option
 
 BUILTIN, MODEL_ONLY = "LoraLoader", "LoraLoaderModelOnly"
+ROWS_MODEL, ROWS_ENCODER = "LoadLoraModel", "LoadLoraTextEncoder"  # of newer versions; facts: Comfy-Org/ComfyUI#16309
+ROW = ("lora_name", "strength", "enabled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,12 @@ class Shape:
     sockets: tuple[tuple[str, str, bool], ...]  # name, type, optional
     widgets: Mapping[str, Any]  # name -> default, in order
     outputs: tuple[tuple[str, str], ...]  # name, type
+    row: tuple[str, ...] = ()  # the widgets of one row, of a node with rows of widgets
+
+    def listed(self, widgets: Mapping[str, Any]) -> list[Any]:
+        """Return the values of the widgets as the editor saves them: how many rows there are comes first."""
+        values = list(widgets.values())
+        return [len(values) // len(self.row), *values] if self.row else values
 
     def socket(self, name: str) -> int:
         return [socket[0] for socket in self.sockets].index(name)
@@ -47,4 +55,6 @@ SHAPES: dict[str, Shape] = {
         "Load LoRA", (_MODEL, _CLIP), {**_NAME, "strength_clip": 1.0}, (("MODEL", "MODEL"), ("CLIP", "CLIP"))
     ),
     MODEL_ONLY: Shape("LoraLoaderModelOnly", (_MODEL,), _NAME, (("MODEL", "MODEL"),)),
+    ROWS_MODEL: Shape("Load LoRA (Model)", (_MODEL,), {}, (("MODEL", "MODEL"),), ROW),
+    ROWS_ENCODER: Shape("Load LoRA (Text Encoder)", (_CLIP,), {}, (("CLIP", "CLIP"),), ROW),
 }

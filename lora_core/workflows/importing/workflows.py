@@ -37,7 +37,7 @@ def convert_workflow(
     names: Iterable[str] | None = None,
     separator: str = "/",
 ) -> Converted:
-    """Return `workflow`, in either format, with other packs' LoRA nodes as ours, or ours as built-in loaders.
+    """Return `workflow`, in either format, with other packs' LoRA nodes as ours, or ours as ComfyUI's own loaders.
 
     `nodes` are ids, "SUBGRAPH-ID:NODE-ID" inside a subgraph; None means all. `names` are the LoRA files that are there,
     to complete names without an ending; `separator` is what they hold on this system. The input is left as it is.
@@ -129,7 +129,7 @@ def _convert_level(
         groups = _mapping(_mapping(result.workflow.get("extra")).get("groupNodes"))
         Importer(graph, names, result, groups).convert(wanted)
     else:
-        Exporter(graph, names, result).convert(wanted)
+        Exporter(graph, names, result, with_rows=to == "builtin-rows").convert(wanted)
 
 
 def _choice(wanted: Collection[str] | None, level: str) -> Callable[[FoundNode], bool]:

@@ -30,6 +30,7 @@ export const TEXTS = {
     "ComfyUI does not answer.": "ComfyUI が応答しません。",
     "Convert to LoRA Core": "LoRA Core に変換",
     "Convert to built-in loaders": "標準ローダーに変換",
+    "Convert to built-in rows": "標準の行付きローダーに変換",
     "Converted to LoRA Core: {n}": "LoRA Core に変換：{n}",
     "Converted to built-in loaders: {n}": "標準ローダーに変換：{n}",
     "Copied": "コピーしました",

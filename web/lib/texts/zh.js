@@ -30,6 +30,7 @@ export const TEXTS = {
     "ComfyUI does not answer.": "ComfyUI 没有响应。",
     "Convert to LoRA Core": "转换为 LoRA Core",
     "Convert to built-in loaders": "转换为内置加载器",
+    "Convert to built-in rows": "转换为内置多行加载器",
     "Converted to LoRA Core: {n}": "已转换为 LoRA Core：{n}",
     "Converted to built-in loaders: {n}": "已转换为内置加载器：{n}",
     "Copied": "已复制",

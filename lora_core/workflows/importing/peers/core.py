@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..model import FoundNode, Peer, RowValue, Values, row
+from ..shapes import ROW, ROWS_ENCODER, ROWS_MODEL, SHAPES
 
-_FIELD = re.compile(r"loras\.(\d{1,4})\.(lora_name|strength|enabled)")
+_FIELD = re.compile(rf"loras\.(\d{{1,4}})\.({'|'.join(ROW)})")
 _EMPTY = (None, "", "None", "none")
 
 
@@ -72,6 +73,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-MODEL = Peer("LoadLoraModel", "loader", "Load LoRA (Model)", ("MODEL",), _model_rows)
-ENCODER = Peer("LoadLoraTextEncoder", "encoder", "Load LoRA (Text Encoder)", ("CLIP",), _encoder_rows)
+MODEL = Peer(ROWS_MODEL, "loader", SHAPES[ROWS_MODEL].title, ("MODEL",), _model_rows)
+ENCODER = Peer(ROWS_ENCODER, "encoder", SHAPES[ROWS_ENCODER].title, ("CLIP",), _encoder_rows)
 PEERS = (MODEL, ENCODER)
