@@ -62,8 +62,11 @@ def test_the_editor_saves_how_many_rows_there_are_first() -> None:
     there = convert_workflow(converted("rgthree_editor").workflow, to="builtin-rows", names=FILES)
     (model,) = [node for node in there.workflow["nodes"] if node["type"] == MODEL]
     assert model["widgets_values"] == [
-        3, "styles/ink.safetensors", 0.8, True, "people/alice.safetensors", 1.0, False, "detail.safetensors", -0.5, True,
-    ]  # fmt: skip
+        3,
+        *("styles/ink.safetensors", 0.8, True),
+        *("people/alice.safetensors", 1.0, False),
+        *("detail.safetensors", -0.5, True),
+    ]
 
 
 def test_more_rows_than_a_node_holds_are_several_nodes(tmp_path: Path) -> None:
