@@ -6,13 +6,15 @@ READY := .venv/.lora-core-ready
 TSC := tests/web/node_modules/.bin/tsc
 # How long `make fuzz` takes for all its targets together; the nightly run takes 600 seconds.
 FUZZ_SECONDS ?= 60
+# The same of `make cost`.
+COST_SECONDS ?= 60
 # Of tests at most: each takes up to 3 GB of memory.
 PROCESSES ?= 4
 # The browser tests run on the host's own front end and on this one.
 NEWEST_FRONT_END := 1.58.1
 FRONT_END_READY := .venv/front-end/.$(NEWEST_FRONT_END)
 
-.PHONY: demo test fuzz check types outlines faults clean
+.PHONY: demo test fuzz cost check types outlines faults clean
 
 demo: $(READY)
 	.venv/bin/python -m lora_core demo build/demo
@@ -25,6 +27,10 @@ test: $(READY) $(FRONT_END_READY)
 # looks for inputs that break what reads strangers' files; FUZZ_ARGS names targets, or says --keep
 fuzz: $(READY)
 	.venv/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
+
+# looks for inputs that cost too much; COST_ARGS names readers
+cost: $(READY)
+	.venv/bin/python -m tests.fuzz.cost --seconds $(COST_SECONDS) $(COST_ARGS)
 
 check: $(READY)
 	.venv/bin/ruff check
