@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .text import LONGEST_MESSAGE, message, shortened
+from .text import LONGEST_MESSAGE, message_line, shortened
 
 
 class LoraError(ValueError):
@@ -14,7 +14,7 @@ class LoraError(ValueError):
     """
 
     def __init__(self, *lines: str) -> None:
-        super().__init__(shortened("\n".join(map(message, lines)), LONGEST_MESSAGE))
+        super().__init__(shortened("\n".join(map(message_line, lines)), LONGEST_MESSAGE))
 
 
 class FileFormatError(LoraError):

@@ -57,11 +57,16 @@ def shortened(text: str, limit: int = LONGEST_SHOWN) -> str:
     return text[: room - room // 3] + _LEFT_OUT + text[len(text) - room // 3 :]
 
 
-def message(text: str, limit: int = LONGEST_MESSAGE) -> str:
-    """Return one visible line of a message whose values strangers may have written: each of them short, and all."""
+def fitted(text: str) -> str:
+    """Return a message whose values strangers may have written, each of them short, and all of it a screen."""
     if len(text) > LONGEST_SHOWN:
         text = _QUOTED.sub(lambda match: shortened(match[0]), shortened(text, _LOOKED_AT))
-    return shortened(visible(shortened(text, limit)), limit)
+    return shortened(text, LONGEST_MESSAGE)
+
+
+def message_line(text: str) -> str:
+    """Return such a message on one visible line."""
+    return shortened(visible(fitted(text)), LONGEST_MESSAGE)
 
 
 def visible_json(value: Any) -> str:
