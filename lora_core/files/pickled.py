@@ -93,10 +93,10 @@ def _checked(path: Path, tensors: Mapping[str, AnyTensor], size: int) -> Iterato
         if not isinstance(tensor, PickledTensor) or not 0 < len(name.encode("utf-8", "replace")) <= MAX_NAME_BYTES:
             raise FileFormatError(f"{where} is not a plain one; {INSTEAD}.")
         needed = max(tensor.nbytes, (tensor.first + tensor.extent) * tensor.width)
-        if needed > tensor.member.nbytes or tensor.first < 0:
+        if needed > tensor.member.nbytes:
             has = tensor.member.nbytes
             raise FileFormatError(f"{where} claims {needed} bytes, its storage has {has}; the file is made to harm.")
-        if min(tensor.steps, default=0) < 0:
+        if min((tensor.first, *tensor.steps)) < 0:
             raise FileFormatError(f"{where} is not a plain one; {INSTEAD}.")
         claimed += tensor.nbytes
         yield name, tensor
