@@ -38,9 +38,10 @@ LONGEST_SHOWN = 200  # characters of one value or name in a message
 _LOOKED_AT = 5 * LONGEST_MESSAGE
 _LEFT_OUT = "… (shortened) …"
 # A value that a message quotes, as Python writes it: a text in quotes that stand at no letter, or a list. One that does
-# not end is taken to the end of the message, so that no sign is looked at twice
+# not end is taken to the end of the message, so that no sign is looked at twice. And a word longer than any path
 _QUOTED = re.compile(
-    r"(?<!\w)'[^'\\]*(?:\\.[^'\\]*)*\\?(?:'|\Z)" r'|(?<!\w)"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)' r"|\[[^\[\]]*", re.DOTALL
+    r"(?<!\w)'[^'\\]*(?:\\.[^'\\]*)*\\?(?:'|\Z)" r'|(?<!\w)"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)' r"|\[[^\[\]]*|\S{500,}",
+    re.DOTALL,
 )
 
 
