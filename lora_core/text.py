@@ -161,7 +161,7 @@ def _whole_number(text: str) -> int:
 
 def _check_levels(value: Any) -> None:
     level = [value]
-    for _ in range(MOST_LEVELS + 1):
+    for _ in range(MOST_LEVELS):
         inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
         level = [one for several in inner for one in several if isinstance(one, (dict, list))]
         if not level:
