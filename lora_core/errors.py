@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .text import visible
+from .text import LONGEST_MESSAGE, message_line, shortened
 
 
 class LoraError(ValueError):
-    """Base of every error that a user can act on. Names in its lines may come from strangers: each is one line."""
+    """Base of every error that a user can act on.
+
+    Values in its lines may come from strangers: each is one line, each value is short, and all of it is a screen.
+    """
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(map(visible, lines)))
+        super().__init__(shortened("\n".join(map(message_line, lines)), LONGEST_MESSAGE))
 
 
 class FileFormatError(LoraError):

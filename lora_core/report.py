@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .reporttables import lines_of, verdict_lines
-from .text import NAMES_SHOWN, counted, size_text, some_names, visible
+from .text import NAMES_SHOWN, counted, fitted, message_line, size_text, some_names, visible
 
 State = Literal["full", "partial", "none", "unknown"]
 
@@ -71,6 +71,7 @@ class Report:
         data = asdict(self)
         for lora, described in zip(self.loras, data["loras"], strict=True):
             described["summary"], described["state"] = summary_of(lora, self.title), state_of(lora, self.title)
+        data["notes"], data["warnings"] = list(map(fitted, self.notes)), list(map(fitted, self.warnings))
         return as_json_has_it(data, "", {})
 
     def text(self) -> str:
@@ -84,8 +85,7 @@ class Report:
         lines += [f"wrote {output['name']} ({size_text(output['bytes'])})" for output in self.outputs]
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"{self.seconds:.1f} s, peak memory {size_text(self.peak_rss_bytes)}"] if self.outputs else []
-        return "\n".join(map(visible, lines))  # names in them may come from strangers
-
+        return "\n".join(map(message_line, lines))  # names in them may come from strangers
 
     def leave_out_what_is_no_number(self) -> None:
         """Put None for NaN and infinity among what was measured, and say of which weights they are.

@@ -10,7 +10,7 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,51 @@ _UNSEEN = re.compile(
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 LONGEST = 4_000  # characters of one value
-LONGEST_JSON = 16 * 2**20  # characters; in memory it may be twenty times as large
+LONGEST_JSON = 16 * 2**20  # characters
+MOST_PARTS = 2_000_000  # commas and brackets of one JSON text: each may cost 100 bytes of memory
+MOST_LEVELS = 100  # of lists and objects within one another
+MOST_DIGITS = 1_000  # of a whole number: to read it takes the square of them
 CUT = " … (cut)"
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 _TAG = re.compile(r"<[^<>]*>")
 _BREAK = re.compile(r"(?i)<(?:br|/p|/li|/h[1-6]|/div)[^<>]*>")
 
 NAMES_SHOWN = 5
+LONGEST_MESSAGE = 4_000  # characters, which is a screen
+LONGEST_SHOWN = 200  # characters of one value or name in a message
+_LOOKED_AT = 5 * LONGEST_MESSAGE
+_LEFT_OUT = "… (shortened) …"
+# A value that a message quotes, as Python writes it: a text in quotes that stand at no letter, or a list. One that does
+# not end is taken to the end of the message, so that no sign is looked at twice. And a word longer than any path
+_QUOTED = re.compile(
+    r"(?<!\w)'[^'\\]*(?:\\.[^'\\]*)*\\?(?:'|\Z)" r'|(?<!\w)"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)' r"|\[[^\[\]]*|\S{500,}",
+    re.DOTALL,
+)
 
 
 def visible(text: str) -> str:
     """Return one line with its unseen characters written as escapes, such as `\\n`, `\\x1b` and `\\u202e`."""
     return _UNSEEN.sub(_escaped, text)
+
+
+def shortened(text: str, limit: int = LONGEST_SHOWN) -> str:
+    """Return a text without its middle, if it is longer than `limit`: what a name ends with tells as much."""
+    if len(text) <= limit:
+        return text
+    room = limit - len(_LEFT_OUT)
+    return text[: room - room // 3] + _LEFT_OUT + text[len(text) - room // 3 :]
+
+
+def fitted(text: str) -> str:
+    """Return a message whose values strangers may have written, each of them short, and all of it a screen."""
+    if len(text) > LONGEST_SHOWN:
+        text = _QUOTED.sub(lambda match: shortened(match[0]), shortened(text, _LOOKED_AT))
+    return shortened(text, LONGEST_MESSAGE)
+
+
+def message_line(text: str) -> str:
+    """Return such a message on one visible line."""
+    return shortened(visible(fitted(text)), LONGEST_MESSAGE)
 
 
 def visible_json(value: Any) -> str:
@@ -102,11 +135,45 @@ def without_path(error: Exception, path: Path) -> str:
     return text.replace(str(path.parent), "…")
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """Return the object that the text is in JSON, an empty one if it is none or longer than is reasonable."""
+def parse_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Return what a text is in JSON, its length, parts, levels and numbers bounded; raises ValueError saying why not.
+
+    `pairs` is json's `object_pairs_hook`.
+    """
+    if len(text) > LONGEST_JSON:
+        raise ValueError(f"it has {len(text)} characters; the limit is {LONGEST_JSON}")
+    signs = (text.count(sign) for sign in ",[{") if isinstance(text, str) else map(text.count, (b",", b"[", b"{"))
+    if sum(signs) > MOST_PARTS:
+        raise ValueError(f"it has more than {MOST_PARTS} parts")
     try:
-        value = json.loads(text) if 0 < len(text) <= LONGEST_JSON else {}
-    except (ValueError, RecursionError):  # ValueError: also a number of thousands of digits
+        value = json.loads(text, parse_int=_whole_number, object_pairs_hook=pairs)
+    except RecursionError:
+        raise ValueError(f"it has more than {MOST_LEVELS} levels") from None
+    _check_levels(value)
+    return value
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _check_levels(value: Any) -> None:
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
+        level = [one for several in inner for one in several if isinstance(one, (dict, list))]
+        if not level:
+            return
+    raise ValueError(f"it has more than {MOST_LEVELS} levels")
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the object that the text is in JSON, an empty one if it is none or larger than is reasonable."""
+    try:
+        value = parse_json(text) if text else {}
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -114,8 +181,8 @@ def json_object(text: str) -> dict[str, Any]:
 def json_list(text: str) -> list[Any] | None:
     """Return the list that the text is in JSON, None if it is none."""
     try:
-        value = json.loads(text) if len(text) <= LONGEST_JSON else None
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return None
     return value if isinstance(value, list) else None
 
@@ -128,7 +195,7 @@ def counted(items: Sized, noun: str) -> str:
 def some_names(names: list[str]) -> str:
     """Return the first names as one text, with the count of the rest."""
     rest = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(shortened, names[:NAMES_SHOWN])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def size_text(count: int) -> str:

@@ -17,7 +17,7 @@ from ..parallel.progress import OnStep
 from ..report import Report
 from ..stack.rows import check_strength
 from ..workflows.importing import import_workflow, lora_names, rows_of_text
-from ..workflows.importing.text import TextRows
+from ..workflows.importing.text import MAX_TEXT, TextRows
 from ..workflows.run import run
 from .demo import demo
 from .flags import Flags, Parser, add_loras
@@ -162,7 +162,7 @@ def _import(options: argparse.Namespace, on_step: OnStep | None) -> list[Report]
         if options.out is not None:
             raise OptionError("--text prints rows; --out is for a workflow file.")
         dialect = getattr(options, "dialect", TEXT_DIALECT.default)
-        text = sys.stdin.read() if options.text == "-" else options.text
+        text = sys.stdin.read(MAX_TEXT + 1) if options.text == "-" else options.text
         rows = rows_of_text(text, dialect, names=lora_names(options.models))
         sys.stderr.writelines(f"{note}\n" for note in rows.notes)  # visible as they are
         return [rows]

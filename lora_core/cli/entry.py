@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ..errors import LoraError, OptionError
 from ..parallel.progress import OnStep
 from ..report import Report
-from ..text import visible, visible_json
+from ..text import LONGEST_MESSAGE, message_line, shortened, visible_json
 from .commands import make_parser
 from .interrupts import Interrupts
 from .streams import open_streams, say
@@ -92,7 +92,9 @@ def _is_refuted(report: Shown) -> bool:
 
 
 def _fail(error: object, code: int) -> int:
-    lines = f"lora-core: {error}".split("\n")  # a LoraError's own line ends are not those of a name
+    lines = shortened(f"lora-core: {error}", LONGEST_MESSAGE).split(
+        "\n"
+    )  # a LoraError's own line ends are not those of a name
     with suppress(OSError):  # nobody reads it, and the code tells
-        say(sys.stderr, "".join(f"{visible(line)}\n" for line in lines))
+        say(sys.stderr, "".join(f"{message_line(line)}\n" for line in lines))
     return code

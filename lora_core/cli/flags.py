@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from ..errors import OptionError
 from ..options import Command, Node, Option, Socket
-from ..text import visible
+from ..text import message_line
 
 _LORA_HELP = (
     "a LoRA with its strength and, if it differs, its strength on the text encoder; then blocks=TEXT for strengths of "
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = _NEGATIVE
 
     def error(self, message: str) -> NoReturn:
-        super().error(visible(message))  # arguments may be names of files
+        super().error(message_line(message))  # arguments may be names of files
 
 
 class Flags:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..errors import FileFormatError, UnknownArchError
 from ..lazytorch import torch
+from ..text import parse_json
 from .quantised import FOREIGN, FORMATS, FP8_FORMATS, Config, Format, values_of
 from .tensorheader import TensorInfo
 from .tensors import Tensors
@@ -176,8 +176,8 @@ def _configs(raw: Tensors) -> Iterator[tuple[str, Config]]:
 
 def _object(raw: Tensors, key: str, text: str | bytes) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text)
+    except ValueError as error:
         raise FileFormatError(f"{raw.path.name}: {key!r} is not JSON: {error}.") from error
     if not isinstance(value, dict):
         raise FileFormatError(f"{raw.path.name}: {key!r} should be a JSON object.")

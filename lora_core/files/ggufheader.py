@@ -6,7 +6,7 @@ Format: github.com/ggml-org/ggml, docs/gguf.md.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,23 @@ ORIGINAL_SHAPE = "comfy.gguf.orig_shape."  # + tensor name: the shape before it 
 
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+MAX_KEY_BYTES = 2**16 - 1  # as the format has it
+MAX_KEPT = 64  # numbers or texts of an array; longer ones, such as vocabularies, are left out
+MAX_TEXT_BYTES = 2**16  # of a text that is kept
+MAX_TEXTS = 2_000_000  # in all arrays; a vocabulary with its merges has about half a million
+
+
+Entry = tuple[str, int, tuple[int, ...], int]  # name, type, sizes as stored, offset
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A value that is too long to be kept."""
+
+    length: int
+
+    def __str__(self) -> str:
+        return f"of {self.length} values"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,58 +62,98 @@ class GgufInfo:
 class _Reader:
     def __init__(self, file: OpenFile) -> None:
         self._file = file
-        self._raw = bytes(file.read(0, min(file.size, MAX_LISTED_BYTES)))
+        self._raw = file.read(0, min(file.size, MAX_LISTED_BYTES))
+        self._texts = 0  # in arrays so far
         self.at = 0
 
     def broken(self, what: str) -> FileFormatError:
         return FileFormatError(f"{self._file.path.name}: broken GGUF header: {what}; download or copy it again.")
 
-    def take(self, length: int) -> bytes:
+    def skip(self, length: int) -> int:
+        """Pass over so many bytes, and return where they began."""
         if length > len(self._raw) - self.at:
             raise self.broken(f"it ends at byte {len(self._raw)}, needs {self.at + length}")
         self.at += length
-        return self._raw[self.at - length : self.at]
+        return self.at - length
+
+    def take(self, length: int) -> bytearray:
+        return self._raw[self.skip(length) : self.at]
 
     def number(self, code: str) -> Any:
-        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
+        return struct.unpack_from("<" + code, self._raw, self.skip(struct.calcsize("<" + code)))[0]
 
-    def text(self) -> str:
-        return self.take(self.number("Q")).decode("utf-8", "replace")
+    def name(self, limit: int) -> str:
+        length = self.number("Q")
+        start = self.skip(length)
+        if not 0 < length <= limit:
+            shown = self._raw[start : start + min(length, 80)].decode("utf-8", "replace")
+            raise self.broken(f"a name of {length} bytes ({shown!r}); the limit is {limit}")
+        return self._raw[start : self.at].decode("utf-8", "replace")
 
     def value(self, kind: int) -> Any:
         if kind == _STRING:
-            return self.text()
+            length = self.number("Q")
+            start = self.skip(length)
+            return LeftOut(length) if length > MAX_TEXT_BYTES else self._raw[start : self.at].decode("utf-8", "replace")
         if kind == _ARRAY:
             return self._array()
         if kind not in _NUMBERS:
             raise self.broken(f"a value of the unknown type {kind}")
         return self.number(_NUMBERS[kind])
 
-    def _array(self) -> list[Any]:
+    def _array(self) -> list[Any] | LeftOut:
         kind, count = self.number("I"), self.number("Q")
         if kind == _ARRAY or count > len(self._raw):
             raise self.broken(f"an array of {count} values of type {kind}")
-        if kind in _NUMBERS:
-            code = _NUMBERS[kind]
-            return list(struct.unpack(f"<{count}{code}", self.take(count * struct.calcsize("<" + code))))
+        if kind in _NUMBERS and count > MAX_KEPT:
+            self.skip(count * struct.calcsize("<" + _NUMBERS[kind]))
+            return LeftOut(count)
+        if kind == _STRING and count > MAX_KEPT:
+            return self._left_out_texts(count)
         return [self.value(kind) for _ in range(count)]
+
+    def _left_out_texts(self, count: int) -> LeftOut:
+        self._texts += count
+        if self._texts > MAX_TEXTS:
+            raise self.broken(f"{self._texts} texts in its arrays; the limit is {MAX_TEXTS}")
+        for _ in range(count):
+            self.skip(self.number("Q"))
+        return LeftOut(count)
 
 
 def read_gguf_header(file: OpenFile) -> tuple[dict[str, Any], dict[str, GgufInfo]]:
     """Return (the file's own values, infos), or raise FileFormatError saying which rule is broken."""
     reader = _Reader(file)
-    magic, version = reader.take(4), reader.number("I")
+    magic, version = bytes(reader.take(4)), reader.number("I")
     if magic != b"GGUF" or version not in (2, 3):
         raise reader.broken(f"expected GGUF version 2 or 3, found {magic!r} version {version}")
     tensors, values = reader.number("Q"), reader.number("Q")
     if tensors > MAX_TENSORS or values > MAX_TENSORS:
         raise reader.broken(f"{tensors} tensors and {values} values; the limit is {MAX_TENSORS}")
-    metadata = {reader.text(): reader.value(reader.number("I")) for _ in range(values)}
+    metadata = _metadata(reader, values)
     entries = [_entry(reader) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 1 <= alignment <= 2**16:
         raise reader.broken(f"an alignment of {alignment!r}")
     start = -(-reader.at // alignment) * alignment
+    infos = _infos(reader, metadata, entries, start, file)
+    _refuse_overlaps(reader, infos)
+    return metadata, infos
+
+
+def _metadata(reader: _Reader, count: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(count):
+        key = reader.name(MAX_KEY_BYTES)
+        if key in found:
+            raise reader.broken(f"the value {key[:80]!r} twice")
+        found[key] = reader.value(reader.number("I"))
+    return found
+
+
+def _infos(
+    reader: _Reader, metadata: dict[str, Any], entries: list[Entry], start: int, file: OpenFile
+) -> dict[str, GgufInfo]:
     infos: dict[str, GgufInfo] = {}
     for name, kind, stored, offset in entries:
         if name in infos:
@@ -107,12 +164,21 @@ def read_gguf_header(file: OpenFile) -> tuple[dict[str, Any], dict[str, GgufInfo
             raise FileFormatError(
                 f"{file.path.name}: truncated: has {file.size} bytes, needs {end}; download or copy it again."
             )
-    return metadata, infos
+    return infos
 
 
-def _entry(reader: _Reader) -> tuple[str, int, tuple[int, ...], int]:
-    name, dimensions = reader.text(), reader.number("I")
-    if not 0 < len(name.encode()) <= MAX_NAME_BYTES or dimensions > MAX_DIMENSIONS:
+def _refuse_overlaps(reader: _Reader, infos: Mapping[str, GgufInfo]) -> None:
+    """Refuse tensors that share bytes: all together they would claim any multiple of the file."""
+    end = 0
+    for name, info in sorted(infos.items(), key=lambda pair: (pair[1].start, pair[1].nbytes)):
+        if info.nbytes and info.start < end:
+            raise reader.broken(f"tensor {name[:80]!r} overlaps another")
+        end = max(end, info.start + info.nbytes)
+
+
+def _entry(reader: _Reader) -> Entry:
+    name, dimensions = reader.name(MAX_NAME_BYTES), reader.number("I")
+    if dimensions > MAX_DIMENSIONS:
         raise reader.broken(f"tensor {name[:80]!r} of {dimensions} dimensions")
     stored = tuple(reader.number("Q") for _ in range(dimensions))[::-1]
     return name, reader.number("I"), stored, reader.number("Q")
@@ -133,7 +199,8 @@ def _info(
     if count >= 2**48 or row % elements:
         raise broken(f"tensor {name[:80]!r} of shape {stored} can't be stored as {type_name}")
     shape = metadata.get(ORIGINAL_SHAPE + name, stored)
-    is_shape = isinstance(shape, (list, tuple)) and all(type(length) is int and length > 0 for length in shape)
+    is_list = isinstance(shape, (list, tuple)) and len(shape) <= MAX_DIMENSIONS
+    is_shape = is_list and all(type(length) is int and length > 0 for length in shape)
     if not is_shape or element_count(shape) != count:
-        raise broken(f"tensor {name[:80]!r} of shape {stored} can't have the shape {shape}")
+        raise broken(f"tensor {name[:80]!r} of shape {stored} can't have the shape {str(shape)[:80]}")
     return GgufInfo(kind, tuple(shape), stored, start, count // elements * size)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError
-from .openfile import OpenFile, hashed_range
+from ..text import parse_json
+from .openfile import OpenFile, hashed_range, read_whole
 from .tensorheader import MAX_HEADER_BYTES
 
 MOST = 20_000  # files that are remembered
@@ -120,11 +121,9 @@ def _key(path: Path) -> str:
 
 def _read(store: Path) -> dict[str, Entry]:
     try:
-        if store.stat().st_size > LARGEST_STORE:
-            return {}
-        items: Any = json.loads(store.read_bytes())["hashes"].items()
+        items: Any = parse_json(read_whole(store, LARGEST_STORE, "known hashes"))["hashes"].items()
         return {key: (size, mtime, digest) for key, (size, mtime, digest) in items if _is_entry(size, mtime, digest)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}  # none yet, or broken: hashes are computed again
 
 

@@ -5,15 +5,15 @@ Either the folder itself holds weights, in one file or in shards with an index, 
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError
-from ..text import some_names
-from .tensorheader import MAX_LISTED_BYTES, MAX_TENSORS, no_duplicates
+from ..text import LONGEST_JSON, parse_json, some_names
+from .openfile import read_whole
+from .tensorheader import MAX_TENSORS, no_duplicates
 
 COMPONENT = re.compile(r"(unet|transformer|prior|decoder|text_encoder|text_model)(_\d+)?")
 STEMS = ("diffusion_pytorch_model", "model")  # how weight files begin; what follows may name a variant
@@ -124,12 +124,10 @@ def _is_plain_name(name: Any, ending: str) -> bool:
 def read_index(path: Path, shown: str) -> dict[str, Any]:
     """Return the JSON object in an index file, or raise FileFormatError."""
     try:
-        if path.stat().st_size > MAX_LISTED_BYTES:
-            raise FileFormatError(f"{shown}: is above our limit of {MAX_LISTED_BYTES} bytes for an index.")
-        content = json.loads(path.read_bytes(), object_pairs_hook=no_duplicates)
-    except (ValueError, RecursionError, OSError) as error:  # ValueError: not UTF-8, not JSON, a number of many digits
-        if isinstance(error, FileFormatError):
-            raise
+        content = parse_json(read_whole(path, LONGEST_JSON, "the index of a model"), no_duplicates)
+    except FileFormatError:
+        raise
+    except ValueError as error:  # not UTF-8, not JSON, or larger than is reasonable
         raise FileFormatError(f"{shown}: broken index: {error}.") from error
     if not isinstance(content, dict):
         raise FileFormatError(f"{shown}: broken index: expected a JSON object.")

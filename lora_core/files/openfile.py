@@ -59,19 +59,29 @@ class OpenFile:
 
 def _open_regular(path: Path, expected: str) -> int:
     try:
-        # not blocking, because a named pipe would wait for a writer
+        _refuse_other_kinds(path, path.stat().st_mode, expected)  # before it is opened, which a device would notice
+        # not blocking, because a named pipe that was put there since would wait for a writer
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-        fd = -1 if path.is_dir() else os.open(path, flags)
+        fd = os.open(path, flags)
     except FileNotFoundError as error:
         raise FileFormatError(f"{path.name}: no such file ({path}).") from error
+    except FileFormatError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise FileFormatError(f"{path.name}: can't be opened: {error}.") from error
-    if fd < 0:
-        raise FileFormatError(f"{path.name}: is a folder; expected {expected}.")
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        _refuse_other_kinds(path, os.fstat(fd).st_mode, expected)
+    except FileFormatError:
         os.close(fd)
-        raise FileFormatError(f"{path.name}: is not a regular file; expected {expected}.")
+        raise
     return fd
+
+
+def _refuse_other_kinds(path: Path, mode: int, expected: str) -> None:
+    if stat.S_ISDIR(mode):
+        raise FileFormatError(f"{path.name}: is a folder; expected {expected}.")
+    if not stat.S_ISREG(mode):
+        raise FileFormatError(f"{path.name}: is not a regular file; expected {expected}.")
 
 
 def _identity(of: os.stat_result) -> tuple[int, int, int]:
@@ -115,13 +125,21 @@ def _pread_into(fd: int, into: memoryview, offset: int) -> int:
     return len(data)
 
 
+def read_whole(path: Path, limit: int, expected: str) -> bytes:
+    """Return what a small file holds. Raises FileFormatError for none that is regular and at most `limit` bytes long,
+    saying that it should be `expected`, and FileChangedError for one that is cut meanwhile."""
+    file = OpenFile(path, expected)
+    try:
+        if file.size > limit:
+            raise FileFormatError(f"{path.name}: has {file.size} bytes; the limit for {expected} is {limit}.")
+        return bytes(file.read(0, file.size))
+    finally:
+        file.close()
+
+
 def read_bounded(path: Path, limit: int) -> bytes | None:
     """Return what a regular file holds; None if it can't be read or is larger than `limit` bytes."""
     try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except (OSError, ValueError):
+        return read_whole(path, limit, "a file")
+    except (FileFormatError, FileChangedError):
         return None
-    return data if len(data) <= limit else None

@@ -5,21 +5,18 @@ Everything is checked here before it is believed: members are stored as they are
 
 from __future__ import annotations
 
-import os
 import struct
-import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import FileFormatError
 from ..text import counted
 from .openfile import OpenFile
-from .tensorheader import MAX_TENSORS
+from .ziplist import ListedMember, TooLongError, ZipError, ZipList, read_list
 
-MAX_STRUCTURE_BYTES = 32 * 2**20  # of the part that is not tensor data
+MAX_STRUCTURE_BYTES = 16 * 2**20  # of the part that is not tensor data; of 50,000 tensors it has 9 MB
 INSTEAD = "convert it to safetensors"
-_LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of the name and of what follows it, then the member's bytes
-_BROKEN = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error, EOFError, OverflowError)
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # mark, lengths of the name and of what follows it, then the member's bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +39,9 @@ def open_pytorch_zip(file: OpenFile) -> PytorchZip:
     """Read the archive's list; raises FileFormatError for what torch.save would not write."""
     name = file.path.name
     listed = _listed(file)
-    _check(name, listed, file.size)
-    members = {member.filename: _member(file, member) for member in listed}
+    _check(name, listed.members, file.size)
+    members = {member.name: _member(file, member, listed.start) for member in listed.members}
+    _refuse_overlaps(name, members)
     pickled = next(path for path in members if path.endswith("/data.pkl"))
     folder = pickled.removesuffix("data.pkl")
     order = members.get(f"{folder}byteorder")
@@ -55,42 +53,53 @@ def open_pytorch_zip(file: OpenFile) -> PytorchZip:
     return PytorchZip(bytes(file.read(found.start, found.nbytes)), storages)
 
 
-def _listed(file: OpenFile) -> list[zipfile.ZipInfo]:
+def _listed(file: OpenFile) -> ZipList:
     try:
-        with os.fdopen(os.dup(file.fileno()), "rb") as stream, zipfile.ZipFile(stream) as archive:
-            return archive.infolist()
-    except _BROKEN as error:
+        return read_list(file)
+    except TooLongError:
+        raise FileFormatError(f"{file.path.name}: has more structure than a model needs; {INSTEAD}.") from None
+    except (ZipError, struct.error) as error:
         raise FileFormatError(f"{file.path.name}: broken PyTorch file: {error}; download or copy it again.") from error
 
 
-def _check(name: str, members: list[zipfile.ZipInfo], size: int) -> None:
-    structure = [member for member in members if member.filename.endswith("/data.pkl")]
-    if not structure and members and all(member.filename.endswith(".npy") for member in members):
+def _check(name: str, members: list[ListedMember], size: int) -> None:
+    structure = [member for member in members if member.name.endswith("/data.pkl")]
+    if not structure and members and all(member.name.endswith(".npy") for member in members):
         raise FileFormatError(f"{name}: is a NumPy archive (.npz), which old MLX scripts save; {INSTEAD}.")
     if len(structure) != 1:
         raise FileFormatError(f"{name}: is a zip archive, but not a PyTorch file of tensors; {INSTEAD}.")
-    if structure[0].file_size > MAX_STRUCTURE_BYTES or len(members) > MAX_TENSORS + 10:
+    if structure[0].nbytes > MAX_STRUCTURE_BYTES:
         raise FileFormatError(f"{name}: has more structure than a model needs; {INSTEAD}.")
-    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+    packed = [member.name for member in members if not member.is_stored]
     if packed:
         raise FileFormatError(
             f"{name}: {counted(packed, 'member')} of the archive compressed, e.g. {packed[0][:80]!r}, which "
             f"PyTorch never does and could unpack to any size; {INSTEAD}."
         )
-    claimed = sum(member.file_size for member in members)
+    claimed = sum(member.nbytes for member in members)
     if claimed > size:
         raise FileFormatError(f"{name}: its members claim {claimed} bytes, the file has {size}; {INSTEAD}.")
-    if len({member.filename for member in members}) < len(members):
+    if len({member.name for member in members}) < len(members):
         raise FileFormatError(f"{name}: the archive has two members of one name; {INSTEAD}.")
 
 
-def _member(file: OpenFile, listed: zipfile.ZipInfo) -> ZipMember:
-    header = file.read(listed.header_offset, _LOCAL_HEADER.size) if listed.header_offset < file.size - 30 else b""
-    sizes: tuple[Any, ...] = _LOCAL_HEADER.unpack(header) if header else (0, 0)
-    start = listed.header_offset + _LOCAL_HEADER.size + sum(sizes)
-    if not header or start + listed.file_size > file.size:
+def _member(file: OpenFile, listed: ListedMember, end: int) -> ZipMember:
+    """Return where a member's bytes lie, all of them before `end`."""
+    header = listed.header
+    raw = file.read(header, _LOCAL_HEADER.size) if header + _LOCAL_HEADER.size <= end else b""
+    mark, *lengths = _LOCAL_HEADER.unpack(raw) if raw else (b"",)
+    start = header + _LOCAL_HEADER.size + sum(lengths)
+    if mark != b"PK\3\4" or start + listed.nbytes > end:
         raise FileFormatError(
-            f"{file.path.name}: broken PyTorch file: {listed.filename[:80]!r} lies beyond its end; "
+            f"{file.path.name}: broken PyTorch file: {listed.name[:80]!r} lies beyond its end; "
             "download or copy it again."
         )
-    return ZipMember(start, listed.file_size)
+    return ZipMember(start, listed.nbytes)
+
+
+def _refuse_overlaps(name: str, members: Mapping[str, ZipMember]) -> None:
+    end = 0
+    for member in sorted(members.values(), key=lambda member: (member.start, member.nbytes)):
+        if member.start < end:
+            raise FileFormatError(f"{name}: members of the archive overlap; the file is made to harm.")
+        end = member.start + member.nbytes

@@ -19,6 +19,7 @@ Config = Mapping[str, Any]  # what a layer's `comfy_quant` says
 
 E2M1_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # of the codes 0 to 7; bit 3 is the sign
 NVFP4_BLOCK, MXFP8_BLOCK = 16, 32
+MAX_HADAMARD = 1024  # columns of a group whose matrix may be larger than the weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,11 @@ def values_of(form: Format, codes: torch.Tensor, scales: Scales, config: Config)
     """Return a weight's fp32 values. A `pre_quant_scale` of the layer's input is folded into the columns."""
     values = form.values(codes, scales, config)
     columns = scales.get("pre_quant_scale")
-    return values if columns is None else values * columns.float()
+    if columns is None:
+        return values
+    if columns.dim() > values.dim() or columns.numel() not in (1, values.shape[-1]):  # else it would widen the weight
+        raise FileFormatError(f"the pre_quant_scale of {tuple(columns.shape)} does not fit {tuple(values.shape)}")
+    return values * columns.float()
 
 
 def fp8_codes(values: torch.Tensor, scale: torch.Tensor, codes: torch.dtype, seed: int | None) -> tuple[Any, Any]:
@@ -108,6 +113,8 @@ def _rotated(values: torch.Tensor, size: Any) -> torch.Tensor:
     powers = {4**power for power in range(1, 8)}
     if type(size) is not int or size not in powers or values.dim() != 2 or values.shape[1] % size:
         raise FileFormatError(f"groups of {size!r} columns do not fit codes of {tuple(values.shape)}")
+    if size > MAX_HADAMARD and size * size > 16 * values.numel():
+        raise FileFormatError(f"groups of {size} columns would need much more memory than {values.numel()} codes")
     return (values.unflatten(1, (-1, size)) @ _hadamard(size)).flatten(1)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FileFormatError
+from ..files.openfile import read_whole
 
 NAME = "extra_model_paths.yaml"
 _MAX_BYTES = 1_000_000
@@ -28,9 +29,11 @@ class ExtraFolder:
 def extra_folders(file: Path) -> list[ExtraFolder]:
     """Return the folders that a file names, in order; none without the file. Raises FileFormatError for another."""
     try:
-        text = file.read_bytes()[:_MAX_BYTES].decode("utf-8-sig")
-    except FileNotFoundError:
-        return []
+        if not file.exists():
+            return []
+        text = read_whole(file, _MAX_BYTES, "folders of models").decode("utf-8-sig")
+    except FileFormatError:
+        raise
     except (OSError, ValueError) as error:
         raise FileFormatError(f"{file.name}: can't be read: {error}.") from error
     return [folder for section in _sections(text, file.name) for folder in _folders(section, file.parent)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files.openfile import read_bounded
 from .folders import beside
 
 LARGEST = 20 * 2**20  # bytes
@@ -26,8 +27,10 @@ class Preview:
 
     def read(self) -> bytes:
         """Return the picture; raises OSError if it can't be read any more."""
-        with self.path.open("rb") as file:
-            return file.read(LARGEST)
+        data = read_bounded(self.path, LARGEST)
+        if data is None:
+            raise OSError(f"{self.path.name} can't be read")
+        return data
 
 
 def preview_of(path: Path) -> Preview | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files.openfile import read_bounded
-from ..text import plain, plain_line, without_markup
+from ..text import parse_json, plain, plain_line, without_markup
 from .folders import beside
 
 LARGEST = 8 * 2**20  # bytes of one file
@@ -65,8 +64,8 @@ def _read(source: str, file: Path) -> Sidecar | str:
     if source == TEXT:
         return Sidecar(source, words=_words(data.decode("utf-8-sig", "replace")))
     try:
-        value: Any = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError):  # also a number of thousands of digits
+        value: Any = parse_json(data.decode("utf-8-sig"))
+    except ValueError:
         return "is not valid JSON"
     return _READERS[source](source, value) if isinstance(value, dict) else "holds no JSON object"
 

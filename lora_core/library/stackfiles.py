@@ -9,7 +9,7 @@ from ..errors import AmbiguousFileError, FileFormatError, NoSuchFileError
 from ..files.hashes import AUTOV3
 from ..stack.entry import StackEntry
 from ..stack.rows import Row, each_file
-from ..text import visible
+from ..text import message_line
 from .listing import Listing
 
 Labelled = Sequence[tuple[str, StackEntry]]  # what an entry is called in an error, and the entry
@@ -42,12 +42,12 @@ def missing_files(entries: Labelled, listing: Listing) -> str:
     looked_up = any(entry.hash or (entry.low and entry.low.hash) for _, entry in entries)
     where = "; to find one, search civitai.com or your model manager for its AutoV3 hash" if looked_up else ""
     lines.append(f"Put what is missing into {listing.where}, choose other files, or switch it off{where}.")
-    return "\n".join(map(visible, lines))
+    return "\n".join(map(message_line, lines))
 
 
 def notes_of(entries: Iterable[StackEntry]) -> list[str]:
     """Return what users should be told of how the files of located entries were found."""
-    return list(dict.fromkeys(visible(one.note) for one in each_file(entries) if one.note))
+    return list(dict.fromkeys(message_line(one.note) for one in each_file(entries) if one.note))
 
 
 def changed(entry: StackEntry, name: str, **attributes: Any) -> StackEntry:

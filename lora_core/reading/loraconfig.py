@@ -7,13 +7,13 @@ are a log of the training: converters fold alpha into the factors and leave them
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ..files.adapterfolder import is_adapters_own
+from ..files.openfile import read_bounded
 from ..naming.dialects import addressed_roles, split_dialect
 from ..text import json_object, some_names
 from .patterns import ModulePattern, PatternError
@@ -222,10 +222,10 @@ def _config_path(path: Path) -> Path | None:
 
 
 def _read_text(path: Path) -> str:
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size > _LARGEST_CONFIG:
-            raise OSError("it is too large")
-        return file.read(_LARGEST_CONFIG).decode("utf-8")
+    data = read_bounded(path, _LARGEST_CONFIG)
+    if data is None:
+        raise OSError("it is too large, or no file that can be read")
+    return data.decode("utf-8")
 
 
 def _number(value: Any) -> float | None:

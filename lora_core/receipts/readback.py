@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from ..errors import ReceiptError
+from ..text import parse_json
 from .receipt import FORMAT
 
 Entry = Mapping[str, Any]  # of a file: name, bytes, sha256, of a LoRA strengths too; of a folder: name, files
@@ -49,8 +49,8 @@ def read_receipt(text: str | None, where: str) -> ReadReceipt:
 
 def _object(text: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(text) if len(text) <= _LONGEST else None
-    except (ValueError, RecursionError):
+        found = parse_json(text) if len(text) <= _LONGEST else None
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..files.layout import PlannedTensor, in_written_order
+from ..files.openfile import read_whole
 from ..files.tensorfile import byte_view
 from ..lazytorch import torch
 from ..parallel.progress import OnStep
@@ -30,6 +31,7 @@ RECEIPT_FILE = "lora_core_receipt.json"  # in a model folder, as its shards are 
 SPARE = 1024  # bytes of a header for what a receipt tells at the end
 FORMAT = 1
 UNKNOWN = "0" * 64
+_LARGEST_CONFIG = 1 << 20
 
 HashOf = Mapping[Path, str]
 
@@ -144,7 +146,7 @@ def config_hash(lora: LoraFile) -> str:
     """Return the hash of the configuration beside a file, if it counts: it tells alphas and more."""
     if not lora.file.paths or not lora.configs().beside:
         return ""
-    return hashlib.sha256((lora.path.parent / CONFIG_NAME).read_bytes()).hexdigest()
+    return hashlib.sha256(read_whole(lora.path.parent / CONFIG_NAME, _LARGEST_CONFIG, "a configuration")).hexdigest()
 
 
 def _hash_in_memory(lora: LoraFile) -> str:

@@ -6,7 +6,6 @@ as every node pack expects; ours are a tuple subclass that carries more as attri
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from ..errors import OptionError
 from ..options import STRENGTH_LIMIT
+from ..text import parse_json
 from .blockterms import parse_blocks
 from .entry import StackEntry
 
@@ -59,8 +59,8 @@ def parse_rows(value: Any) -> list[Row]:
         if not value.strip():
             return []
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
+            value = parse_json(value)
+        except ValueError as error:
             raise OptionError(f"rows: not valid JSON ({error}); expected {{'v': 1, 'rows': [...]}}.") from error
     if isinstance(value, Mapping) and "__value__" in value:
         value = value["__value__"]

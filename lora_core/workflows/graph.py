@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -10,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import WorkflowError
+from ..errors import FileChangedError, FileFormatError, WorkflowError
+from ..files.openfile import read_whole
+from ..text import LONGEST_JSON, parse_json
 from .flatten import flattened
 
 
@@ -36,11 +37,15 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     path = Path(path)
     name = name_of(path)
     try:
-        return json.loads(sys.stdin.buffer.read() if is_standard_input(path) else path.read_bytes())
-    except FileNotFoundError as error:
-        raise WorkflowError(f"{name}: no such file ({path}).") from error
-    except (OSError, ValueError, RecursionError) as error:
+        return parse_json(_read_input() if is_standard_input(path) else read_whole(path, LONGEST_JSON, "a workflow"))
+    except (FileFormatError, FileChangedError) as error:
+        raise WorkflowError(str(error)) from error
+    except (OSError, ValueError) as error:
         raise WorkflowError(f"{name}: not a workflow file: {error}.") from error
+
+
+def _read_input() -> bytes:
+    return sys.stdin.buffer.read(LONGEST_JSON + 1)  # one more than is read as JSON, so that more is refused
 
 
 def is_standard_input(path: Path) -> bool:

@@ -34,8 +34,9 @@ def import_workflow(
     report = Report("import", inputs=[{"name": name_of(source)}])
     watch = Stopwatch(report)
     check_target(target, overwrite, [] if is_standard_input(source) else [source], ending=".json")
+    data = read_json(source)
     try:
-        result = convert_workflow(read_json(source), to=to, names=lora_names(models))
+        result = convert_workflow(data, to=to, names=lora_names(models))
     except LoraError as error:
         raise type(error)(f"{name_of(source)}: {error}") from error
     write_text(target, json.dumps(result.workflow, ensure_ascii=False, indent=2) + "\n", overwrite=overwrite)

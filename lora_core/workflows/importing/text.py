@@ -19,14 +19,14 @@ from typing import Any
 from ...errors import OptionError
 from ...options.importing import TEXT_DIALECT, TextDialect
 from ...stack.rows import ROWS_VERSION
-from ...text import visible, visible_json
+from ...text import message_line, visible_json
 from .alternatives import FoundTag, comments, tags_of, variants
 from .model import RowValue, row
 from .names import Names
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WILDCARD = re.compile(r"__.+__")
-_MAX_TEXT = 1_000_000
+MAX_TEXT = 1_000_000
 
 
 @dataclass(slots=True)
@@ -60,8 +60,8 @@ def rows_of_text(text: str, dialect: TextDialect = "lora-manager", *, names: Ite
     Raises OptionError for an unknown dialect or a strength that is no number.
     """
     TEXT_DIALECT.check(dialect)
-    if len(text) > _MAX_TEXT:
-        raise OptionError(f"text: {len(text)} characters; expected at most {_MAX_TEXT}.")
+    if len(text) > MAX_TEXT:
+        raise OptionError(f"text: {len(text)} characters; expected at most {MAX_TEXT}.")
     maker = _RowMaker(dialect, Names(names))
     found, wildcards = tags_of(text)
     hidden = [] if dialect == "lora-manager" else comments(text, hashes=dialect == "a1111")
@@ -71,7 +71,7 @@ def rows_of_text(text: str, dialect: TextDialect = "lora-manager", *, names: Ite
         else:
             maker.read(tag)
     maker.result.notes += [f"{name}: a wildcard; what it stands for is not read." for name in wildcards]
-    maker.result.notes = [visible(note) for note in maker.result.notes]
+    maker.result.notes = [message_line(note) for note in maker.result.notes]
     return maker.result
 
 
