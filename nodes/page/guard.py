@@ -23,7 +23,7 @@ from .bodies import LARGEST_BODY, body_of, object_in
 PREFIX = "/lora-core/"
 # So few that other requests stay quick however many of ours wait: files are parsed by Python, one thread at a time.
 READING = Lane("lora-core reading", threads=2, most=6, waiting=256, seconds=30)
-HASHING = Lane("lora-core hashing", threads=1, most=3, waiting=32, seconds=900)
+HASHING = Lane("lora-core hashing", threads=1, most=3, waiting=256, seconds=900)
 
 
 @dataclass(frozen=True)
@@ -123,5 +123,5 @@ def _netloc(address: str, header: str) -> str:
         parts = urlsplit(address)
         _ = parts.port, (parts.hostname or "").encode("idna")
     except ValueError as error:
-        raise RouteError(400, f"{header}: expected an address like http://127.0.0.1:8188.") from error
+        raise RouteError(400, f"{header}: expected an address, as browsers send it.") from error
     return parts.netloc.lower()
