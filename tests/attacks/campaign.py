@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -116,6 +117,8 @@ class Campaign:
         if one.state > self.limits.state:
             one.problem += f" the server did not tell its state for {one.state:.2f} s"
         self.tried.append(one)
+        if one.problem or one.seconds > 5:
+            sys.stderr.write(f"{one.seconds:7.2f} s  {label}: {one.problem or 'slow'} ({one.result})\n")
 
     def _settled(self, watch: Watch) -> None:
         watch.label = "nothing"
