@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,10 +30,11 @@ class Limits:
     """What is asked of the server, in seconds, bytes and characters."""
 
     state: float = 0.5  # until it tells its own state
-    question: float = 90.0  # until a route answers
+    question: float = 45.0  # until a route answers
     prompt: float = 10.0  # until a prompt that still runs is cancelled
     cancel: float = 2.0
     ctrl_c: float = 3.0
+    frozen: float = 30.0  # the server is ended, and another one started
     growth: int = 100 * 2**20
     error: int = 5_000  # a screen
     event: int = 1_000_000  # one message to the page
@@ -64,34 +65,47 @@ class Campaign:
     tried: list[Tried] = field(default_factory=list[Tried])
     figures: dict[str, float] = field(default_factory=dict[str, float])
     problems: list[str] = field(default_factory=list[str])
+    server: Server = field(init=False)
+    watch: Watch = field(init=False)
 
     def run(self, parts: Sequence[str]) -> None:
         files = self._lay_out()
-        with self._server() as server:
-            infos = {kind: server.node_info(kind) for kind in NODES}
-            good = honest(infos, MODEL, GOOD)
-            before, busy = self._memory(server, good), 0.0
-            with Watch(server.port) as watch:
-                self._settled(watch)
-                if "questions" in parts:
-                    for question in self._matching(
-                        questions(files, f"diffusion_models/{MODEL}"), lambda one: one.label
-                    ):
-                        self._note(watch, question.label, lambda one=question: self._asked(server, one))
-                if "prompts" in parts:
-                    bare = [name.removeprefix("attacks/") for name in files]
-                    for label, prompt in self._matching(prompts(infos, MODEL, bare), lambda one: one[0]):
-                        self._note(watch, label, lambda one=prompt: self._prompted(server, _placed(one)))
-                self._note(watch, "the next honest prompt", lambda: self._honest(server, good))
-            self._grown(before, self._memory(server, good))
+        with self._started():
+            infos = {kind: self.server.node_info(kind) for kind in NODES}
+            good, busy = honest(infos, MODEL, GOOD), 0.0
+            before = self._memory(good)
+            self._settled()
+            if "questions" in parts:
+                for question in self._matching(questions(files, f"diffusion_models/{MODEL}"), lambda one: one.label):
+                    self._note(question.label, lambda one=question: self._asked(one))
+            if "prompts" in parts:
+                bare = [name.removeprefix("attacks/") for name in files]
+                for label, prompt in self._matching(prompts(infos, MODEL, bare), lambda one: one[0]):
+                    self._note(label, lambda one=prompt: self._prompted(_placed(one)))
+            self._note("the next honest prompt", lambda: self._honest(good))
+            self._grown(before, self._memory(good))
             if "ctrl-c" in parts:
-                self._busy(server, infos)
-                busy = self._ended(server, "ended after Ctrl-C while busy, s")
+                self._busy(infos)
+                busy = self._ended("ended after Ctrl-C while busy, s")
         if "ctrl-c" in parts:  # compared with one that has nothing to do: that is ComfyUI's own part
-            with self._server() as server:
-                idle = self._ended(server, "ended after Ctrl-C while idle, s")
+            with self._started():
+                idle = self._ended("ended after Ctrl-C while idle, s")
             if busy > idle + self.limits.ctrl_c:
                 self.problems.append(f"Ctrl-C took {busy:.1f} s, and {idle:.1f} s with nothing to do")
+
+    @contextlib.contextmanager
+    def _started(self) -> Generator[None, None, None]:
+        self._start()
+        try:
+            yield
+        finally:
+            self.watch.stop()
+            self.server.kill()
+
+    def _start(self) -> None:
+        self.server = Server(self.host, self.base).__enter__()
+        self.watch = Watch(self.server.port)
+        self.watch.start()
 
     def _lay_out(self) -> list[str]:
         (self.base / "custom_nodes").mkdir()
@@ -102,31 +116,32 @@ class Campaign:
         make_tiny("flux", self.base / "models/diffusion_models" / MODEL)
         return [f"attacks/{name}" for name in files]
 
-    def _server(self) -> Server:
-        return Server(self.host, self.base)
-
     def _matching(self, found: Iterator[Any], label: Callable[[Any], str]) -> Iterator[Any]:
         return (one for one in found if self.match in label(one))
 
-    def _note(self, watch: Watch, label: str, attack: Callable[[], tuple[str, str]]) -> None:
-        watch.label = label
+    def _note(self, label: str, attack: Callable[[], tuple[str, str]]) -> None:
+        self.watch.label = label
         start = time.monotonic()
         result, problem = attack()
         one = Tried(label, round(time.monotonic() - start, 2), result[:200], 0.0, problem)
-        one.state = round(watch.worst.get(label, 0.0), 3)
+        one.state = round(max(self.watch.worst.get(label, 0.0), self.watch.waiting()), 3)
         if one.state > self.limits.state:
             one.problem += f" the server did not tell its state for {one.state:.2f} s"
         self.tried.append(one)
         if one.problem or one.seconds > 5:
             sys.stderr.write(f"{one.seconds:7.2f} s  {label}: {one.problem or 'slow'} ({one.result})\n")
+        if one.state > self.limits.frozen:
+            self.watch.stop()
+            self.server.kill()
+            self._start()
 
-    def _settled(self, watch: Watch) -> None:
-        watch.label = "nothing"
+    def _settled(self) -> None:
+        self.watch.label = "nothing"
         time.sleep(2)
-        self.figures["slowest answer while nothing is done, s"] = round(watch.worst.get("nothing", 0.0), 3)
+        self.figures["slowest answer while nothing is done, s"] = round(self.watch.worst.get("nothing", 0.0), 3)
 
-    def _asked(self, server: Server, question: Question) -> tuple[str, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=self.limits.question)
+    def _asked(self, question: Question) -> tuple[str, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=self.limits.question)
         try:
             method = "GET" if question.body is None else "POST"
             connection.request(method, question.path, question.body, question.headers)
@@ -143,14 +158,14 @@ class Campaign:
             problem = f"an error of {len(text)} bytes"
         return f"{answer.status} {text[:150]!r}", problem
 
-    def _prompted(self, server: Server, prompt: Prompt) -> tuple[str, str]:
+    def _prompted(self, prompt: Prompt) -> tuple[str, str]:
         cancelled: list[float] = []
         longest = [0]
 
         def cancel() -> None:
             cancelled.append(time.monotonic())
             with contextlib.suppress(OSError):
-                server.interrupt()
+                self.server.interrupt()
 
         def hear(kind: str, data: Any) -> None:
             longest[0] = max(longest[0], len(str(data)))
@@ -158,7 +173,7 @@ class Campaign:
         timer = threading.Timer(self.limits.prompt, cancel)
         timer.start()
         try:
-            run = server.run(prompt, timeout=self.limits.question, on_event=hear)
+            run = self.server.run(prompt, timeout=self.limits.question, on_event=hear)
         except PromptRejectedError as error:
             return f"refused: {str(error)[:150]!r}", _too_long(_messages(error), self.limits.error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is noted
@@ -172,36 +187,36 @@ class Campaign:
             problem += f" a message of {longest[0]} characters"
         return f"{run.status}: {run.error[:150]!r}", problem
 
-    def _honest(self, server: Server, prompt: Prompt) -> tuple[str, str]:
-        result, problem = self._prompted(server, prompt)
+    def _honest(self, prompt: Prompt) -> tuple[str, str]:
+        result, problem = self._prompted(prompt)
         return result, problem or ("" if result.startswith("success") else "it failed")
 
-    def _memory(self, server: Server, good: Prompt) -> int:
+    def _memory(self, good: Prompt) -> int:
         """Return the memory of the server after an honest prompt and the host's own cleaning."""
-        self._honest(server, good)
-        server.post("/free", {"unload_models": True, "free_memory": True})
+        self._honest(good)
+        self.server.post("/free", {"unload_models": True, "free_memory": True})
         time.sleep(3)
-        return server.memory()
+        return self.server.memory()
 
     def _grown(self, before: int, after: int) -> None:
         self.figures |= {"memory before, MB": before >> 20, "memory after, MB": after >> 20}
         if after - before > self.limits.growth:
             self.problems.append(f"the server has grown by {after - before >> 20} MB")
 
-    def _busy(self, server: Server, infos: Any) -> None:
+    def _busy(self, infos: Any) -> None:
         """Let everything of ours be busy."""
         busy = [one for one in questions([GOOD], "") if one.label == "check alike"] * 3
         busy += [Question("hash", f"/lora-core/info?name=attacks/same-{n}.safetensors&hash=1") for n in range(6)]
         for one in busy:
-            threading.Thread(target=self._asked, args=(server, one), daemon=True).start()
+            threading.Thread(target=self._asked, args=(one,), daemon=True).start()
         alike = next(prompt for label, prompt in prompts(infos, MODEL, ()) if label == "alike")
-        threading.Thread(target=self._prompted, args=(server, alike), daemon=True).start()
+        threading.Thread(target=self._prompted, args=(alike,), daemon=True).start()
         time.sleep(1)
 
-    def _ended(self, server: Server, figure: str) -> float:
+    def _ended(self, figure: str) -> float:
         """End the server as Ctrl-C does, and return the seconds that it took."""
         try:
-            seconds = server.ctrl_c()
+            seconds = self.server.ctrl_c()
         except subprocess.TimeoutExpired as error:
             seconds = error.timeout
         self.figures[figure] = round(seconds, 2)
