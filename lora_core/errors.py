@@ -33,6 +33,14 @@ class AmbiguousFileError(FileFormatError):
         self.candidates = tuple(candidates)
 
 
+class NotHashedError(NoSuchFileError):
+    """What a name means can only be told by the content of files that nobody has read yet."""
+
+    def __init__(self, text: str, candidates: Iterable[str] = ()) -> None:
+        super().__init__(text)
+        self.candidates = tuple(candidates)
+
+
 class FileChangedError(LoraError):
     """An input file changed while it was being read."""
 

@@ -23,14 +23,14 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from server import PromptServer
 
 from ..lora_core.errors import FileFormatError, OutputError
-from ..lora_core.files.names import new_path
+from ..lora_core.files.names import checked_prefix, new_path
 from ..lora_core.library.listing import resolve
 
 __all__ = [
-    "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "add_route", "fingerprint", "io", "known_names",
-    "listed_lora", "listed_name", "loaded_weights", "lora_names", "lora_path", "memory_bytes", "model_folder",
-    "model_names", "model_path", "new_lora_path", "new_model_path", "own_file", "patched_shape", "patched_weight",
-    "problem", "progress", "ui", "unpacked_weight",
+    "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "add_gate", "add_route", "ask_cancelled", "file_marks",
+    "fingerprint", "io", "known_names", "listed_lora", "listed_name", "loaded_weights", "lora_names", "lora_path",
+    "memory_bytes", "model_folder", "model_names", "model_path", "new_lora_path", "new_model_path", "own_file",
+    "patched_shape", "patched_weight", "prefix_problem", "problem", "progress", "ui", "unpacked_weight",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -75,6 +75,15 @@ def new_lora_path(filename_prefix: str) -> Path:
     return _new_path("loras", filename_prefix)
 
 
+def prefix_problem(prefix: str) -> str:
+    """Return why no new file can be called so, an empty text if one can."""
+    try:
+        checked_prefix(prefix)
+    except OutputError as error:
+        return str(error)
+    return ""
+
+
 def listed_name(path: Path, folder: str) -> str:
     """Return the name under which ComfyUI's loaders list `path`, a file just written."""
     folder_paths.filename_list_cache.pop(folder, None)  # folder times are too coarse to show every new file at once
@@ -89,6 +98,8 @@ def listed_name(path: Path, folder: str) -> str:
 def problem(find: Callable[[str], Path], names: Iterable[str | None]) -> bool | str:
     """Return True, or what is wrong with the first of `names` that `find` refuses; a linked input is None."""
     for name in names:
+        if not isinstance(name, (str, type(None))):
+            return f"expected the name of a file, found {name!r:.60}."
         try:
             if name is not None:
                 find(name)
@@ -99,12 +110,16 @@ def problem(find: Callable[[str], Path], names: Iterable[str | None]) -> bool | 
 
 def fingerprint(find: Callable[[str], Path], names: Iterable[str | None]) -> list[Any]:
     """Return names, sizes and times of files, so that a node runs again after a file was overwritten."""
-    marks: list[Any] = []
-    for name in names:
-        if name is not None and problem(find, (name,)) is True:
-            stat = find(name).stat()
-            marks.append((name, stat.st_size, stat.st_mtime_ns))
-    return marks
+    return [mark for name in names if isinstance(name, str) for mark in file_marks(find, name)]
+
+
+def file_marks(find: Callable[[str], Path], name: str) -> list[Any]:
+    """Return name, size and time of a file, as a list of one; none for a file that is not there."""
+    try:
+        stat = find(name).stat()
+    except (FileFormatError, OSError, ValueError):
+        return []
+    return [(name, stat.st_size, stat.st_mtime_ns)]
 
 
 def known_names(model: Any, encoder: Any | None) -> dict[str, tuple[str, int | None, int | None, bool]]:
@@ -182,6 +197,18 @@ def add_route(method: str, path: str, handler: Callable[..., Any]) -> None:
         server.routes.route(method, path)(handler)
 
 
+def add_gate(gate: Callable[..., Any]) -> None:
+    """Let `gate`, a middleware, see requests before the host's own look at them, if there is a server."""
+    app = getattr(getattr(PromptServer, "instance", None), "app", None)
+    if app is not None and not app.frozen:
+        app.middlewares.insert(0, gate)
+
+
+def ask_cancelled() -> None:
+    """Raise the host's own exception if the user has cancelled the prompt that runs."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
 def memory_bytes() -> int:
     """Return how much memory the machine has."""
     return int(comfy.model_management.total_ram * 2**20)
@@ -198,7 +225,7 @@ def progress(*phases: str) -> Callable[[int, int], None]:
 
     def on_step(done: int, total: int) -> None:
         nonlocal phase
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        ask_cancelled()
         bar.update_absolute(done, total)
         now = phases[-1 if done >= total else 0] if phases else phase
         if now != phase:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from ..lora_core.errors import FileFormatError, LoraError
+from ..lora_core.errors import LoraError
 from ..lora_core.files.hashes import Hashes
 from ..lora_core.library.listing import Listing
-from ..lora_core.library.stackfiles import located, missing_files, rows_in_use
+from ..lora_core.library.stackfiles import located, missing_files, possible_files, rows_in_use
+from ..lora_core.parallel.progress import OnStep
 from ..lora_core.stack.entry import StackEntry
-from ..lora_core.stack.rows import each_file, parse_rows
+from ..lora_core.stack.rows import parse_rows
 from . import host
 
 HASHES = Hashes(host.own_file("hashes.json"))
 
 
-def loras() -> Listing:
-    """Return the listed LoRA files as they are now."""
-    return Listing(host.lora_names(), host.listed_lora, "the loras folders", HASHES)
+def loras(on_step: OnStep | None = None) -> Listing:
+    """Return the listed LoRA files as they are now; of those whose contents are not known, none is read.
+
+    Only a node that runs reads them, and `on_step` hears of it.
+    """
+    return Listing(host.lora_names(), host.listed_lora, "the loras folders", HASHES, on_step)
 
 
 def found(entries: Iterable[StackEntry]) -> list[StackEntry]:
     """Return the entries with their files; raises one FileFormatError that names all that have none."""
-    return located(entries, loras())
+    return located(entries, loras(_running_node()))
 
 
 def rows_problem(rows: Any) -> bool | str:
@@ -38,8 +41,19 @@ def rows_problem(rows: Any) -> bool | str:
 def rows_fingerprint(rows: Any) -> list[Any]:
     """Return names, sizes and times of the files of the rows, so that a node runs again after one was overwritten."""
     try:
-        entries = found(entry for _, entry in rows_in_use(parse_rows(rows)))
-    except FileFormatError:  # the host asks before it validates
+        listing, entries = loras(), [entry for _, entry in rows_in_use(parse_rows(rows))]
+    except LoraError:  # the host asks before it validates
         return []
-    stats = [(one[0], Path(one.path).stat()) for one in each_file(entries)]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return [mark for name in possible_files(entries, listing) for mark in host.file_marks(listing.path, name)]
+
+
+def _running_node() -> OnStep:
+    """Return what moves the bar of the node that runs, from the first file on that it has to read."""
+    steps: list[OnStep] = []
+
+    def on_step(done: int, total: int) -> None:
+        if not steps:
+            steps.append(host.progress())
+        steps[0](done, total)
+
+    return on_step

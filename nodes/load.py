@@ -7,12 +7,14 @@ from typing import Any
 from ..lora_core.library.stackfiles import notes_of
 from ..lora_core.options import LOAD
 from ..lora_core.options.shared import NO_FILE
+from ..lora_core.parallel.asking import asking
 from ..lora_core.stack.entry import stack_in_memory
 from ..lora_core.stack.rows import join_stacks, stack_of_one
 from . import host, library
 from .host import io
 from .live.pair import apply_to_both
 from .schema import schema_of
+from .validation import looked_at
 
 
 class LoadLora(io.ComfyNode):
@@ -21,8 +23,9 @@ class LoadLora(io.ComfyNode):
         return schema_of(LOAD)
 
     @classmethod
-    def validate_inputs(cls, lora_name: str | None = None) -> bool | str:
-        return host.problem(host.lora_path, () if lora_name in (NO_FILE, "") else (lora_name,))
+    async def validate_inputs(cls, lora_name: str | None = None) -> bool | str:
+        names = () if lora_name in (NO_FILE, "") else (lora_name,)
+        return await looked_at(lambda: host.problem(host.lora_path, names))
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str | None = None, lora_stack: Any = None, **_: Any) -> list[Any]:
@@ -44,8 +47,9 @@ class LoadLora(io.ComfyNode):
     ) -> io.NodeOutput:
         own = stack_of_one(lora_name, strength_model, strength_clip, blocks)
         own += stack_in_memory(lora, strength_model, strength_clip, blocks)
-        entries = library.found(join_stacks(lora_stack, own))
-        applied = apply_to_both(model, model_low, clip, entries, **options)
+        with asking(host.ask_cancelled):
+            entries = library.found(join_stacks(lora_stack, own))
+            applied = apply_to_both(model, model_low, clip, entries, **options)
         applied.report.warnings[:0] = notes_of(entries)
         text = applied.report.text() or "no LoRA: the model passes through unchanged"
         shown = {"text": (text,), "report": (applied.report.to_dict(),)}

@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 from ..lora_core.operations import NODE_OPERATIONS
 from ..lora_core.options import Node, Option
 from ..lora_core.options.shared import NO_FILE
+from ..lora_core.parallel.asking import asking
 from ..lora_core.workflows.perform import STACK_ARGUMENT, Performed, perform
 from . import host, library
 from .host import io
 from .pictures import PICTURES
 from .schema import schema_of, shown
+from .validation import looked_at
 from .wiredmodel import LoadedModel
 
 
@@ -45,7 +47,7 @@ class OperationNode(io.ComfyNode):
 
     @classmethod
     def problem(cls, chosen: Mapping[str, Any]) -> bool | str:
-        """Return True, or what is wrong with the first name that means no file; what is linked is None here."""
+        """Return True, or what is wrong with the first name that means no file or can't be one (a link is None)."""
         for option, name in _named_files(cls.DECLARED, chosen):
             if name == option.default == NO_FILE:
                 if option.type == "LORA_FILE" and option.fills != STACK_ARGUMENT:
@@ -53,7 +55,9 @@ class OperationNode(io.ComfyNode):
                     return f"{option.name}: choose the LoRA to {operation.name}."
             elif (found := host.problem(_PATHS[option.type], (name,))) is not True:
                 return found
-        return True
+        return next(
+            (found for prefix in _prefixes(cls.DECLARED, chosen) if (found := host.prefix_problem(prefix))), True
+        )
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> list[Any]:
@@ -70,7 +74,8 @@ class OperationNode(io.ComfyNode):
     def performed(cls, inputs: Mapping[str, Any], *last: str, **more: Any) -> Performed:
         """Run the operation; the page is told what it is doing, and `last` once all steps are done."""
         phases = NODE_OPERATIONS[cls.DECLARED.id].doing, *last
-        return perform(cls.DECLARED, inputs, _ListedFiles(), on_step=host.progress(*phases), **more)
+        with asking(host.ask_cancelled):
+            return perform(cls.DECLARED, inputs, _ListedFiles(), on_step=host.progress(*phases), **more)
 
     @classmethod
     def shown(cls, done: Performed) -> io.NodeOutput:
@@ -81,10 +86,11 @@ class OperationNode(io.ComfyNode):
 def operation_node(declared: Node, base: type[OperationNode] = OperationNode) -> type[OperationNode]:
     """Return the class of a node. Its `validate_inputs` names the inputs that it checks; the host checks the others."""
 
-    def validate_inputs(cls: type[OperationNode], **chosen: Any) -> bool | str:
-        return cls.problem(chosen)
+    async def validate_inputs(cls: type[OperationNode], **chosen: Any) -> bool | str:
+        return await looked_at(lambda: cls.problem(chosen))
 
-    checked = ("cls", *(option.name for option in declared.options if option.type in _PATHS), *base.CHECKED)
+    of_files = (option.name for option in declared.options if option.type in (*_PATHS, "NEW_FILE"))
+    checked = ("cls", *of_files, *base.CHECKED)
     parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in checked]
     validate_inputs.__signature__ = Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     return type(declared.id, (base,), {"DECLARED": declared, "validate_inputs": classmethod(validate_inputs)})
@@ -98,3 +104,10 @@ def _named_files(node: Node, values: Mapping[str, Any]) -> Iterator[tuple[Option
     for option in node.options:
         if option.type in _PATHS and (name := values.get(option.name)) is not None:
             yield option, name
+
+
+def _prefixes(node: Node, values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the inputs that say how a new file is called."""
+    for option in node.options:
+        if option.type == "NEW_FILE" and (prefix := values.get(option.name)) is not None:
+            yield str(prefix)

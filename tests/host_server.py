@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -99,6 +100,19 @@ class Server:
             process.kill()
             process.wait()
         self._process = None
+
+    def ctrl_c(self, longest: float = 60) -> float:
+        """Send what Ctrl-C sends, and return the seconds until the process has ended; raises TimeoutExpired."""
+        assert self._process is not None
+        start = time.monotonic()
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(longest)
+        return time.monotonic() - start
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     @property
     def log(self) -> str:
@@ -220,7 +234,8 @@ class Server:
             (self.base / folder).mkdir(parents=True, exist_ok=True)
         if not (self.base / "custom_nodes" / PACK).exists():  # another copy of the pack may be there
             (self.base / "custom_nodes" / PACK).symlink_to(REPO, target_is_directory=True)
-        (self.base / "custom_nodes" / "testing-nodes").symlink_to(TESTING_NODES, target_is_directory=True)
+        if not (self.base / "custom_nodes" / "testing-nodes").exists():  # a second server in the same folder
+            (self.base / "custom_nodes" / "testing-nodes").symlink_to(TESTING_NODES, target_is_directory=True)
         for pack in self.packs:  # copies, because some write into their own folder
             shutil.copytree(pack, self.base / "custom_nodes" / pack.name, ignore=shutil.ignore_patterns(".git"))
         settings = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}

@@ -66,7 +66,7 @@ def checked_prefix(prefix: str) -> list[str]:
     for part in parts:
         if not is_plain(part) or len(part.encode()) > _MAX_PART_BYTES:
             raise OutputError(
-                f"filename_prefix {prefix!r}: {part!r} can't be part of a file name; "
+                f"filename_prefix {prefix!r:.200}: {part!r:.200} can't be part of a file name; "
                 "expected a name like 'folder/name'."
             )
     return parts

@@ -12,6 +12,7 @@ from ..arch.blockgroups import GROUP_TITLES
 from ..files.hashes import Hashes
 from ..naming.blocks import ENCODERS, OTHER, ModelBlocks
 from ..naming.outlines import outlined
+from ..parallel.asking import ask
 from ..reading.lorafile import LoraFile
 from ..report import summary_of
 from ..stack.matching import describe_lora
@@ -39,7 +40,7 @@ def info(path: Path, name: str, names: Iterable[str], hashes: Hashes, *, with_ha
     return {
         "name": name,
         "size": path.stat().st_size,
-        "hash": hashes.of(path) if with_hash else hashes.known(path),
+        "hash": hashes.of(path, lambda _: ask()) if with_hash else hashes.known(path),
         "arches": described.arches,
         "kinds": described.kinds,
         "dialect": described.dialect,

@@ -1,20 +1,26 @@
 """The file that a workflow means: by its exact name, then tolerantly, then by its base name, then by its content.
 
 Workflows are shared: the file may lie in another folder, have another name, or be known by a path of Windows. There is
-never a guess between two files, and whoever asks is told how a file was found.
+never a guess between two files, and whoever asks is told how a file was found. Files are only read for it during a run:
+before one, what is known of their contents has to do.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from ..errors import AmbiguousFileError, FileChangedError, FileFormatError, NoSuchFileError
+from ..errors import AmbiguousFileError, FileChangedError, FileFormatError, NoSuchFileError, NotHashedError
 from ..files.hashes import Hashes
-from ..text import normal
+from ..parallel.progress import OnStep
+from ..text import normal, some_names
+
+LONGEST_NAME = 4_096  # characters; no system has a longer path
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 T = TypeVar("T")
 How = Literal["exact", "slashes", "case", "base name", "hash"]
@@ -40,19 +46,25 @@ class ResolvedFile:
 class Listing:
     """The files that may be chosen: relative names, the path of each, what to call the place, and content hashes.
 
-    It knows them as they were when it was first asked, so make a new one for each task.
+    It knows them as they were when it was first asked, so make a new one for each task. `on_step` hears of the bytes
+    that are hashed, and may raise to cancel; with None, as before a run, nothing is.
     """
 
     names: Sequence[str]
     path: Callable[[str], Path]
     where: str
     hashes: Hashes = field(default_factory=Hashes)
+    on_step: OnStep | None = lambda _, __: None
+    _contents: dict[str, str] = field(default_factory=dict[str, str])  # name -> hash, empty if it is not known
+    _sized: dict[int, dict[str, list[str]]] = field(default_factory=dict[int, "dict[str, list[str]]"])
 
     def find(self, name: str, size: int = 0, hash: str = "") -> ResolvedFile:
         """Return the file that `name` means; `size` in bytes and `hash` are those of the file that was chosen.
 
-        Raises NoSuchFileError, or AmbiguousFileError if several fit.
+        Raises NoSuchFileError, AmbiguousFileError if several fit, or NotHashedError where a run has to tell.
         """
+        if len(name) > LONGEST_NAME:
+            raise NoSuchFileError(f"{name[:60]}…: a name of {len(name)} characters; no file has one.")
         wanted = name.replace("\\", "/")
         base_name: list[str] = []
         for how, fitting in self._rungs(name, wanted):
@@ -61,11 +73,20 @@ class Listing:
             if how == "base name":
                 base_name = fitting
                 break
-            same = fitting if len(fitting) == 1 else self._same_content(fitting, size, hash)
+            same = fitting if len(fitting) == 1 else self._same_content(name, fitting, size, hash)
             if len(same) != 1:
                 raise self._ambiguous(name, same or fitting)
             return ResolvedFile(same[0], how, self._note(name, same[0], how, size, hash))
         return self._by_content(name, base_name, size, hash)
+
+    def possible(self, name: str, size: int = 0, hash: str = "") -> list[str]:
+        """Return the files that `name` may mean, as far as can be told without reading any."""
+        try:
+            return [self.find(name, size, hash).name]
+        except NotHashedError as error:
+            return list(error.candidates)
+        except FileFormatError:
+            return []
 
     def _rungs(self, name: str, wanted: str) -> Iterable[tuple[How, list[str]]]:
         yield "exact", [name] if name in self._exact else []
@@ -75,7 +96,7 @@ class Listing:
 
     def _by_content(self, name: str, named: list[str], size: int, hash: str) -> ResolvedFile:
         """Choose among files of the same base name, or any of the same content; what is named alike comes first."""
-        same = self._same_content(named, size, hash) or self._same_content(self.names, size, hash)
+        same = self._same_content(name, named, size, hash) or self._same_content(name, None, size, hash)
         how: How = "base name" if set(same) <= set(named) else "hash"
         if len(same) > 1:
             raise self._ambiguous(name, same)
@@ -86,12 +107,52 @@ class Listing:
         found = (same or named)[0]
         return ResolvedFile(found, how, self._note(name, found, how, size, hash))
 
-    def _same_content(self, names: Iterable[str], size: int, hash: str) -> list[str]:
-        """Return the files of this size and content; only those of this size are read."""
-        if not size or not hash:
+    def _same_content(self, name: str, among: list[str] | None, size: int, hash: str) -> list[str]:
+        """Return the files of this size and content, of those named or of all; only those of this size are read."""
+        wanted = hash.lower()
+        if not size or not _HASH.fullmatch(wanted):
             return []
-        sized = set(self._by_size.get(size, ()))
-        return [name for name in names if name in sized and self._hash(name) == hash.lower()]
+        if among is None:
+            if size not in self._sized:
+                self._sized[size] = self._hashed(self._by_size.get(size, []))
+            found = self._sized[size]
+        else:
+            found = self._hashed([one for one in among if self._sizes[one] == size])
+        same, unread = found.get(wanted, []), found.get("", [])
+        if unread and not same and self.on_step is None:
+            text = f"{name}: only the content of files of its size can tell which it is: {some_names(unread)}."
+            raise NotHashedError(text, unread)
+        return same
+
+    def _hashed(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Return files by what their contents are known by; by an empty text those that nobody may read now."""
+        for name in (name for name in names if name not in self._contents):
+            self._contents[name] = self._known(name)
+        unread = [name for name in names if not self._contents[name]]
+        if self.on_step is not None:
+            total, done = sum(self._sizes[name] for name in unread), 0
+            for name in unread:
+                self._contents[name] = self._hash(name, done, total) or "unreadable"
+                done += self._sizes[name]
+        return _grouped(names, self._contents.__getitem__)
+
+    def _hash(self, name: str, done: int, total: int) -> str:
+        def on_bytes(count: int) -> None:
+            nonlocal done
+            assert self.on_step is not None
+            self.on_step(done, total)
+            done += count
+
+        try:
+            return self.hashes.of(self.path(name), on_bytes)
+        except (FileFormatError, FileChangedError):
+            return ""
+
+    def _known(self, name: str) -> str:
+        try:
+            return self.hashes.known(self.path(name))
+        except FileFormatError:
+            return ""
 
     def _note(self, name: str, found: str, how: How, size: int, hash: str) -> str:
         text = _HOW_TEXTS.get(how, "")
@@ -104,7 +165,7 @@ class Listing:
         """Tell whether a file is known to be another than the one of this size and content; nothing is read for it."""
         if size and self._size(name) not in (0, size):
             return True
-        known = self.hashes.known(self.path(name)) if hash else ""
+        known = self._known(name) if hash else ""
         return bool(known) and known != hash.lower()
 
     def _size(self, name: str) -> int:
@@ -113,15 +174,9 @@ class Listing:
         except (OSError, ValueError, FileFormatError):  # listed, and gone since
             return 0
 
-    def _hash(self, name: str) -> str:
-        try:
-            return self.hashes.of(self.path(name))
-        except (FileFormatError, FileChangedError):
-            return ""
-
     def _ambiguous(self, name: str, fitting: Iterable[str]) -> AmbiguousFileError:
         options = sorted(fitting)
-        text = f"{name}: several files in {self.where} fit: {', '.join(options)}; choose one of them."
+        text = f"{name}: several files in {self.where} fit: {some_names(options)}; choose one of them."
         return AmbiguousFileError(text, options)
 
     @cached_property
@@ -129,8 +184,12 @@ class Listing:
         return frozenset(self.names)
 
     @cached_property
+    def _sizes(self) -> dict[str, int]:
+        return {name: self._size(name) for name in self.names}
+
+    @cached_property
     def _by_size(self) -> dict[int, list[str]]:
-        return _grouped(self.names, self._size)
+        return _grouped(self.names, self._sizes.__getitem__)
 
     @cached_property
     def _slashes(self) -> dict[str, list[str]]:

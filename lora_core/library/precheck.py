@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import AmbiguousFileError, LoraError, NoSuchFileError, OptionError
+from ..errors import AmbiguousFileError, LoraError, NoSuchFileError, NotHashedError, OptionError
 from ..naming.detection import FoundArch, describe
 from ..naming.keymap import KeyMap
+from ..parallel.asking import TookTooLongError, ask, within
 from ..reading.checkpoint import Checkpoint
 from ..reading.lorafile import LoraFile
 from ..report import LoraReport, state_of, summary_of
@@ -26,6 +28,11 @@ from ..text import counted, plain, plain_line, some_names, without_path
 from .listing import Listing
 
 MODELS, FITS = 4, 50_000  # that are remembered
+SECONDS, SECONDS_APART = (
+    10.0,
+    60.0,
+)  # that one file may take, so that the others have their turn; and until the next try
+MOST_CANDIDATES = 100  # to choose from
 _NAMES = 20  # unmatched ones that are told
 
 T = TypeVar("T")
@@ -58,7 +65,10 @@ class Precheck:
         default_factory=OrderedDict[Hashable, "ModelTargets | str"]
     )
     _fits: OrderedDict[Hashable, Fit] = field(default_factory=OrderedDict[Hashable, Fit])
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _slow: dict[Hashable, float] = field(
+        default_factory=dict[Hashable, float]
+    )  # not to be tried again before this time
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # never held while a file is read
 
     def check(self, model: Path | None, rows: Sequence[Any], listing: Listing) -> dict[str, Any]:
         """Return {"title", "error", "rows"}: what is known of the model, and of each row in order, as JSON values."""
@@ -69,34 +79,45 @@ class Precheck:
 
     def fit(self, model: Path | None, lora: Path) -> Fit:
         """Return how a LoRA file fits a model file; "unknown" without a model, "broken" for a file that is no LoRA."""
+        try:
+            key = _mark(lora), _mark(model) if model else None
+        except (OSError, ValueError):
+            return Fit("broken", reason=f"{lora.name}: can't be read.")
         with self._lock:
-            try:
-                key = _mark(lora), _mark(model) if model else None
-            except (OSError, ValueError):
-                return Fit("broken", reason=f"{lora.name}: can't be read.")
             fit = self._fits.get(key)
-            if fit is None:
-                known = self._model(model) if model else ""
-                fit = _fit(known if isinstance(known, ModelTargets) else None, lora)
+        if fit is None and time.monotonic() < self._slow.get(key, 0.0):
+            return _slow_fit(lora)
+        if fit is None:
+            known = self._model(model) if model else ""
+            try:
+                with within(SECONDS):
+                    fit = _fit(known if isinstance(known, ModelTargets) else None, lora)
+            except TookTooLongError:
+                ask()  # whether it is the whole that took too long
+                self._slow[key] = time.monotonic() + SECONDS_APART
+                return _slow_fit(lora)
+        with self._lock:
             return _keep(self._fits, key, fit, FITS)
 
     def _model(self, path: Path) -> ModelTargets | str:
         """Return what is known of a model file, or why nothing is."""
+        try:
+            key = _mark(path)
+        except (OSError, ValueError):
+            return f"{path.name}: can't be read."
         with self._lock:
-            try:
-                key = _mark(path)
-            except (OSError, ValueError):
-                return f"{path.name}: can't be read."
             known = self._models.get(key)
-            if known is None:
-                try:
-                    with Checkpoint(path) as checkpoint:
-                        known = ModelTargets(checkpoint.title, checkpoint.found, checkpoint.keymap)
-                except LoraError as error:
-                    known = without_path(error, path)
+        if known is None:
+            try:
+                with Checkpoint(path) as checkpoint:
+                    known = ModelTargets(checkpoint.title, checkpoint.found, checkpoint.keymap)
+            except LoraError as error:
+                known = without_path(error, path)
+        with self._lock:
             return _keep(self._models, key, known, MODELS)
 
     def _row(self, number: int, value: Any, model: Path | None, listing: Listing) -> dict[str, Any]:
+        ask()
         try:
             row = parse_rows([value])[0]
         except OptionError as error:
@@ -113,7 +134,10 @@ class Precheck:
             path = listing.path(found.name)
             size = path.stat().st_size
         except AmbiguousFileError as error:
-            return _answer("ambiguous", reason=plain_line(error, 4_000), candidates=list(error.candidates))
+            candidates = list(error.candidates[:MOST_CANDIDATES])
+            return _answer("ambiguous", reason=plain_line(error, 4_000), candidates=candidates)
+        except NotHashedError as error:
+            return _answer("unknown", reason=plain_line(error, 1_000))
         except NoSuchFileError as error:
             return _answer("missing", reason=plain_line(error, 1_000))
         except (LoraError, OSError):  # listed, and gone since
@@ -143,6 +167,10 @@ def _fit(model: ModelTargets | None, path: Path) -> Fit:
     missing = [*report.unmatched, *(item["name"] for item in report.mismatched), *lora.unsupported]
     names = [plain_line(name) for name in missing[:_NAMES]]
     return Fit(state, plain_line(summary_of(report, title), 1_000), plain(reason), names)
+
+
+def _slow_fit(lora: Path) -> Fit:
+    return Fit("unknown", reason=f"{lora.name}: not looked at: reading it takes longer than {SECONDS:g} seconds.")
 
 
 def _blocks_error(text: str, model: ModelTargets | None) -> str:

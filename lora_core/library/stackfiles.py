@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..errors import AmbiguousFileError, FileFormatError, NoSuchFileError
+from ..errors import AmbiguousFileError, FileFormatError, NoSuchFileError, NotHashedError
 from ..files.hashes import AUTOV3
 from ..stack.entry import StackEntry
 from ..stack.rows import Row, each_file
 from ..text import message_line
 from .listing import Listing
+
+MOST_LINES = 20  # of files that are missing
 
 Labelled = Sequence[tuple[str, StackEntry]]  # what an entry is called in an error, and the entry
 
@@ -35,14 +37,22 @@ def rows_in_use(rows: Iterable[Row]) -> list[tuple[str, StackEntry]]:
 
 
 def missing_files(entries: Labelled, listing: Listing) -> str:
-    """Return which of the entries have no file, and what to do about it; an empty text if all have one."""
+    """Return which of the entries have no file, and what to do about it; an empty text if all have one, or may."""
     lines = [line for label, entry in entries for line in _missing(label, entry, listing)]
     if not lines:
         return ""
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"And {len(lines) - MOST_LINES} more."]
     looked_up = any(entry.hash or (entry.low and entry.low.hash) for _, entry in entries)
     where = "; to find one, search civitai.com or your model manager for its AutoV3 hash" if looked_up else ""
     lines.append(f"Put what is missing into {listing.where}, choose other files, or switch it off{where}.")
     return "\n".join(map(message_line, lines))
+
+
+def possible_files(entries: Iterable[StackEntry], listing: Listing) -> list[str]:
+    """Return the names of the files that the entries mean, or may mean where only a run can tell, each once."""
+    wanted = dict.fromkeys((one[0], one.size, one.hash) for one in each_file(entries) if one.tensors is None)
+    return list(dict.fromkeys(name for one in wanted for name in listing.possible(*one)))
 
 
 def notes_of(entries: Iterable[StackEntry]) -> list[str]:
@@ -72,6 +82,8 @@ def _missing(label: str, entry: StackEntry, listing: Listing) -> list[str]:
             listing.path(listing.find(entry[0], entry.size, entry.hash).name)
     except AmbiguousFileError as error:
         return [f"{label}: {error}", *lines]
+    except NotHashedError:  # the run reads them, and may find it
+        return lines
     except FileFormatError:
         hashed = f" (AutoV3 {entry.hash[:AUTOV3]})" if entry.hash else ""
         return [f"{label}: {entry[0]}: no such file in {listing.where}{hashed}.", *lines]

@@ -21,6 +21,7 @@ from ..lazytorch import torch
 from ..naming.detection import detect, guess_arches
 from ..naming.dialects import DIFFUSION, addressed_roles, split_dialect
 from ..options import Semantics
+from ..parallel.asking import ask
 from ..text import counted, some_names
 from .adapterspec import AdapterSpec
 from .containers import open_lora
@@ -123,6 +124,7 @@ class LoraFile:
 
     def adapter(self, spec: AdapterSpec) -> Adapter:
         """Read the tensors of one adapter."""
+        ask()
         return spec.read(self.file.tensor if self._tensors is None else self._tensors.__getitem__)
 
     def sound_adapter(self, spec: AdapterSpec) -> Adapter:
@@ -138,7 +140,11 @@ class LoraFile:
     def load(self) -> None:
         """Read every adapter's tensors now, so that the file may be closed and adapters still be had."""
         names = {name for spec in self.adapters for name in spec.tensor_names()}
-        self._tensors = {name: self.file.tensor(name) for name in names}
+        tensors: dict[str, torch.Tensor] = {}
+        for name in names:
+            ask()
+            tensors[name] = self.file.tensor(name)
+        self._tensors = tensors
 
     def _split_names(self, configs: LoraConfigs) -> dict[str, list[tuple[SplitName, TensorInfo]]]:
         """Return the tensors by module. What is not understood makes its module unsupported, if it has one."""
@@ -146,6 +152,7 @@ class LoraFile:
         splits = split_names(self.file)
         left: list[str] = []
         for name, info in self.file.items():
+            ask()
             split = splits.get(name) or whole_parameter(name, configs)
             if split:
                 modules[split.module].append((split, info))
@@ -177,6 +184,7 @@ class LoraFile:
             )
 
     def _specs(self, reader: SpecReader, module: str, splits: list[tuple[SplitName, TensorInfo]]) -> list[AdapterSpec]:
+        ask()
         parts = [(split.part, info) for split, info in splits]
         kinds = {part.kind for part, _ in parts if part.kind}
         unknown = sorted(kind for kind in kinds if not is_applied(kind))

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...lora_core.errors import LoraError
 from .. import host
-from .guard import RouteError
+from .answers import RouteError
 
 LARGEST_WORKFLOW = 2**24  # bytes: some hold pictures
 

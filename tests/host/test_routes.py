@@ -233,3 +233,117 @@ def check_stays_quick(server: Server, *work: Callable[[], object]) -> None:
         server.get("/system_stats")
         slowest = max(slowest, time.monotonic() - start)
     assert slowest < (time.monotonic() - begin) / 2
+
+
+BAD_ADDRESSES = [
+    "http://[",
+    "http://[::1",
+    "http://x:abc",
+    "http://x:99999",
+    "http://" + "a" * 70,
+    "//",
+    "\xff",
+    "[",
+    "a b",
+]
+
+
+@pytest.mark.attack(22)
+@pytest.mark.parametrize("address", BAD_ADDRESSES)
+@pytest.mark.parametrize("header", ["Origin", "Host"])
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_addresses_that_are_none(server: Server, prefix: str, header: str, address: str) -> None:
+    headers = {"Origin": f"http://127.0.0.1:{server.port}", header: address}
+    status, _, body = ask(server, "GET", f"{prefix}/lora-core/info?name={INK}", headers=headers)
+    assert status in (400, 403)
+    if b"error" in body:  # not the server's own parser, but we
+        assert 10 < len(json.loads(body)["error"]) < 200
+
+
+BROKEN_HEADERS = [
+    {"Content-Type": ""},
+    {"Content-Type": "application/json; charset=nonsense", "X": "y"},
+    {"Content-Type": "a/b/c; =;"},
+    {"Content-Type": "\xff/\xfe"},
+    {"Content-Type": "application/json", "Content-Encoding": "deflate"},
+    {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    {"Content-Type": "application/json", "Content-Encoding": "nonsense"},
+    {"Content-Type": "application/json", "Content-Length": "-1"},
+    {"Content-Type": "application/json", "Content-Length": "1e3"},
+    {"Content-Type": "application/json", "Content-Length": str(2**70)},
+    {"Content-Type": "application/json", "Transfer-Encoding": "nonsense"},
+    {"Content-Type": "application/json", "Sec-Fetch-Site": "\xff"},
+    {"Content-Type": "application/json", "If-None-Match": '"' * 1000},
+]
+
+
+@pytest.mark.attack(22)
+@pytest.mark.parametrize("headers", BROKEN_HEADERS)
+@pytest.mark.parametrize("route", ["check", "import"])
+def test_headers_that_are_broken(server: Server, route: str, headers: dict[str, str]) -> None:
+    body = b'{"rows": [], "text": "<lora:ink:1>"}'
+    status, _, answer = ask(server, "POST", f"/lora-core/{route}", body, headers)
+    assert status in (200, 400, 403, 411, 413, 415)
+    assert len(answer) < 20_000
+
+
+BODIES = [
+    b"", b"{", b"[]", b"null", b"7", b'"x"', b"\xff\xfe", b"\xef\xbb\xbf", b"{}" * 9, b"[" * 300_000,
+    b'{"a":' * 100_000, b'{"rows": NaN}', b'{"rows": Infinity}', b'{"rows": 1' + b"0" * 5_000 + b"}",
+    b"[" + b"0," * 500_000 + b"0]", b'{"rows": {}, "text": 7, "workflow": []}', b'{"rows": [[], 7, null, "x"]}',
+    b'{"rows": "x", "text": [], "workflow": "x"}', b'{"rows": [], "model": {}, "text": null}',
+    b'{"rows": [], "model": ["x"], "workflow": {"nodes": 7}}', b'{"rows": [], "model": 1e999, "workflow": {}}',
+    b'{"rows": [], "model": "\\u0000", "workflow": {"nodes": [], "links": 7}}', b'{"rows": [], "model": "\\ud800"}',
+    b'{"workflow": {"nodes": [null, 7, []]}, "nodes": {}}', b'{"workflow": {"nodes": []}, "to": 7, "rows": 7}',
+    b'{"workflow": {"nodes": []}, "to": [], "rows": 7}', b'{"text": "x", "dialect": {}, "rows": 7}',
+    b'{"workflow": ' + b'{"nodes": ' * 400 + b"[]" + b"}" * 400 + b', "rows": 7}',
+    b'{"text": "\\ud800<lora:\\udfff:1>", "rows": 7}',
+]  # fmt: skip
+
+
+@pytest.mark.attack(22)
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+@pytest.mark.parametrize("route", ["check", "import"])
+def test_bodies_that_nobody_would_send(server: Server, route: str, body: bytes) -> None:
+    status, headers, answer = ask(server, "POST", f"/lora-core/{route}", body, {"Content-Type": "application/json"})
+    assert status == 200 or 400 <= status < 500
+    assert headers["content-type"].startswith("application/json")
+    found = json.loads(answer)
+    assert status == 200 or 10 < len(found["error"]) < 1_100
+
+
+@pytest.mark.attack(22)
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"name": "\0"}, {"name": "\ud800"}, {"name": "x" * 100_000}, {"name": "a/" * 5_000}, {"name": 7},
+        {"name": [INK]}, {"name": INK, "strength": 1e300}, {"name": INK, "strength": "1" * 10_000}, {"on": []},
+        {"name": INK, "blocks": "x=" * 10_000}, {"name": INK, "blocks": {}}, {"name": INK, "hash": 7},
+        {"name": "gone", "hash": {}, "size": 10**400}, {"name": "gone", "hash": "0" * 64, "size": -1},
+        {"name": INK, "low": {}}, {"name": INK, "low": "\0"},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_rows_that_nobody_would_send(server: Server, row: dict[str, Any]) -> None:
+    status, _, body = check(server, {"model": None, "rows": [row, {"name": INK}]})
+    assert status == 200
+    first, second = json.loads(body)["rows"]
+    assert len(json.dumps(first)) < 8_000
+    assert second["state"] == "unknown" and second["name"] == INK
+
+
+@pytest.mark.attack(23)
+@pytest.mark.parametrize(
+    "path", ["info?name=styles/ink.safetensors", "info?name=gone", "preview?name=styles/ink.safetensors"]
+)
+def test_a_browser_runs_nothing_of_an_answer(server: Server, path: str) -> None:
+    """ComfyUI gives each response the policy of its own page, which lets scripts run; ours is set after it."""
+    picture = server.models / "loras/styles/ink.png"
+    picture.write_bytes(PNG)
+    try:
+        for prefix in ("", "/api"):
+            _, headers, _ = ask(server, "GET", f"{prefix}/lora-core/{path}")
+            assert headers["content-security-policy"] == "default-src 'none'; sandbox"
+            assert headers["x-content-type-options"] == "nosniff"
+    finally:
+        picture.unlink()

@@ -163,7 +163,7 @@ def test_only_files_of_the_saved_size_are_read(make: Make, monkeypatch: pytest.M
     size, digest = known(listing, "c.safetensors")
     read: list[str] = []
     of = Hashes.of
-    monkeypatch.setattr(Hashes, "of", lambda self, path: (read.append(path.name), of(self, path))[1])
+    monkeypatch.setattr(Hashes, "of", lambda self, path, *more: (read.append(path.name), of(self, path, *more))[1])
     assert listing.find("gone.safetensors", size, digest).name == "c.safetensors"
     assert sorted(read) == ["a.safetensors", "c.safetensors"]
     read.clear()
