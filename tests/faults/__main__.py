@@ -19,12 +19,14 @@ from tests.faults.children import run
 from tests.faults.operations import OPERATIONS, Case, arguments, make_inputs
 from tests.faults.points import Point
 from tests.faults.powercut import power_cuts
+from tests.faults.stops import stops
 
 DISK = 128 * 2**20  # bytes of the small disk: the files, and what the writer wants to spare
 Campaign = Callable[[Case, Path, "dict[str, bytes]", int, random.Random], Iterator[Point]]
 CAMPAIGNS: dict[str, Campaign] = {
     "kill": kills,
     "cancel": cancels,
+    "stop": stops,
     "full disk": full_disks,
     "size limit": size_limits,
     "power cut": power_cuts,
