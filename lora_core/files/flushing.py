@@ -6,7 +6,7 @@ import os
 import threading
 from queue import SimpleQueue
 
-from ..parallel.threads import Task
+from ..parallel.threads import Computation
 
 FLUSH_BYTES = 128 * 2**20  # that are written between two flushes
 
@@ -22,7 +22,7 @@ class Flusher:
         self._lock = threading.Lock()
         self._waiting = 0
         self._wanted, self._finished = SimpleQueue[None](), False
-        self._task: Task[None] | None = None
+        self._task: Computation[None] | None = None
         self._error: OSError | None = None
 
     def add(self, nbytes: int) -> None:
@@ -35,7 +35,7 @@ class Flusher:
                 return
             self._waiting = 0
             if self._task is None:
-                self._task = Task(self._flush)
+                self._task = Computation(self._flush)
                 self._task.start()
         self._wanted.put(None)
 

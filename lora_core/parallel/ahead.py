@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..lazytorch import torch
-from .threads import Task, one_thread_each, processors
+from .threads import Computation, one_thread_each, processors
 from .workers import Workers
 
 Item = TypeVar("Item")
@@ -34,7 +34,7 @@ def ahead(
     is_heard = True
     with one_thread_each():
         pool = Workers(min(MOST_WORKERS, processors()))
-        hands: deque[tuple[Task[Result], int]] = deque()
+        hands: deque[tuple[Computation[Result], int]] = deque()
         mode = torch.is_inference_mode_enabled()  # the modes of torch are each thread's own
 
         def run(item: Item) -> Result:

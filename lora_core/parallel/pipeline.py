@@ -14,7 +14,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from .threads import SECONDS, Task, one_thread_each, processors
+from .threads import SECONDS, Computation, one_thread_each, processors
 from .workers import Workers
 
 Result = TypeVar("Result")
@@ -92,7 +92,11 @@ def _begin(job: Callable[[Worker], Result], worker: Worker, stop: _Stop) -> Resu
 
 
 def _listen(
-    tasks: Sequence[Task[Any]], told: SimpleQueue[Any], on_bytes: Callable[[int], None], pool: Workers, stop: _Stop
+    tasks: Sequence[Computation[Any]],
+    told: SimpleQueue[Any],
+    on_bytes: Callable[[int], None],
+    pool: Workers,
+    stop: _Stop,
 ) -> None:
     """Pass on what is told, until all jobs are done or one has failed."""
     running = len(tasks)
@@ -102,7 +106,7 @@ def _listen(
         except Empty:
             pool.check()
             news = 0  # so that a cancel is heard during a long job
-        if not isinstance(news, Task):
+        if not isinstance(news, Computation):
             on_bytes(news)
         elif stop.has_failed:
             return

@@ -31,7 +31,7 @@ def one_thread_each() -> Generator[None, None, None]:
         torch.set_num_threads(before)
 
 
-class Task(Generic[Result]):
+class Computation(Generic[Result]):
     """A computation for another thread, and then its result or its error.
 
     An interrupt comes to the main thread between any two of its steps, also while it holds a lock of Python's that the
@@ -109,7 +109,7 @@ def watched(compute: Callable[[], Result], ask: Callable[[], None] | None) -> Re
         with torch.inference_mode(quiet):  # the modes of torch are each thread's own
             return compute()
 
-    task = Task(run)
+    task = Computation(run)
     task.start()
     while not task.is_done:
         task.wait()

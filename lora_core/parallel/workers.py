@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from ..lazytorch import torch
-from .threads import Task
+from .threads import Computation
 
 Result = TypeVar("Result")
 
@@ -21,16 +21,16 @@ class Workers:
     def __init__(self, most: int, done: SimpleQueue[object] | None = None) -> None:
         self._most = most
         self._done = done
-        self._tasks = SimpleQueue["Task[object] | None"]()
-        self._threads: list[Task[None]] = []
+        self._tasks = SimpleQueue["Computation[object] | None"]()
+        self._threads: list[Computation[None]] = []
         self._is_over = False
 
-    def submit(self, compute: Callable[[], Result]) -> Task[Result]:
+    def submit(self, compute: Callable[[], Result]) -> Computation[Result]:
         """Have it computed as soon as a thread is free; raises RuntimeError if there can't be a thread."""
-        task = Task(compute, self._done)
+        task = Computation(compute, self._done)
         self._tasks.put(task)  # pyright: ignore[reportArgumentType]  (a task of anything is one of objects)
         if len(self._threads) < self._most:
-            self._threads.append(Task(self._work))
+            self._threads.append(Computation(self._work))
             self._threads[-1].start()
         return task
 

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from ..errors import FileChangedError, FileFormatError
 from ..files.hashes import Hashes, content_hash, remembered
 from ..parallel.progress import OnStep
-from ..parallel.threads import SECONDS, Task
+from ..parallel.threads import SECONDS, Computation
 
 AHEAD = 256 * 2**20  # bytes that may be hashed before the work comes to them: it finds them in the page cache then
 LARGE = 64 * 2**20  # bytes; a smaller file is hashed again sooner than remembered
@@ -32,7 +32,7 @@ class InputHashes:
         self._cancelled = False
         self._allowed, self._read = float(AHEAD), 0  # bytes
         self._total = sum(_size(path) for path in self._paths)
-        self._task = Task(self._run)
+        self._task = Computation(self._run)
 
     def __enter__(self) -> InputHashes:
         try:

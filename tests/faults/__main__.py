@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from tests.faults.anywhere import places
 from tests.faults.campaigns import SmallDisk, cancels, full_disks, kills, size_limits
 from tests.faults.children import run
 from tests.faults.operations import OPERATIONS, Case, arguments, make_inputs
@@ -27,6 +28,7 @@ CAMPAIGNS: dict[str, Campaign] = {
     "kill": kills,
     "cancel": cancels,
     "stop": stops,
+    "place": places,
     "full disk": full_disks,
     "size limit": size_limits,
     "power cut": power_cuts,

@@ -57,7 +57,7 @@ class Child:
         if self.pid == 0:
             os.close(self._read)
             signal.alarm(seconds)
-            _be_child(arguments, write, _Counter(at, trouble, reserves), call or _command)
+            _be_child(arguments, write, _Counter(at, trouble, reserves), call or command)
         os.close(write)
 
     def signal(self, number: signal.Signals) -> None:
@@ -98,7 +98,8 @@ class _Counter:
         return counted
 
 
-def _command(arguments: Sequence[str]) -> int:
+def command(arguments: Sequence[str]) -> int:
+    """Run the command as it is."""
     return main([*arguments, "--quiet"])
 
 

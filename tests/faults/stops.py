@@ -12,31 +12,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import lora_core
-from tests.faults.children import INTERRUPTED, Child, Ended
+from tests.faults.children import INTERRUPTED, Child, Ended, command
 from tests.faults.operations import Case, contents
 from tests.faults.points import Point, judged
 
 SECONDS = 30  # that a child may take: more is for ever
 EVERY = 20  # so many trials have the next run tried once
+Call = Callable[[Sequence[str]], int]
 
 
 def stops(case: Case, folder: Path, before: Mapping[str, bytes], count: int, chance: random.Random) -> Iterator[Point]:
     """SIGINT and SIGTERM to the command, and SIGINT to a script, at moments spread over a whole run."""
     case.prepare(folder)
-    lengths = [_stopped(case, folder, call, None, signal.SIGINT).seconds for call in (None, in_a_script)]
+    lengths = [_stopped(case, folder, call, None, signal.SIGINT).seconds for call in (command, in_a_script)]
     for part in range(count):
         number = (signal.SIGINT, signal.SIGTERM, signal.SIGINT)[part % 3]
-        call = in_a_script if part % 3 == 2 else None
+        call = in_a_script if part % 3 == 2 else command
         case.prepare(folder)
-        seconds = lengths[call is not None] * chance.random() * 1.05
+        seconds = lengths[part % 3 // 2] * chance.random() * 1.05
         ended = _stopped(case, folder, call, seconds, number)
-        where = f"{number.name} to the {'script' if call else 'command'} after {seconds:.4f} s"
-        yield _judged(case, folder, before, where, ended, is_thorough=part % EVERY == 0)
+        where = f"{number.name} to the {call.__name__} after {seconds:.4f} s"
+        yield judged_stop("stop", case, folder, before, where, ended, is_thorough=part % EVERY == 0)
 
 
-def _stopped(
-    case: Case, folder: Path, call: Callable[[Sequence[str]], int] | None, seconds: float | None, number: signal.Signals
-) -> Ended:
+def _stopped(case: Case, folder: Path, call: Call, seconds: float | None, number: signal.Signals) -> Ended:
     child = Child(case.arguments(folder), call=call, seconds=SECONDS)
     if seconds is not None:
         time.sleep(seconds)
@@ -44,20 +43,21 @@ def _stopped(
     return child.wait()
 
 
-def _judged(
-    case: Case, folder: Path, before: Mapping[str, bytes], where: str, ended: Ended, *, is_thorough: bool
+def judged_stop(
+    fault: str, case: Case, folder: Path, before: Mapping[str, bytes], where: str, ended: Ended, *, is_thorough: bool
 ) -> Point:
+    """Return the point; all of it is looked at, and the next run tried, if it is to be thorough or something is odd."""
     if ended.code == -signal.SIGALRM:
         target = "old" if case.overwrites else "new"
-        return Point("stop", case.operation, target, where, case.state(folder), ended.code, problem="it hangs")
+        return Point(fault, case.operation, target, where, case.state(folder), ended.code, problem="it hangs")
     if ended.code == -signal.SIGTERM:  # before the work had begun, or when it was done
         ended = Ended(INTERRUPTED, ended.said, ended.seconds)
     state = case.state(folder)
     names = {path.name for path in folder.iterdir()} - {case.out(folder).name}
     is_right = ended.code in (0, INTERRUPTED) and (ended.code == INTERRUPTED or state == "complete")
     if is_thorough or names or not is_right or state == "LOST" or contents(case.inputs) != before:
-        return judged(case, folder, before, "stop", where, ended)
-    return Point("stop", case.operation, "old" if case.overwrites else "new", where, state, ended.code)
+        return judged(case, folder, before, fault, where, ended)
+    return Point(fault, case.operation, "old" if case.overwrites else "new", where, state, ended.code)
 
 
 def in_a_script(arguments: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ from lora_core.files.hashes import Hashes
 from lora_core.files.otherformats import HEAD_BYTES
 from lora_core.files.tensorfile import TensorFile
 from lora_core.parallel import pipeline
-from lora_core.parallel.threads import Task
+from lora_core.parallel.threads import Computation
 from lora_core.reading.checkpoint import Checkpoint
 from lora_core.reading.lorafile import LoraFile
 from lora_core.stack.apply import apply_stack
@@ -498,9 +498,9 @@ def test_a_cancelled_job_stops_at_its_next_word() -> None:
 
 def test_a_second_interrupt_does_not_leave_the_threads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The files are closed after this, and a thread that still writes would write anywhere."""
-    wait, calls, ended = Task.wait, list[int](), list[int]()
+    wait, calls, ended = Computation.wait, list[int](), list[int]()
 
-    def interrupted(self: Task[Any], seconds: float = 0.2) -> None:
+    def interrupted(self: Computation[Any], seconds: float = 0.2) -> None:
         calls.append(len(ended))
         if len(calls) < 4:
             raise KeyboardInterrupt
@@ -514,7 +514,7 @@ def test_a_second_interrupt_does_not_leave_the_threads_alone(monkeypatch: pytest
     def cancel(nbytes: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Task, "wait", interrupted)
+    monkeypatch.setattr(Computation, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pipeline.run_jobs([job], cancel)
     assert (calls[:4], ended) == ([0, 0, 0, 0], [1])
