@@ -29,18 +29,25 @@ class Shown(Protocol):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    with Interrupts() as interrupts:
+        try:
+            code = _run(arguments, interrupts)
+            interrupts.check()
+        except KeyboardInterrupt:
+            return _fail("interrupted; nothing half-written was kept", INTERRUPTED)
+    return code
+
+
+def _run(arguments: Sequence[str] | None, interrupts: Interrupts) -> int:
     try:
-        with Interrupts() as interrupts:
-            open_streams()
-            options = make_parser().parse_args(arguments)  # exits with 2 on wrong usage
-            with _progress(options) as on_step:
-                reports: Sequence[Shown] = options.command(options, interrupts.watching(on_step))
+        open_streams()
+        options = make_parser().parse_args(arguments)  # exits with 2 on wrong usage
+        with _progress(options) as on_step:
+            reports: Sequence[Shown] = options.command(options, interrupts.watching(on_step))
     except OptionError as error:
         return _fail(error, WRONG_USAGE)
     except (LoraError, OSError) as error:
         return _fail(error, FAILED)
-    except KeyboardInterrupt:
-        return _fail("interrupted; nothing half-written was kept", INTERRUPTED)
     return _show(reports, as_json=options.json)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from queue import SimpleQueue
+
+from ..parallel.threads import Computation
 
 FLUSH_BYTES = 128 * 2**20  # that are written between two flushes
 
@@ -18,8 +21,8 @@ class Flusher:
         self._fd = fd
         self._lock = threading.Lock()
         self._waiting = 0
-        self._wanted, self._finished = threading.Event(), False
-        self._thread: threading.Thread | None = None
+        self._wanted, self._finished = SimpleQueue[None](), False
+        self._task: Computation[None] | None = None
         self._error: OSError | None = None
 
     def add(self, nbytes: int) -> None:
@@ -31,28 +34,31 @@ class Flusher:
             if self._waiting < FLUSH_BYTES:
                 return
             self._waiting = 0
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._flush, name="lora_core flush")
-                self._thread.start()
-        self._wanted.set()
+            if self._task is None:
+                self._task = Computation(self._flush)
+                self._task.start()
+        self._wanted.put(None)
 
     def finish(self) -> None:
         """Wait for the flush in progress; raises the OSError of any that failed, which no later flush would tell."""
         self._finished = True
-        self._wanted.set()
-        while self._thread and self._thread.is_alive():
-            try:
-                self._thread.join()
-            except KeyboardInterrupt:  # the file must not be closed under it; whatever comes next can be interrupted
-                continue
+        self._wanted.put(None)
+        if self._task:
+            self._task.drop()
         if self._error:
             raise self._error
 
     def _flush(self) -> None:
-        while self._wanted.wait() and not self._finished:
-            self._wanted.clear()
+        while self._next_is_wanted():
             try:
                 os.fdatasync(self._fd)
             except OSError as error:
                 self._error = error
                 return
+
+    def _next_is_wanted(self) -> bool:
+        """Wait until enough has been written since the last flush began; False when the file is finished."""
+        self._wanted.get()
+        while not self._wanted.empty():
+            self._wanted.get()
+        return not self._finished

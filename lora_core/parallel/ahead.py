@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, wait
+from functools import partial
 from typing import TypeVar
 
 from ..lazytorch import torch
-from .threads import one_thread_each, pool_of, processors
+from .threads import Computation, one_thread_each, processors
+from .workers import Workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MOST_WORKERS = 8  # each holds a layer
-SECONDS = 0.2  # between two questions
 
 
 def ahead(
@@ -33,8 +33,8 @@ def ahead(
     """
     is_heard = True
     with one_thread_each():
-        pool = pool_of(min(MOST_WORKERS, processors()))
-        hands: deque[tuple[Future[Result], int]] = deque()
+        pool = Workers(min(MOST_WORKERS, processors()))
+        hands: deque[tuple[Computation[Result], int]] = deque()
         mode = torch.is_inference_mode_enabled()  # the modes of torch are each thread's own
 
         def run(item: Item) -> Result:
@@ -43,20 +43,23 @@ def ahead(
 
         def first() -> Result:
             nonlocal is_heard
-            done, _ = hands.popleft()
+            task, _ = hands.popleft()
             is_heard = ask is None
-            while ask and not wait((done,), SECONDS).done:
-                ask()
+            while not task.is_done:
+                task.wait()
+                pool.check()
+                if ask and not task.is_done:
+                    ask()
             is_heard = True
-            return done.result()
+            return task.result()
 
         try:
             for item in items:
-                hands.append((pool.submit(run, item), size(item)))
+                hands.append((pool.submit(partial(run, item)), size(item)))
                 del item  # so that nothing here holds on to it
                 while len(hands) > min(MOST_WORKERS, processors()) or sum(taken for _, taken in hands) > room > 0:
                     yield first()
             while hands:
                 yield first()
         finally:
-            pool.shutdown(wait=is_heard, cancel_futures=True)
+            pool.end(wait=is_heard)

@@ -9,26 +9,36 @@ from __future__ import annotations
 import mmap
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from .threads import one_thread_each, pool_of, processors
+from .threads import SECONDS, Computation, one_thread_each, processors
+from .workers import Workers
 
 Result = TypeVar("Result")
 MOST_WORKERS = 4  # each holds a tensor or two, and a disk gets no faster with more
 
 
+@dataclass(slots=True)
+class _Stop:
+    """Why no further job is begun. No Event: setting one takes a lock, which an interrupt may leave locked."""
+
+    has_failed: bool = False
+    is_cancelled: bool = False
+
+
 class Worker(threading.local):
     """What a job is given: memory that is used again and again, and the way to tell what is written."""
 
-    def __init__(self, told: SimpleQueue[Any], cancelled: threading.Event) -> None:
-        self._told, self._cancelled = told, cancelled
+    def __init__(self, told: SimpleQueue[Any], stop: _Stop) -> None:
+        self._told, self._stop = told, stop
         self._memory: dict[int, mmap.mmap] = {}
 
     def wrote(self, nbytes: int) -> None:
         """Tell of written bytes; raises if the work is cancelled."""
-        if self._cancelled.is_set():
+        if self._stop.is_cancelled:
             raise _StoppedError
         self._told.put(nbytes)
 
@@ -54,53 +64,51 @@ def run_jobs(jobs: Sequence[Callable[[Worker], Result]], on_bytes: Callable[[int
     is left afterwards, whatever happens.
     """
     told: SimpleQueue[Any] = SimpleQueue()
-    failed, cancelled = threading.Event(), threading.Event()
-    worker = Worker(told, cancelled)
+    stop = _Stop()
+    worker = Worker(told, stop)
     if not jobs:
         return []
     with one_thread_each():
-        pool = pool_of(min(len(jobs), MOST_WORKERS, processors() + 1))
+        pool = Workers(min(len(jobs), MOST_WORKERS, processors() + 1), told)
         try:
-            futures = [pool.submit(_begin, job, worker, failed) for job in jobs]
-            _listen(futures, told, on_bytes)
+            tasks = [pool.submit(partial(_begin, job, worker, stop)) for job in jobs]
+            _listen(tasks, told, on_bytes, pool, stop)
         except BaseException:
-            failed.set()
-            cancelled.set()
+            stop.has_failed = stop.is_cancelled = True
             raise
         finally:
-            _end(pool)
-    return [future.result() for future in futures]  # raises before it comes to one that was never begun
+            pool.end()
+    return [task.result() for task in tasks]  # raises before it comes to one that was never begun
 
 
-def _begin(job: Callable[[Worker], Result], worker: Worker, failed: threading.Event) -> Result:
-    if failed.is_set():
+def _begin(job: Callable[[Worker], Result], worker: Worker, stop: _Stop) -> Result:
+    if stop.has_failed:
         raise _StoppedError
     try:
         return job(worker)
     except BaseException:
-        failed.set()
+        stop.has_failed = True
         raise
 
 
-def _listen(futures: Sequence[Future[Result]], told: SimpleQueue[Any], on_bytes: Callable[[int], None]) -> None:
+def _listen(
+    tasks: Sequence[Computation[Any]],
+    told: SimpleQueue[Any],
+    on_bytes: Callable[[int], None],
+    pool: Workers,
+    stop: _Stop,
+) -> None:
     """Pass on what is told, until all jobs are done or one has failed."""
-    for future in futures:
-        future.add_done_callback(told.put)
-    running = len(futures)
+    running = len(tasks)
     while running:
-        news = told.get()
-        if not isinstance(news, Future):
+        try:
+            news = told.get(timeout=SECONDS)
+        except Empty:
+            pool.check()
+            news = 0  # so that a cancel is heard during a long job
+        if not isinstance(news, Computation):
             on_bytes(news)
-        elif news.exception() is not None:
+        elif stop.has_failed:
             return
         else:
             running -= 1
-
-
-def _end(pool: ThreadPoolExecutor) -> None:
-    while True:
-        try:
-            pool.shutdown(cancel_futures=True)
-            return
-        except KeyboardInterrupt:  # a second one; the files must not be closed while a thread still writes
-            continue

@@ -3,17 +3,18 @@ last one."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from ..errors import FileChangedError, FileFormatError
 from ..files.hashes import Hashes, content_hash, remembered
 from ..parallel.progress import OnStep
+from ..parallel.threads import SECONDS, Computation
 
 AHEAD = 256 * 2**20  # bytes that may be hashed before the work comes to them: it finds them in the page cache then
 LARGE = 64 * 2**20  # bytes; a smaller file is hashed again sooner than remembered
-SECONDS = 0.2  # between two questions
 
 
 class InputHashes:
@@ -27,22 +28,24 @@ class InputHashes:
         self._hashes = hashes or remembered()
         self._on_step, self._last = on_step, (0, 1)
         self._found: dict[Path, str] = {}
-        self._error: BaseException | None = None
-        self._moved = threading.Condition()
+        self._moved = SimpleQueue[None]()
         self._cancelled = False
         self._allowed, self._read = float(AHEAD), 0  # bytes
         self._total = sum(_size(path) for path in self._paths)
-        self._thread = threading.Thread(target=self._run, name="lora_core hashes", daemon=True)
+        self._task = Computation(self._run)
 
     def __enter__(self) -> InputHashes:
-        self._thread.start()
+        try:
+            self._task.start()
+        except BaseException:
+            self._cancelled = True
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._moved:
-            self._cancelled = True
-            self._moved.notify_all()
-        self._thread.join()
+        self._cancelled = True
+        self._moved.put(None)
+        self._task.drop()
 
     def step(self, done: int, total: int) -> None:
         """Tell that of `total` so much of the work is done."""
@@ -54,27 +57,21 @@ class InputHashes:
     def wait(self) -> dict[Path, str]:
         """Return {path: hash}; `on_step` is called again and again meanwhile. Raises what hashing raised."""
         self._allow(float("inf"))
-        while self._thread.is_alive():
-            self._thread.join(SECONDS)
+        while not self._task.is_done:
+            self._task.wait()
             if self._on_step:
                 self._on_step(*self._last)
-        if self._error is not None:
-            raise self._error
+        self._task.result()
         return self._found
 
     def _allow(self, nbytes: float) -> None:
-        with self._moved:
-            self._allowed = nbytes
-            self._moved.notify_all()
+        self._allowed = nbytes
+        if self._moved.empty():
+            self._moved.put(None)
 
     def _run(self) -> None:
-        try:
-            for path in self._paths:
-                self._found[path] = self._hash(path)
-        except _HashingCancelledError:
-            pass
-        except BaseException as error:  # noqa: BLE001  (raised again by the thread that waits)
-            self._error = error
+        for path in self._paths:
+            self._found[path] = self._hash(path)
 
     def _hash(self, path: Path) -> str:
         known = self._hashes.of if _size(path) >= LARGE else content_hash
@@ -87,12 +84,12 @@ class InputHashes:
             raise FileChangedError(f"{path.name}: disappeared while it was being read.") from error
 
     def _pace(self, nbytes: int) -> None:
-        with self._moved:
-            while not self._cancelled and self._read > self._allowed:
-                self._moved.wait()
-            if self._cancelled:
-                raise _HashingCancelledError
-            self._read += nbytes
+        while not self._cancelled and self._read > self._allowed:
+            with suppress(Empty):
+                self._moved.get(timeout=SECONDS)
+        if self._cancelled:
+            raise _HashingCancelledError
+        self._read += nbytes
 
 
 class _HashingCancelledError(Exception):

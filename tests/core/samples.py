@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import hashlib
 import io
@@ -10,6 +11,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,14 @@ def same_bytes(first: torch.Tensor, second: torch.Tensor) -> bool:
             first.contiguous().reshape(-1).view(torch.uint8), second.contiguous().reshape(-1).view(torch.uint8)
         )
     )
+
+
+def threads(most: int | None = None) -> int:
+    """How many threads Python has begun that have not ended; with `most` once there are no more, or after a while."""
+    end = time.monotonic() + 10
+    while most is not None and _thread._count() > most and time.monotonic() < end:  # type: ignore[attr-defined]
+        time.sleep(0.001)
+    return _thread._count()  # type: ignore[attr-defined]
 
 
 def partials(folder: Path) -> list[str]:

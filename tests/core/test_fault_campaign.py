@@ -55,6 +55,27 @@ def test_cancelled_at_any_point_nothing_half_written_is_left(points: Sequence[di
     assert {point["code"] for point in found} >= {130}
 
 
+@pytest.mark.case(20)
+@pytest.mark.attack(32)
+@pytest.mark.parametrize("fault", ["stop", "place"])
+def test_interrupted_at_any_moment_it_ends_and_nothing_half_written_is_left(
+    points: Sequence[dict[str, Any]], fault: str
+) -> None:
+    found = of(points, fault)  # none of them hangs
+    assert states(found) >= {"absent", "old"}
+    assert {point["left"] for point in found} == {0}
+    assert {point["code"] for point in found} <= {0, 130}
+
+
+@pytest.mark.case(20)
+@pytest.mark.attack(32)
+def test_a_merge_ends_wherever_the_interrupt_comes() -> None:
+    """Wherever a function of the parts that threads share may be interrupted: no lock is left locked."""
+    words = ["--faults", "place", "--operations", "merge", "--points", "60"]
+    done = samples.python("-m", "tests.faults", *words, seconds=1200)
+    assert (done.returncode, "WRONG" in done.stdout) == (0, False), done.stdout + done.stderr
+
+
 @pytest.mark.case(22)
 @pytest.mark.parametrize("fault", ["full disk", "size limit"])
 def test_a_disk_that_fills_up_at_any_point(points: Sequence[dict[str, Any]], fault: str) -> None:

@@ -14,17 +14,21 @@ from pathlib import Path
 
 import torch
 
+from tests.faults.anywhere import places
 from tests.faults.campaigns import SmallDisk, cancels, full_disks, kills, size_limits
 from tests.faults.children import run
 from tests.faults.operations import OPERATIONS, Case, arguments, make_inputs
 from tests.faults.points import Point
 from tests.faults.powercut import power_cuts
+from tests.faults.stops import stops
 
 DISK = 128 * 2**20  # bytes of the small disk: the files, and what the writer wants to spare
 Campaign = Callable[[Case, Path, "dict[str, bytes]", int, random.Random], Iterator[Point]]
 CAMPAIGNS: dict[str, Campaign] = {
     "kill": kills,
     "cancel": cancels,
+    "stop": stops,
+    "place": places,
     "full disk": full_disks,
     "size limit": size_limits,
     "power cut": power_cuts,

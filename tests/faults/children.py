@@ -21,6 +21,7 @@ from lora_core.cli.entry import main
 CALLS = ("open", "posix_fallocate", "pwrite", "copy_file_range", "fdatasync", "fsync", "chmod", "link", "unlink",
          "replace", "rename", "close")  # fmt: skip
 SECONDS = 120  # that a child may take
+INTERRUPTED = 130
 
 Trouble = Callable[[str, Callable[..., Any], tuple[Any, ...]], None]
 
@@ -46,14 +47,17 @@ class Child:
     """A running command."""
 
     def __init__(
-        self, arguments: Sequence[str], at: int = -1, trouble: Trouble | None = None, *, reserves: bool = True
-    ) -> None:
+        self, arguments: Sequence[str], at: int = -1, trouble: Trouble | None = None, *, reserves: bool = True,
+        call: Callable[[Sequence[str]], int] | None = None, seconds: int = SECONDS,
+    ) -> None:  # fmt: skip
+        """`call` is what it does in place of the command; it is killed after so many `seconds`."""
         self._read, write = os.pipe()
         self._started = time.monotonic()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._read)
-            _be_child(arguments, write, _Counter(at, trouble, reserves))
+            signal.alarm(seconds)
+            _be_child(arguments, write, _Counter(at, trouble, reserves), call or command)
         os.close(write)
 
     def signal(self, number: signal.Signals) -> None:
@@ -94,22 +98,28 @@ class _Counter:
         return counted
 
 
-def _be_child(arguments: Sequence[str], write: int, counter: _Counter) -> None:
+def command(arguments: Sequence[str]) -> int:
+    """Run the command as it is."""
+    return main([*arguments, "--quiet"])
+
+
+def _be_child(arguments: Sequence[str], write: int, counter: _Counter, call: Callable[[Sequence[str]], int]) -> None:
     code = 99
     try:
-        signal.alarm(SECONDS)
         for stream in (1, 2):
             os.dup2(write, stream)
         sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", closefd=False) for stream in (1, 2))  # noqa: SIM115
         close, send = os.close, os.write
         counter.install()
-        code = main([*arguments, "--quiet"])
+        code = call(arguments)
         sys.stdout.flush()
         sys.stderr.flush()
         send(write, f"\0{counter.count} {counter.named}".encode())
         close(write)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 98
+    except KeyboardInterrupt:  # before the work had begun or when it was done
+        code = INTERRUPTED
     except BaseException as error:  # noqa: BLE001  (a child must never return into its parent's work)
         os.write(2, repr(error).encode())
     finally:

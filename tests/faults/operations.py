@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tests import tiny
 
-OPERATIONS = ("merge", "extract", "resize", "convert")
+OPERATIONS = ("merge", "extract", "resize", "convert", "combine")
 WIDTH = 256  # of the layers of the model: the files have a few MB, so that there are many points at which to stop
 _MODULES = {f"double_blocks.{block}.img_attn.proj": (WIDTH, WIDTH) for block in range(6)} | {
     f"double_blocks.{block}.txt_mlp.0": (4 * WIDTH, WIDTH) for block in range(6)
@@ -68,6 +68,7 @@ def arguments(operation: str, inputs: Path, out: Path, *, overwrite: bool = Fals
         "extract": ["extract", "--base", base, "--tuned", tuned, "--rank", "8"],
         "resize": ["resize", lora, "--rank", "4"],
         "convert": ["convert", lora, "--dialect", "diffusers", "--base", base],
+        "combine": ["combine", "--lora", lora, "0.5", "--lora", lora, "0.25", "--rank", "8", "--base", base],
     }[operation]
     return [*given, "--out", str(out), *(["--overwrite"] if overwrite else [])]
 

@@ -21,6 +21,7 @@ from lora_core.files.hashes import Hashes
 from lora_core.files.otherformats import HEAD_BYTES
 from lora_core.files.tensorfile import TensorFile
 from lora_core.parallel import pipeline
+from lora_core.parallel.threads import Computation
 from lora_core.reading.checkpoint import Checkpoint
 from lora_core.reading.lorafile import LoraFile
 from lora_core.stack.apply import apply_stack
@@ -241,18 +242,18 @@ def test_data_is_aligned_though_the_inputs_is_not(base: Path, lora: Path, out: P
 def test_data_goes_to_the_disk_while_the_merge_goes_on(
     base: Path, lora: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads: list[threading.Thread] = []
+    threads: list[int] = []
     flushed = threading.Event()
 
     def flushes(fd: int) -> None:
-        threads.append(threading.current_thread())
+        threads.append(threading.get_ident())
         flushed.set()
 
     monkeypatch.setattr(flushing, "FLUSH_BYTES", 2**16)
     monkeypatch.setattr(os, "fdatasync", flushes)
     lora_core.merge(base, [lora], out, on_step=lambda done, total: done < total or flushed.wait(30))
     assert threads
-    assert threading.current_thread() not in threads
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.case(23)
@@ -397,9 +398,9 @@ def test_a_sum_beyond_fp16_is_clamped_and_counted(base: Path, lora: Path, out: P
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
-    threads, count = set(threading.enumerate()), torch.get_num_threads()
+    threads, count = samples.threads(), torch.get_num_threads()
     yield
-    assert set(threading.enumerate()) <= threads
+    assert samples.threads(threads) <= threads
     assert torch.get_num_threads() == count
 
 
@@ -497,21 +498,26 @@ def test_a_cancelled_job_stops_at_its_next_word() -> None:
 
 def test_a_second_interrupt_does_not_leave_the_threads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The files are closed after this, and a thread that still writes would write anywhere."""
-    shutdown, calls = pipeline.ThreadPoolExecutor.shutdown, list[int]()
+    wait, calls, ended = Computation.wait, list[int](), list[int]()
 
-    def interrupted(self: Any, **options: bool) -> None:
-        calls.append(1)
-        if len(calls) == 1:
+    def interrupted(self: Computation[Any], seconds: float = 0.2) -> None:
+        calls.append(len(ended))
+        if len(calls) < 4:
             raise KeyboardInterrupt
-        shutdown(self, **options)
+        wait(self, seconds)
+
+    def job(worker: pipeline.Worker) -> None:
+        worker.wrote(1)
+        time.sleep(0.1)
+        ended.append(1)
 
     def cancel(nbytes: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline.ThreadPoolExecutor, "shutdown", interrupted)
+    monkeypatch.setattr(Computation, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run_jobs([lambda worker: worker.wrote(1)] * 9, cancel)
-    assert len(calls) == 2
+        pipeline.run_jobs([job], cancel)
+    assert (calls[:4], ended) == ([0, 0, 0, 0], [1])
 
 
 def test_memory_is_used_again() -> None:
