@@ -62,6 +62,7 @@ class LoraFile:
             configs = self.configs()
             refuse_type(self.name, configs)
             modules = with_shared(self._split_names(configs))
+            configs.name, configs.modules = self.name, modules
             parts = {module: [(split.part, info) for split, info in splits] for module, splits in modules.items()}
             refuse_marked(self.name, self.file, parts)
             self._refuse_checkpoint(modules, configs)

@@ -17,6 +17,7 @@ from ..files.tensors import Tensors
 from ..options import Semantics
 from ..text import counted, some_names
 from .adapterspec import AdapterSpec, check_dtypes, check_rank, checked_scale, stored_shape
+from .borrowed import borrowed_scales
 from .loraconfig import LoraConfigs, Scale
 
 # What all modules of a kind have, or few or none of them
@@ -145,7 +146,7 @@ class SpecReader:
         if self._semantics == "comfyui":
             return list(specs)
         ranks = {spec.module: spec.rank for spec in specs if spec.rank and spec.scale.source == "none"}
-        found = self.configs.borrowed({spec.module for spec in specs}, ranks)
+        found = borrowed_scales(self.configs, {spec.module for spec in specs}, ranks)
         return [
             replace(spec, scale=checked_scale(self._where(spec.module), found[spec.module]))
             if spec.module in found and (spec.rank or KINDS[spec.kind].scaled_with)
