@@ -24,7 +24,7 @@ class PatternError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PatternPiece:
     """A part of a pattern; sets of states are the bits of numbers.
 
     `first` begins a match in the middle of a name, or at its start; `last` ends one in the middle, or at the end; bit
@@ -39,7 +39,7 @@ class Piece:
         return bool(self.empty >> 2 * start + end & 1)
 
 
-_ANCHORS = {"^": Piece(empty=0b1100), "$": Piece(empty=0b1010)}
+_ANCHORS = {"^": PatternPiece(empty=0b1100), "$": PatternPiece(empty=0b1010)}
 
 
 def bits_of(states: int) -> Iterator[int]:
@@ -49,7 +49,7 @@ def bits_of(states: int) -> Iterator[int]:
         states ^= lowest
 
 
-class Parser:
+class PatternParser:
     """Reads a pattern piece by piece, and keeps what each state accepts and which may follow it."""
 
     def __init__(self, text: str) -> None:
@@ -59,7 +59,7 @@ class Parser:
         self.accepts: list[Callable[[str], bool]] = []
         self.follow: list[int] = []
 
-    def whole(self) -> Piece:
+    def whole(self) -> PatternPiece:
         piece = self._choice()
         if self._at < len(self._text):
             raise PatternError(f"unexpected {self._text[self._at]!r}")
@@ -75,32 +75,34 @@ class Parser:
         self._at += 1
         return char
 
-    def _choice(self) -> Piece:
+    def _choice(self) -> PatternPiece:
         piece = self._sequence()
         while self._peek() == "|":
             self._take()
             other = self._sequence()
-            piece = Piece(_both(piece.first, other.first), _both(piece.last, other.last), piece.empty | other.empty)
+            piece = PatternPiece(
+                _both(piece.first, other.first), _both(piece.last, other.last), piece.empty | other.empty
+            )
         return piece
 
-    def _sequence(self) -> Piece:
-        piece = Piece()
+    def _sequence(self) -> PatternPiece:
+        piece = PatternPiece()
         while self._peek() not in ("", "|", ")"):
             piece = self._joined(piece, self._repeated())
         return piece
 
-    def _joined(self, one: Piece, other: Piece) -> Piece:
+    def _joined(self, one: PatternPiece, other: PatternPiece) -> PatternPiece:
         self._link(one, other)
         firsts = [one.first[at] | (other.first[at] if one.is_empty(start=at, end=0) else 0) for at in (0, 1)]
         lasts = [other.last[at] | (one.last[at] if other.is_empty(start=0, end=at) else 0) for at in (0, 1)]
-        return Piece((firsts[0], firsts[1]), (lasts[0], lasts[1]), one.empty & other.empty)
+        return PatternPiece((firsts[0], firsts[1]), (lasts[0], lasts[1]), one.empty & other.empty)
 
-    def _link(self, one: Piece, other: Piece) -> None:
+    def _link(self, one: PatternPiece, other: PatternPiece) -> None:
         if other.first[0]:
             for state in bits_of(one.last[0]):
                 self.follow[state] |= other.first[0]
 
-    def _repeated(self) -> Piece:
+    def _repeated(self) -> PatternPiece:
         is_anchor = self._peek() in _ANCHORS
         piece = self._atom()
         repeat = self._peek()
@@ -113,9 +115,9 @@ class Parser:
             self._link(piece, piece)
         if self._peek() in ("*", "+", "?"):
             raise PatternError("a repeat of a repeat is not supported")
-        return piece if repeat == "+" else Piece(piece.first, piece.last)
+        return piece if repeat == "+" else PatternPiece(piece.first, piece.last)
 
-    def _atom(self) -> Piece:
+    def _atom(self) -> PatternPiece:
         char = self._take()
         if char == "(":
             return self._group()
@@ -132,13 +134,13 @@ class Parser:
             raise PatternError(f"{char!r} is not supported")
         return self._state(char.__eq__)
 
-    def _state(self, accepts: Callable[[str], bool]) -> Piece:
+    def _state(self, accepts: Callable[[str], bool]) -> PatternPiece:
         states = 1 << len(self.accepts)
         self.accepts.append(accepts)
         self.follow.append(0)
-        return Piece((states, states), (states, states), 0)
+        return PatternPiece((states, states), (states, states), 0)
 
-    def _group(self) -> Piece:
+    def _group(self) -> PatternPiece:
         if self._text.startswith("?:", self._at):
             self._at += 2
         self._depth += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .patternparser import Parser, PatternError, bits_of
+from .patternparser import PatternParser, PatternError, bits_of
 
 LONGEST = 1000  # characters of one pattern
 _REMEMBERED = 1000  # moves of one pattern: names are alike, so few are asked for again and again
@@ -23,7 +23,7 @@ class ModulePattern:
         """Raises PatternError for what is outside the subset."""
         if len(text) > LONGEST:
             raise PatternError("the pattern is too long")
-        parser = Parser(text)
+        parser = PatternParser(text)
         self._whole = parser.whole()
         self._accepts, self._follow = parser.accepts, parser.follow
         self._size = (len(self._accepts) + 7) // 8

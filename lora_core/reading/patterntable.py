@@ -17,8 +17,9 @@ from .patterns import LONGEST, ModulePattern
 MOST_STEPS = 10**8  # of one file: two seconds, and a hundred times what the largest honest one takes
 MOST_CHARACTERS = 20_000  # of the patterns of one table that have to be matched sign by sign
 _STEPS_BESIDE = 16  # of a look-up, or of one sign in a pattern, besides those that depend on the length
+_PLAIN = re.compile(r"[^\\^$*+?{}\[\]|()]*")
 _TAIL = re.compile(r"(?:[^\\^$*+?{}\[\]|()]|\\[^0-9A-Za-z])*")  # characters, each matched by one
-_ANY = 0xFFFFFFFF  # stands for any character; no character has this number
+_ANY = 0x1FFFFF  # stands for any character: has the bits of all, and is none
 
 # Where a tail may begin: it is the whole name, or one after a dot too, or it is any end of a name
 _Where = Literal["whole", "dot", "anywhere"]
@@ -108,10 +109,11 @@ class PatternTable:
         """Return the steps that all modules take together."""
         of_end = {one: len(masks) * (_STEPS_BESIDE + one[1]) for one, masks in self._tails.items()}
         of_sign = self._characters + _STEPS_BESIDE * len(self._others)
-        return sum(
-            len(module) * of_sign + sum(of_end.get(end, 0) for end in (self._ends(module) if of_end else ()))
-            for module in modules
-        )
+        names = list(modules)
+        by_sign = sum(map(len, names)) * of_sign
+        if len(names) * sum(of_end.values()) < MOST_STEPS // 10:  # as if each end were asked for in each name
+            return by_sign + len(names) * sum(of_end.values())
+        return by_sign + sum(of_end.get(end, 0) for name in names for end in self._ends(name))
 
 
 def _tail_of(text: str) -> _Tail | None:
@@ -122,17 +124,26 @@ def _tail_of(text: str) -> _Tail | None:
     if text.startswith(".*"):
         where, text = "anywhere", text[2:]
     text = text.removesuffix("$")
-    if len(text) > LONGEST or not _TAIL.fullmatch(text):
+    if len(text) > LONGEST:
         return None
-    is_any = [char == "." for char in text]
-    if "\\" in text:
+    dots = text
+    if not _PLAIN.fullmatch(text):
+        if not _TAIL.fullmatch(text):
+            return None
         signs = re.findall(r"(?s)\\?.", text)  # each with the backslash before it
-        is_any, text = [sign == "." for sign in signs], "".join(sign[-1] for sign in signs)
-    mask = int.from_bytes(b"".join(_MASK[one] for one in is_any), "little")
+        text, dots = "".join(sign[-1] for sign in signs), "".join(sign[0] for sign in signs)
+    mask = _number_of(dots.translate(_MARKS)) * _ANY
     return _Tail(where, len(text), mask, _number_of(text) | mask)
 
 
-_MASK = {False: bytes(4), True: _ANY.to_bytes(4, "little")}
+class _Marks(dict[int, int]):
+    """Makes 1 of a dot and 0 of everything else, for str.translate."""
+
+    def __missing__(self, _: int) -> int:
+        return 0
+
+
+_MARKS = _Marks({ord("."): 1})
 
 
 def _number_of(text: str) -> int:

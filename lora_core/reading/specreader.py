@@ -66,10 +66,7 @@ class SpecReader:
         self._check_rank(module, groups, around)
         told = {field: info for field, info in around.items() if field not in _MAGNITUDES}
         result = [
-            replace(
-                self._spec(module, kind, param, group, around.get("alpha"), around if (kind, param) == wrapped else {}),
-                around=told,
-            )
+            self._spec(module, kind, param, group, told, around if (kind, param) == wrapped else {})
             for (kind, param), group in sorted(groups.items(), key=lambda item: item[0][0] != SetValue.id)
             if not KINDS[kind].scaled_with
         ]
@@ -111,9 +108,10 @@ class SpecReader:
         kind: str,
         param: str,
         parts: dict[str, TensorInfo],
-        alpha: TensorInfo | None,
+        told: Mapping[str, TensorInfo],
         around: Mapping[str, TensorInfo],
     ) -> AdapterSpec:
+        alpha = told.get("alpha")
         shapes = {name: info.shape for name, info in parts.items()}
         check_dtypes(self._where(module), parts, KINDS[kind].flags)
         is_scaled = KINDS[kind].alpha == "scale"
@@ -130,6 +128,7 @@ class SpecReader:
             magnitude,
             "magnitude" not in around and magnitude is not None,
             self._new_shape(module, kind, shapes, settings, around),
+            around=told,
         )
 
     def _settings(
