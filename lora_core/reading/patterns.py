@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .patternparser import PatternParser, PatternError, bits_of
+from .patternparser import PatternError, PatternParser, bits_of
 
 LONGEST = 1000  # characters of one pattern
 _REMEMBERED = 1000  # moves of one pattern: names are alike, so few are asked for again and again
