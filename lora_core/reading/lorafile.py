@@ -36,7 +36,7 @@ LoraSource = str | os.PathLike[str] | Mapping[str, "torch.Tensor"]
 # Tensors of no adapter that are known and change nothing of a model, by name
 _NOT_ADAPTERS = (
     (re.compile(r"bundle_emb\..+|(emb_params|clip_[lg]|t5xxl)"), "embedding (textual inversion)"),
-    (re.compile(r".+\.original_module\..+"), "what a module was before it was trained whole"),
+    (re.compile(r"(?s).+\.original_module\..+"), "what a module was before it was trained whole"),
 )
 
 _LONGEST_PART = 60  # characters of a name that is said

@@ -41,7 +41,7 @@ class OtherKind:
 def _row(
     what: str, advice: str, names: str, share: float = 0.0, *, beside: tuple[str, ...] = (), word: str = ""
 ) -> OtherKind:
-    return OtherKind(what, advice, re.compile(names), share, beside, word)
+    return OtherKind(what, advice, re.compile(names, re.DOTALL), share, beside, word)
 
 
 ROWS: tuple[OtherKind, ...] = (
