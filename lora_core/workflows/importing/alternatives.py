@@ -22,7 +22,7 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _PICKS = re.compile(r"\{\s*(\d+)(?:-\d+)?\$\$")
-_CHOICE = re.compile(r"\{([^{}]*\|[^{}]*)\}")
+_CHOICE = re.compile(r"\{([^{}|]*\|[^{}]*)\}")
 _ENDS = {"}": "{", "]": "[", ">": "<"}
 _PARTS = {"{": "|", "[": "|:", "<": "|,"}  # what stands between the branches of each
 _MOST_VARIANTS = 64
