@@ -53,7 +53,11 @@ class SplitName(NamedTuple):
 _SPELLED_AS = {word: [kind for kind in KINDS.values() if any(row.kind == word for row in kind.suffixes)]
                for word in dict.fromkeys(part.kind for part in PARTS if part.kind)}  # fmt: skip
 _BY_SUFFIX = {part.suffix: part for part in PARTS}
-_LENGTHS = sorted({len(suffix) for suffix in _BY_SUFFIX}, reverse=True)
+_END = min(map(len, _BY_SUFFIX))  # letters by which the few suffixes that a name may have are known
+_LENGTHS: dict[str, list[int]] = {
+    suffix[-_END:]: sorted({len(one) for one in _BY_SUFFIX if one.endswith(suffix[-_END:])}, reverse=True)
+    for suffix in _BY_SUFFIX
+}
 
 
 def is_applied(word: str) -> bool:
@@ -89,7 +93,7 @@ def split_names(names: Collection[str]) -> dict[str, SplitName]:
 
 
 def _longest(name: str) -> SplitName | None:
-    for length in _LENGTHS:
+    for length in _LENGTHS.get(name[-_END:], ()):
         part = _BY_SUFFIX.get(name[-length:])
         if part is not None and len(name) > length:
             split = SplitName(name[:-length] + part.keeps, part)

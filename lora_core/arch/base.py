@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from typing import Literal
 
 Shape = tuple[int, ...]
@@ -59,6 +60,9 @@ class Edition:
     text_encoders: Mapping[str, tuple[str, ...]] | None = None  # where they are others than the architecture's
 
 
+_compiled = cache(re.compile)  # a LoRA's names are held against all marks
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A module name that gives an architecture away in a LoRA file.
@@ -71,7 +75,7 @@ class Mark:
     inputs: frozenset[int] | None = None
 
     def fits(self, name: str, shape: Shape | None) -> bool:
-        if not re.match(self.pattern, name):
+        if not _compiled(self.pattern).match(name):
             return False
         return self.inputs is None or shape is None or (len(shape) > 1 and shape[1] in self.inputs)
 

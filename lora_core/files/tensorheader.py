@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -141,7 +142,7 @@ def _is_counts(value: Any) -> TypeGuard[list[int]]:
 
 def _check_layout(path: Path, infos: Mapping[str, TensorInfo], data_start: int, size: int) -> None:
     expected = data_start
-    for info in sorted(infos.values(), key=lambda info: (info.start, info.nbytes)):
+    for info in sorted(infos.values(), key=attrgetter("start", "nbytes")):
         if info.start != expected:
             what = "overlaps another" if info.start < expected else "leaves a hole before it"
             raise FileFormatError(f"{path.name}: broken header: tensor {info.name!r} {what}.")

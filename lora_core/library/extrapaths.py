@@ -13,7 +13,7 @@ from ..files.openfile import read_whole
 
 NAME = "extra_model_paths.yaml"
 _MAX_BYTES = 1_000_000
-_ENTRY = re.compile(r"""(?P<indent>\ *)(?P<key>"[^"]*"|'[^']*'|[^\s#'"][^:#]*?)\s*:(?:\s+(?P<value>.*))?""")
+_ENTRY = re.compile(r"""(?s)(?P<indent>\ *)(?P<key>"[^"]*"\s*|'[^']*'\s*|[^\s#'"][^:#]*):(?:\s+(?P<value>.*))?""")
 _BLOCK = re.compile(r"[|>][+-]?")
 
 

@@ -134,7 +134,8 @@ def addressed_roles(name: str) -> frozenset[str]:
 
 def split_dialect(name: str) -> tuple[Dialect, str]:
     """Return the dialect with the longest prefix of `name`, and the rest."""
-    dialect = dialects_of(name)[0]
+    rows = _BY_START.get(name[:_START], _BY_START[""])
+    dialect = next(row for row in rows if name.startswith(row.prefix))
     return dialect, name[len(dialect.prefix) :]
 
 

@@ -7,22 +7,24 @@ are a log of the training: converters fold alpha into the factors and leave them
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..errors import AdapterError
 from ..files.adapterfolder import is_adapters_own
 from ..files.openfile import read_bounded
-from ..naming.dialects import addressed_roles, split_dialect
-from ..text import json_object, some_names
-from .patterns import ModulePattern, PatternError
+from ..naming.dialects import split_dialect
+from ..text import json_object
+from .patterntable import MOST_STEPS, PatternCostError, PatternTable
 
 PEFT_METADATA = "lora_adapter_metadata"  # in a header, diffusers': JSON of the LoraConfigs, keys prefixed by component
 CONFIG_NAME = "adapter_config.json"
 _LARGEST_CONFIG = 1 << 20
 _ALPHAS = ("lora_alpha", "alpha")  # PEFT's LoRA; PEFT's LoHa and LoKr
 _RANKS = ("r", "rank", "lora_rank")
+_REFUSED_SHOWN = 5
 
 Source = Literal["tensor", "header", "adapter_config", "none"]
 
@@ -46,11 +48,11 @@ class Section:
 
     @property
     def alpha(self) -> float | None:
-        return next((number for key in _ALPHAS if (number := _number(self.values.get(key))) is not None), None)
+        return next((number for key in _ALPHAS if (number := number_of(self.values.get(key))) is not None), None)
 
     @property
     def rank(self) -> float | None:
-        return next((number for key in _RANKS if (number := _number(self.values.get(key)))), None)
+        return next((number for key in _RANKS if (number := number_of(self.values.get(key)))), None)
 
     @property
     def is_peft(self) -> bool:
@@ -68,7 +70,11 @@ class LoraConfigs:
     sections: list[Section] = field(default_factory=list)
     beside: Mapping[str, Any] = field(default_factory=dict)  # adapter_config.json
     warnings: list[str] = field(default_factory=list)
-    _patterns: dict[str, ModulePattern | None] = field(default_factory=dict)
+    name: str = ""  # what reports call the file
+    modules: Collection[str] = ()  # all of the file, so that what they cost is known before the first is asked for
+    _own_of: dict[str, list[Section]] = field(default_factory=dict)  # a dialect's prefix -> `_own`
+    _read: dict[tuple[int, str], Any] = field(default_factory=dict)  # what a section says under a key, made ready
+    _steps: int = 0  # that the patterns take
 
     @classmethod
     def of(cls, path: Path, metadata: Mapping[str, str], *, has_folder: bool = True) -> LoraConfigs:
@@ -98,35 +104,11 @@ class LoraConfigs:
     def scale(self, module: str, rank: int | None) -> Scale:
         """Return the scale of a module that has no alpha tensor. Only PEFT scales one without a rank, by its own."""
         for section in self._own(module):
-            rank_here = rank or (self._rank(section, module) if section.is_peft else None)
-            alpha = self._alpha(section, module)
+            rank_here = rank or (self.rank(section, module) if section.is_peft else None)
+            alpha = self.alpha(section, module)
             if alpha is not None and rank_here:
                 return section.scale(alpha, rank_here)
         return Scale(1.0, "none")
-
-    def borrowed(self, modules: Collection[str], ranks: Mapping[str, int]) -> dict[str, Scale]:
-        """Return scales of the modules in `ranks`, of which no section is the own, from another component's section.
-
-        Who renames tensors leaves the header as it was. It is read if it can mean one thing only: there is one pair of
-        alpha and rank that is no component's of the file, and the rank is that of every module.
-        """
-        prefixes = {split_dialect(module)[0].prefix for module in modules}
-        others = [one for one in self.sections if one.alpha is not None and one.prefix and one.prefix not in prefixes]
-        if not others or not ranks:
-            return {}
-        found: dict[str, Scale] = {}
-        for section in _distinct(others):
-            wanted = {module: rank for module, rank in ranks.items() if _of_one_role(section, module, others)}
-            if wanted and all(self._rank(section, module) == rank for module, rank in wanted.items()):
-                found |= {m: section.scale(self._alpha(section, m) or 0.0, rank) for m, rank in wanted.items()}
-        missing = [module for module in ranks if module not in found]
-        if missing:
-            told = " and ".join(f"{one.prefix.rstrip('.')!r}" for one in others[:3])
-            self.warnings.append(
-                f"the header tells an alpha for {told}, which no tensor here belongs to; scale 1 is assumed for "
-                f"{some_names(missing)}."
-            )
-        return found
 
     def get(self, module: str, key: str) -> Any:
         """Return a value of PEFT's configuration, None if there is none."""
@@ -134,49 +116,79 @@ class LoraConfigs:
 
     def is_feedforward(self, module: str) -> bool | None:
         """Tell whether PEFT's (IA)³ changes the module's input; None if there is no configuration."""
-        names = self.get(module, "feedforward_modules")
-        if isinstance(names, str):
-            pattern = self._pattern(names)
-            return pattern is not None and pattern.matches(split_dialect(module)[1])
-        if not isinstance(names, list):
-            return None
-        local = "." + split_dialect(module)[1]
-        return any(local.endswith(f".{name}") for name in names)
+        key = "feedforward_modules"
+        section = next((section for section in self._own(module) if key in section.values), None)
+        given = section.values[key] if section else None
+        local = split_dialect(module)[1]
+        if isinstance(given, str):
+            return self._once(section, key, lambda: self._table(key, (given,))).first(local) is not None
+        if isinstance(given, list):
+            names = self._once(section, key, lambda: frozenset(map(str, given)))
+            return any(end in names for end in _ends(local))
+        return None
 
-    def _own(self, module: str) -> list[Section]:
-        """Return the sections of the module's component, and those of any."""
-        dialect, _ = split_dialect(module)
-        own = [section for section in self.sections if section.prefix and section.prefix == dialect.prefix]
-        return sorted(
-            [*own, *(section for section in self.sections if not section.prefix)],
-            key=lambda section: section.source != "header",
-        )
-
-    def _alpha(self, section: Section, module: str) -> float | None:
+    def alpha(self, section: Section, module: str) -> float | None:
+        """Return the alpha that a section tells of a module."""
         pattern = self._pattern_value(section, "alpha_pattern", module)
         return section.alpha if pattern is None else pattern
 
-    def _rank(self, section: Section, module: str) -> float | None:
+    def rank(self, section: Section, module: str) -> float | None:
+        """Return the rank that a section tells of a module."""
         return self._pattern_value(section, "rank_pattern", module) or section.rank
+
+    def _own(self, module: str) -> list[Section]:
+        """Return the sections of the module's component, and those of any."""
+        prefix = split_dialect(module)[0].prefix
+        if prefix not in self._own_of:
+            own = [section for section in self.sections if section.prefix and section.prefix == prefix]
+            self._own_of[prefix] = sorted(
+                [*own, *(section for section in self.sections if not section.prefix)],
+                key=lambda section: section.source != "header",
+            )
+        return self._own_of[prefix]
 
     def _pattern_value(self, section: Section, key: str, module: str) -> float | None:
         """Return the value of the first pattern that matches the module, as PEFT chooses it."""
-        given = section.values.get(key)
-        local = split_dialect(module)[1]
-        for text, value in (given if isinstance(given, dict) else json_object(str(given or ""))).items():
-            pattern = self._pattern(text)
-            if pattern is not None and pattern.matches(local):
-                return _number(value)
-        return None
+        values, table = self._once(section, key, lambda: self._patterns(section, key))
+        text = table.first(split_dialect(module)[1]) if values else None
+        return None if text is None else number_of(values[text])
 
-    def _pattern(self, text: str) -> ModulePattern | None:
-        if text not in self._patterns:
-            try:
-                self._patterns[text] = ModulePattern(text)
-            except PatternError as error:
-                self._patterns[text] = None
-                self.warnings.append(f"the pattern {text[:80]!r} counts for no module: {error}.")
-        return self._patterns[text]
+    def _patterns(self, section: Section, key: str) -> tuple[Mapping[str, Any], PatternTable]:
+        given = section.values.get(key)
+        values = given if isinstance(given, dict) else json_object(given if isinstance(given, str) else "")
+        return values, self._table(key, values)
+
+    def _table(self, key: str, texts: Collection[str]) -> PatternTable:
+        names = [split_dialect(module)[1] for module in self.modules] if texts else []
+        try:
+            table = PatternTable(texts, names, MOST_STEPS - self._steps)
+        except PatternCostError as error:
+            raise AdapterError(
+                f"{self.name}: {key}: {error}, and no honest file needs so many; write the modules' names instead of "
+                "expressions, or take the file from its maker again."
+            ) from error
+        self._steps += table.steps
+        for text, why in list(table.refused.items())[:_REFUSED_SHOWN]:
+            self.warnings.append(f"the pattern {text[:80]!r} counts for no module: {why}.")
+        if len(table.refused) > _REFUSED_SHOWN:
+            self.warnings.append(f"{len(table.refused) - _REFUSED_SHOWN} more patterns of {key} count for no module.")
+        return table
+
+    def _once(self, section: Section | None, key: str, make: Callable[[], Any]) -> Any:
+        """Return what `make` makes of a section's value, made once for all modules."""
+        known = self._read.get((id(section), key))
+        if known is None:
+            known = self._read[id(section), key] = make()
+        return known
+
+
+def _ends(name: str) -> Iterator[str]:
+    """Yield the name, and what is behind each of its dots."""
+    yield name
+    start = name.find(".") + 1
+    while start:
+        yield name[start:]
+        start = name.find(".", start) + 1
 
 
 def is_yes(value: Any) -> bool:
@@ -191,25 +203,6 @@ def _sections(source: Source, values: Mapping[str, Any]) -> list[Section]:
         prefix, dot, name = key.rpartition(".")
         by_prefix.setdefault(prefix + dot, {})[name] = value
     return [Section(source, prefix, found) for prefix, found in by_prefix.items()]
-
-
-def _distinct(sections: list[Section]) -> list[Section]:
-    """Return one section of each meaning."""
-    return [one for at, one in enumerate(sections) if not any(_mean_alike(one, other) for other in sections[:at])]
-
-
-def _mean_alike(one: Section, other: Section) -> bool:
-    names = ("use_rslora", "rank_pattern", "alpha_pattern")
-    same = all(one.values.get(name) == other.values.get(name) for name in names)
-    return same and (one.alpha, one.rank) == (other.alpha, other.rank)
-
-
-def _of_one_role(section: Section, module: str, others: list[Section]) -> bool:
-    """Tell whether only this section, of all meanings, can be the module's: by what its component is, or as the one."""
-    roles = set(split_dialect(module)[0].roles)
-    alike = [one for one in others if roles & addressed_roles(one.prefix)] or others
-    meanings = _distinct(alike)
-    return len(meanings) == 1 and _mean_alike(meanings[0], section)
 
 
 def _config_path(path: Path) -> Path | None:
@@ -228,7 +221,8 @@ def _read_text(path: Path) -> str:
     return data.decode("utf-8")
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
+    """Return a setting as a finite number, None if it is none."""
     if isinstance(value, bool):
         return None
     try:

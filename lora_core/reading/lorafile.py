@@ -37,7 +37,7 @@ LoraSource = str | os.PathLike[str] | Mapping[str, "torch.Tensor"]
 # Tensors of no adapter that are known and change nothing of a model, by name
 _NOT_ADAPTERS = (
     (re.compile(r"bundle_emb\..+|(emb_params|clip_[lg]|t5xxl)"), "embedding (textual inversion)"),
-    (re.compile(r".+\.original_module\..+"), "what a module was before it was trained whole"),
+    (re.compile(r"(?s).+\.original_module\..+"), "what a module was before it was trained whole"),
 )
 
 _LONGEST_PART = 60  # characters of a name that is said
@@ -63,6 +63,7 @@ class LoraFile:
             configs = self.configs()
             refuse_type(self.name, configs)
             modules = with_shared(self._split_names(configs))
+            configs.name, configs.modules = self.name, modules
             parts = {module: [(split.part, info) for split, info in splits] for module, splits in modules.items()}
             refuse_marked(self.name, self.file, parts)
             self._refuse_checkpoint(modules, configs)

@@ -1,6 +1,7 @@
 """What else people keep in the folder of LoRAs, told by its names, and what to do with it.
 
-A further kind is one more row. Rows count in their order; `beside` says that a file may hold adapters' names too.
+A further kind is one more row. Rows count in their order; `beside` is for files that may hold adapters' names too, and
+is looked for in all names at once, because every LoRA is asked.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class OtherKind:
     advice: str
     names: re.Pattern[str]
     share: float = 0.0  # of the tensors that have such a name at least; 0 means any of them
-    beside: bool = False
+    beside: tuple[str, ...] = ()  # texts of which such a name has one, \n being its start or end; () if no LoRA has any
     word: str = ""  # that stands somewhere in the name too
 
     def fits(self, tensors: Collection[str]) -> bool:
@@ -37,41 +38,46 @@ class OtherKind:
         return found > 0 and found >= self.share * len(tensors)
 
 
-def _row(what: str, advice: str, names: str, share: float = 0.0, *, beside: bool = False, word: str = "") -> OtherKind:
-    return OtherKind(what, advice, re.compile(names), share, beside, word)
+def _row(
+    what: str, advice: str, names: str, share: float = 0.0, *, beside: tuple[str, ...] = (), word: str = ""
+) -> OtherKind:
+    return OtherKind(what, advice, re.compile(names, re.DOTALL), share, beside, word)
 
 
 ROWS: tuple[OtherKind, ...] = (
     _row("packed for Nunchaku (SVDQuant), whose factors lie in tiles for its kernels",
          f"{_FIND}, or load it with Nunchaku's own LoRA loader",
-         r".+\.(?:qweight|wscales|wzeros|wcscales|wtscale|smooth(?:_factor)?(?:_orig)?)", beside=True),
+         r".+\.(?:qweight|wscales|wzeros|wcscales|wtscale|smooth(?:_factor)?(?:_orig)?)",
+         beside=(".qweight\n", ".wscales\n", ".wzeros\n", ".wcscales\n", ".wtscale\n", ".smooth")),
     _row("packed for Nunchaku (SVDQuant), whose factors lie in tiles for its kernels",
          f"{_FIND}, or load it with Nunchaku's own LoRA loader",
-         r".+\.(?:lora|proj)_(?:down|up)", 0.5, beside=True),
+         r".+\.(?:lora|proj)_(?:down|up)", 0.5,
+         beside=(".lora_down\n", ".lora_up\n", ".proj_down\n", ".proj_up\n")),
     _row("ControlNet-LLLite, not a LoRA",
          "put it into the controlnet folder and load it with the loader of a ControlNet-LLLite node pack",
-         r"lllite_.+", beside=True),
+         r"lllite_.+", beside=("\nlllite_",)),
     _row("a control-LoRA of Stability AI: a ControlNet made of low-rank changes", _CONTROL,
-         r"(?:.+\.)?lora_controlnet", beside=True),
+         r"(?:.+\.)?lora_controlnet", beside=("lora_controlnet\n",)),
     _row("a motion LoRA of AnimateDiff, which changes the motion module and not the model",
          "put it into the animatediff_motion_lora folder and load it with AnimateDiff's own node",
-         r"(?:.*[._])?motion_modules?[._].+", 0.5, beside=True, word="lora"),
+         r"(?:.*[._])?motion_modules?[._].+", 0.5, beside=("motion_module",), word="lora"),
     _row("a motion module of AnimateDiff",
          "put it into the animatediff_models folder and load it with AnimateDiff's own node",
          r"(?:.*[._])?(?:motion_modules?|temporal_transformer)[._].+", 0.5),
     _row("an IP-Adapter", "put it into the ipadapter folder and load it with an IP-Adapter node",
          r"(?:image_proj|image_proj_model|ip_adapter|ip_adapter_proj_model|ip_adapter_image_proj)\..+"
-         r"|.+[._](?:to_[kv]_ip\b|ip_adapter_).*", beside=True),
+         r"|.+[._](?:to_[kv]_ip\b|ip_adapter_).*",
+         beside=("\nimage_proj", "\nip_adapter", "to_k_ip", "to_v_ip", "_ip_adapter_", ".ip_adapter_")),
     _row("a PuLID or PhotoMaker identity model", "put it into the folder of its own node pack and load it there",
-         r"(?:pulid_(?:encoder|ca)|id_encoder)\..+", 0.2, beside=True),
+         r"(?:pulid_(?:encoder|ca)|id_encoder)\..+", 0.2, beside=("\npulid_", "\nid_encoder.")),
     _row("an adapter of LoRA-XS, whose factors come from the base's own singular vectors",
          "merge it with the code that trained it, and use Extract LoRA on the result",
-         r".+(?:lora_latent_mapping|\.lora_(?:R|xs))(?:\..+)?", beside=True),
+         r".+(?:lora_latent_mapping|\.lora_(?:R|xs))(?:\..+)?", beside=("lora_latent_mapping", ".lora_R", ".lora_xs")),
     _row("an X-LoRA, which mixes several LoRAs anew for every token",
          "merge the LoRAs that it mixes, or use it with PEFT",
-         r".*(?:internal_)?xlora_(?:classifier|scalings)\..+", beside=True),
+         r".*(?:internal_)?xlora_(?:classifier|scalings)\..+", beside=("xlora_",)),
     _row("a Poly adapter, which mixes its factors anew for every task", "use it with PEFT on its base model",
-         r".+\.poly_(?:lora_[AB]|router)(?:\..+)?", beside=True),
+         r".+\.poly_(?:lora_[AB]|router)(?:\..+)?", beside=(".poly_",)),
     _row("a soft prompt of PEFT, which changes the input and not the weights", "use it with PEFT on its base model",
          r"(?:base_model\.)?(?:prompt_embeddings|prompt_encoder(?:\..+)?|prefix_task_cols|prefix_task_rows)"),
     _row("an adaption prompt (LLaMA-Adapter), which changes the input of layers and not the weights",
@@ -114,8 +120,9 @@ def refuse_marked(name: str, file: Tensors, modules: Mapping[str, Collection[tup
 
     `modules` are the parts of adapters that its names spell.
     """
+    text = "\n".join(("", *file, ""))
     for row in ROWS:
-        if row.beside and row.fits(file):
+        if any(marked in text for marked in row.beside) and row.fits(file):
             _refuse(name, f"{row.what}; {row.advice}")
     fields = [{part.field for part, _ in parts if part.kind == "lora"} for parts in modules.values()]
     factors = [found for found in fields if found]

@@ -17,6 +17,7 @@ from ..files.tensors import Tensors
 from ..options import Semantics
 from ..text import counted, some_names
 from .adapterspec import AdapterSpec, check_dtypes, check_rank, checked_scale, stored_shape
+from .borrowed import borrowed_scales
 from .loraconfig import LoraConfigs, Scale
 
 # What all modules of a kind have, or few or none of them
@@ -65,10 +66,7 @@ class SpecReader:
         self._check_rank(module, groups, around)
         told = {field: info for field, info in around.items() if field not in _MAGNITUDES}
         result = [
-            replace(
-                self._spec(module, kind, param, group, around.get("alpha"), around if (kind, param) == wrapped else {}),
-                around=told,
-            )
+            self._spec(module, kind, param, group, told, around if (kind, param) == wrapped else {})
             for (kind, param), group in sorted(groups.items(), key=lambda item: item[0][0] != SetValue.id)
             if not KINDS[kind].scaled_with
         ]
@@ -110,9 +108,10 @@ class SpecReader:
         kind: str,
         param: str,
         parts: dict[str, TensorInfo],
-        alpha: TensorInfo | None,
+        told: Mapping[str, TensorInfo],
         around: Mapping[str, TensorInfo],
     ) -> AdapterSpec:
+        alpha = told.get("alpha")
         shapes = {name: info.shape for name, info in parts.items()}
         check_dtypes(self._where(module), parts, KINDS[kind].flags)
         is_scaled = KINDS[kind].alpha == "scale"
@@ -129,6 +128,7 @@ class SpecReader:
             magnitude,
             "magnitude" not in around and magnitude is not None,
             self._new_shape(module, kind, shapes, settings, around),
+            around=told,
         )
 
     def _settings(
@@ -145,7 +145,7 @@ class SpecReader:
         if self._semantics == "comfyui":
             return list(specs)
         ranks = {spec.module: spec.rank for spec in specs if spec.rank and spec.scale.source == "none"}
-        found = self.configs.borrowed({spec.module for spec in specs}, ranks)
+        found = borrowed_scales(self.configs, {spec.module for spec in specs}, ranks)
         return [
             replace(spec, scale=checked_scale(self._where(spec.module), found[spec.module]))
             if spec.module in found and (spec.rank or KINDS[spec.kind].scaled_with)

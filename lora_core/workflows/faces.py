@@ -9,7 +9,8 @@ from typing import Any
 
 from .saved import PRIMITIVE, Level, SavedNode, first_value, own_values, slots, widget_of
 
-_PREFIX = re.compile(r"\s*\d+\s*:\s*")  # which older pages put before the name of a widget further inside
+# What older pages put before the name of a widget further inside; it begins where its spaces or its digits do
+_PREFIX = re.compile(r"(?:(?<!\s)\s+|(?<![\s\d]))(?:\d+\s*:\s*)+")
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import { HIGH, LOW } from "./strength.js";
 const PLAIN = 1; // the factor of a block that no term names
 const ALL = "all";
 const ENCODERS = "te";
-const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+const NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i;
 const SELECTOR = /^(.*)\.(\d{1,6})(?:-(\d{1,6}))?$/;
 
 /** @typedef {{name: string, title: string, numbers: number[]}} Group blocks that are counted, or one without numbers */

@@ -41,17 +41,24 @@ export function groupsOf(blocks) {
     /** @type {Map<string, Group>} */
     const groups = new Map();
     for (const block of blocks.filter((one) => one.block !== "")) {
-        const [, stem, digits] = block.block.match(/^(.*?)\.?(\d+)?$/) ?? [];
-        const name = digits === undefined ? "" : stem;
+        const [stem, digits] = splitNumber(block.block);
+        const name = digits ? stem : "";
         const group = groups.get(name) ?? { name, cells: [] };
         groups.set(name, group);
         const own = value(block);
-        const number = digits === undefined ? null : Number(digits);
+        const number = digits ? Number(digits) : null;
         group.cells.push({ number, block, value: own, share: most && own ? own / most : 0 });
     }
     const rest = groups.get("");
     if (rest) groups.delete("");
     return [...groups.values(), ...(rest ? [{ ...rest, name: text("others") }] : [])];
+}
+
+/** Splits "double_blocks.3" into "double_blocks" and "3", each of which may be empty. */
+function splitNumber(/** @type {string} */ name) {
+    let end = name.length;
+    while (end > 0 && name[end - 1] >= "0" && name[end - 1] <= "9") end -= 1;
+    return [name.slice(0, name[end - 1] === "." ? end - 1 : end), name.slice(end)];
 }
 
 /** Returns what one cell stands for, in words. */

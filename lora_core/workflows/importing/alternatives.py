@@ -22,7 +22,7 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _PICKS = re.compile(r"\{\s*(\d+)(?:-\d+)?\$\$")
-_CHOICE = re.compile(r"\{([^{}]*\|[^{}]*)\}")
+_CHOICE = re.compile(r"\{([^{}|]*\|[^{}]*)\}")
 _ENDS = {"}": "{", "]": "[", ">": "<"}
 _PARTS = {"{": "|", "[": "|:", "<": "|,"}  # what stands between the branches of each
 _MOST_VARIANTS = 64
@@ -85,7 +85,7 @@ def tags_of(text: str) -> tuple[list[FoundTag], list[str]]:
 def _group(sign: str, match: re.Match[str], text: str) -> _Group:
     is_choice = sign == "{" or match[0].lower().startswith("<random")
     picks = _PICKS.match(text, match.start())
-    return _Group(sign, "choice" if is_choice else "steps", int(picks[1]) if picks else 1)
+    return _Group(sign, "choice" if is_choice else "steps", int(picks[1][:6]) if picks else 1)
 
 
 def variants(text: str) -> list[str]:

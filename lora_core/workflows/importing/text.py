@@ -24,7 +24,7 @@ from .alternatives import FoundTag, comments, tags_of, variants
 from .model import RowValue, row
 from .names import Names
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WILDCARD = re.compile(r"__.+__")
 MAX_TEXT = 1_000_000
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from lora_core.errors import LoraError, NotALoraError
 from lora_core.reading.lorafile import LoraFile
-from lora_core.reading.notloras import ROWS
+from lora_core.reading.notloras import ROWS, OtherKind
 from tests.core import samples
 from tests.manifests import checkpoint
 
@@ -311,6 +313,12 @@ def test_a_lora_with_an_embedding_in_it_stays_a_lora(tmp_path: Path) -> None:
     )
     with LoraFile(samples.save(tmp_path / "lora.safetensors", tensors)) as file:
         assert (len(file.adapters), len(file.not_adapters)) == (1, 2)
+
+
+@given(st.sampled_from([row for row in ROWS if row.beside]), st.data())
+def test_what_is_looked_for_at_once_is_in_every_name_of_a_row(row: OtherKind, data: st.DataObject) -> None:
+    name = data.draw(st.from_regex(row.names, fullmatch=True, alphabet=st.characters(codec="ascii")))
+    assert any(marked in f"\n{name}\n" for marked in row.beside)
 
 
 @pytest.mark.parametrize("arch", ["sd15", "flux1_dev", "wan21_t2v_1.3b", "z_image", "ltx2_19b", "hunyuan_video"])
