@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import LoraError, WorkflowError
+from ...errors import LoraError, WorkflowError, about
 from ...options import LOAD, STACK
 from ...stack.rows import Row, check_strength, parse_rows
 from .model import BYPASSED, MUTED, Converted, FoundNode, Graph, NodeId, WireSource
@@ -104,7 +104,7 @@ class Exporter:
         try:
             rows = parse_rows(stack.values.named(("rows",)).get("rows"))
         except LoraError as error:
-            raise type(error)(f"{stack}: {error}") from error
+            raise about(error, f"{stack}: ") from error
         return [self._step(stack, row) for row in rows if row.name not in ("", "None")]
 
     def _step(self, stack: FoundNode, row: Row) -> _Step:
@@ -120,7 +120,7 @@ class Exporter:
         try:
             return check_strength(value, LOAD.id)
         except LoraError as error:
-            raise type(error)(f"{node}: {error}") from error
+            raise about(error, f"{node}: ") from error
 
     def _chain(self, load: FoundNode, stacks: list[FoundNode], steps: list[_Step]) -> None:
         used_up = self._used_up(load, stacks)
