@@ -82,7 +82,10 @@ def nested_in_a_row(depth: int, name: int | str = 1) -> Flow:
     """Return subgraphs inside each other, one in each."""
     levels = [
         invented.subgraph(
-            f"s{n}", [{**invented.node(1, "KSampler" if n == depth else invented.uuid(f"s{n + 1}")), "id": name}]
+            f"s{n}",
+            [{**invented.node(1, "KSampler" if n == depth else invented.uuid(f"s{n + 1}")), "id": name}],
+            (),
+            (),
         )
         for n in range(depth + 1)
     ]
