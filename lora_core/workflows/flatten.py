@@ -129,6 +129,10 @@ class Flat:
         made["inputs"] = {**wrapped, **made["inputs"]}
         return made
 
+    def inner_first(self) -> list[str]:
+        """Return the ids of all subgraphs, each after those inside of it."""
+        return list(self._levels)
+
     def shown(self, level: str) -> list[str]:
         """Return the inputs of a subgraph that are widgets on its face, in the order of their saved values."""
         return list(self._faces.shown(level))

@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import LoraError, WorkflowError, about
 from ...options import LOAD, STACK
 from ...stack.rows import Row, check_strength, parse_rows
+from ..bounds import MOST_NODES
 from .model import BYPASSED, MUTED, Converted, FoundNode, Graph, NodeId, WireSource
 from .names import Names
 from .shapes import BUILTIN, MODEL_ONLY, SHAPES
@@ -19,7 +20,7 @@ PAPER_NOTE = (
 )
 
 
-_MAX_STACKS = 100
+_MAX_STACKS = 1_000
 
 
 class CannotError(WorkflowError):
@@ -42,6 +43,7 @@ class Exporter:
     def __init__(self, graph: Graph, names: Names, result: Converted) -> None:
         self._graph, self._names, self._result = graph, names, result
         self._nodes = {str(node.id): node for node in graph.nodes()}
+        self._made = 0  # loaders
 
     def convert(self, wanted: Callable[[FoundNode], bool]) -> None:
         chosen = {key for key, node in self._nodes.items() if wanted(node)}
@@ -75,9 +77,9 @@ class Exporter:
                 raise CannotError(f"{stack} is muted" if stack.mode == MUTED else f"over {_MAX_STACKS} stacks in a row")
             if set(stack.wired) - {"lora_stack"}:
                 raise CannotError(f"the rows of {stack} are wired")
-            found.insert(0, stack)
+            found.append(stack)
             source = stack.wired.get("lora_stack")
-        return found
+        return found[::-1]
 
     def _steps(self, load: FoundNode, stacks: Iterable[FoundNode]) -> list[_Step]:
         wired = set(load.wired) - {"model", "clip", "lora_stack"}
@@ -96,6 +98,9 @@ class Exporter:
             steps = [step for step in steps if step.on]
         if not steps:
             raise CannotError("it has no LoRA")
+        if self._made + len(steps) > MOST_NODES:
+            raise CannotError(f"over {MOST_NODES} loaders would be made")
+        self._made += len(steps)
         if named.get("semantics") == "paper":
             self._note(load, PAPER_NOTE)
         return steps
@@ -161,8 +166,8 @@ class Exporter:
             if takers - allowed:
                 break
             allowed.add(str(stack.id))
-            going.insert(0, stack)
-        return going
+            going.append(stack)
+        return going[::-1]
 
     def _tell_off(self, load: FoundNode, steps: list[_Step], what: str) -> None:
         for step in steps:
