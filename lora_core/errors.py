@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 from .text import LONGEST_MESSAGE, message_line, shortened
+
+E = TypeVar("E", bound="LoraError")
 
 
 class LoraError(ValueError):
@@ -87,3 +90,11 @@ class WorkflowError(LoraError):
 
 class ReceiptError(LoraError):
     """A file has no receipt that can be read, or what was given is not what the receipt names."""
+
+
+def about(error: E, before: str = "", after: str = "") -> E:
+    """Return the same error with more text before and after it; its own line ends stay what they are."""
+    made = type(error).__new__(type(error))
+    made.__dict__.update(error.__dict__)
+    made.args = ("\n".join(map(visible, f"{before}{error}{after}".split("\n"))),)
+    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..files.hashes import Hashes
@@ -39,19 +40,26 @@ class ModelFolders:
         return sorted(self._roots[kind], key=lambda root: root.name in _OLD_NAMES)
 
     def names(self, kind: str) -> list[str]:
-        return list(self._files(kind))
+        return list(self.files(kind))
 
     def listing(self, kind: str, hashes: Hashes) -> Listing:
-        files = self._files(kind)
+        return self.listing_of(kind, self.files(kind), hashes)
+
+    def listing_of(self, kind: str, files: Mapping[str, Path], hashes: Hashes) -> Listing:
         return Listing(list(files), files.__getitem__, str(self.roots(kind)[0]), hashes)
 
-    def _files(self, kind: str) -> dict[str, Path]:
+    def files(self, kind: str) -> dict[str, Path]:
         found: dict[str, Path] = {}
         for root in self._roots[kind]:
             for path in files_below(root):
                 if path.suffix.lower() in ENDINGS:
                     found.setdefault(path.relative_to(root).as_posix(), path)
         return found
+
+    def name_of(self, kind: str, path: Path) -> str | None:
+        """Return the name under which a file would be listed, None if it would not be."""
+        root = next((root for root in self._roots[kind] if path.is_relative_to(root)), None)
+        return None if root is None or path.suffix.lower() not in ENDINGS else path.relative_to(root).as_posix()
 
 
 def folder_kind(folder: str) -> str:

@@ -22,6 +22,8 @@ class WorkflowFiles:
         self._folders, self._output = ModelFolders(models), output
         self._written: dict[str, Path] = {}  # the name that a node gives on -> the file
         self._hashes = Hashes()
+        self._files: dict[str, dict[str, Path]] = {}  # of a kind, by name: what was there, and what this run wrote
+        self._listings: dict[str, Listing] = {}
 
     def model(self, name: Any) -> Path:
         """Return the file that a model name means; one that a node wrote by the name that it gives on."""
@@ -48,6 +50,10 @@ class WorkflowFiles:
 
     def listed_name(self, path: Path, beside: Any) -> str:
         self._written[path.name] = path
+        for kind, files in self._files.items():
+            if (name := self._folders.name_of(kind, path)) is not None:
+                files.setdefault(name, path)
+        self._listings.clear()
         return path.name
 
     def _model(self, name: Any) -> tuple[Path, str]:
@@ -55,7 +61,7 @@ class WorkflowFiles:
         if (written := self._written.get(str(name))) is not None:
             return written, CHECKPOINTS
         head, _, rest = str(name).replace("\\", "/").partition("/")
-        if folder_kind(head) in OTHER_MODELS and rest and str(name) not in self._folders.names(CHECKPOINTS):
+        if folder_kind(head) in OTHER_MODELS and rest and str(name) not in self._found(CHECKPOINTS):
             return self._file(folder_kind(head), rest), folder_kind(head)
         return self._file(CHECKPOINTS, str(name)), CHECKPOINTS
 
@@ -63,5 +69,12 @@ class WorkflowFiles:
         listing = self._listing(folder)
         return listing.path(listing.find(name).name)
 
+    def _found(self, folder: str) -> dict[str, Path]:
+        if folder not in self._files:
+            self._files[folder] = self._folders.files(folder)
+        return self._files[folder]
+
     def _listing(self, folder: str) -> Listing:
-        return self._folders.listing(folder, self._hashes)
+        if folder not in self._listings:
+            self._listings[folder] = self._folders.listing_of(folder, self._found(folder), self._hashes)
+        return self._listings[folder]

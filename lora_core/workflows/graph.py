@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileChangedError, FileFormatError, WorkflowError
+from ..errors import FileChangedError, FileFormatError, WorkflowError, about
 from ..files.openfile import read_whole
 from ..text import LONGEST_JSON, parse_json
+from .bounds import check_size
 from .flatten import flattened
 
 
@@ -64,14 +65,14 @@ def prompt_of(data: Any, name: str) -> dict[str, Any]:
     """
     if isinstance(data, Mapping) and isinstance(data.get("prompt"), Mapping):  # as POSTed to /prompt
         data = data["prompt"]
+    check_size(data, name)
     try:
         if isinstance(data, Mapping) and isinstance(data.get("nodes"), list):
             return flattened(data)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-        if isinstance(error, WorkflowError):
-            raise WorkflowError(f"{name}: {error}") from error
-        what = "a subgraph that holds itself" if isinstance(error, RecursionError) else repr(error)
-        raise WorkflowError(f"{name}: a damaged workflow file: {what}.") from error
+    except WorkflowError as error:
+        raise about(error, f"{name}: ") from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise WorkflowError(f"{name}: a damaged workflow file: {error!r}.") from error
     if isinstance(data, Mapping) and data and all(_is_api_node(value) for value in data.values()):
         return {str(key): value for key, value in data.items()}
     raise WorkflowError(f"{name}: not a workflow file: expected ComfyUI's editor or API format.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..errors import WorkflowError
@@ -35,6 +36,13 @@ class Level:
         self.data = data
         self.nodes: dict[str, SavedNode] = {str(node["id"]): node for node in data["nodes"]}
         self.wires = {wire.id: wire for wire in _wires(data)}
+        self._entering: dict[int, list[Wire]] = {}  # by the subgraph's own input
+        self._results: dict[int, list[Wire]] = {}  # by its own output
+        for wire in self.wires.values():
+            if wire.origin == _OUTSIDE:
+                self._entering.setdefault(wire.origin_slot, []).append(wire)
+            if wire.target == _RESULT:
+                self._results.setdefault(wire.target_slot, []).append(wire)
         for node in self.nodes.values():
             if not isinstance(node["type"], str):
                 raise TypeError(f"node {node['id']} has no type")
@@ -46,46 +54,60 @@ class Level:
 
     def entering(self, slot: int) -> Iterator[tuple[SavedNode, int]]:
         """Yield who gets an input of this subgraph, and at which of its slots; the first is the one that it shows."""
-        for wire in self._at_end("inputs", slot, lambda wire: (wire.origin, wire.origin_slot) == (_OUTSIDE, slot)):
+        for wire in self._at_end("inputs", slot, self._entering.get(slot, ())):
             node = self.nodes.get(wire.target)
             if node is not None and 0 <= wire.target_slot < len(slots(node)):
                 yield node, wire.target_slot
 
     def result(self, slot: int) -> Wire | None:
         """Return what comes to an output of this subgraph: of several wires the first that it lists."""
-        return next(
-            self._at_end("outputs", slot, lambda wire: (wire.target, wire.target_slot) == (_RESULT, slot)), None
-        )
+        return next(iter(self._at_end("outputs", slot, self._results.get(slot, ()))), None)
 
-    def _at_end(self, name: str, slot: int, is_there: Callable[[Wire], bool]) -> Iterator[Wire]:
-        """Yield the wires of one of the subgraph's own slots, in the order in which the slot lists them."""
+    def _at_end(self, name: str, slot: int, wires: Iterable[Wire]) -> list[Wire]:
+        """Return the wires of one of the subgraph's own slots, in the order in which the slot lists them."""
         ends = self.data.get(name) or []
         ids = ends[slot].get("linkIds") if 0 <= slot < len(ends) else None
         listed = [str(one) for one in ids] if isinstance(ids, list) else []
-        wires = [wire for wire in self.wires.values() if is_there(wire)]
-        yield from sorted(wires, key=lambda wire: listed.index(wire.id) if wire.id in listed else len(listed))
+        place = {one: number for number, one in reversed(list(enumerate(listed)))}
+        return sorted(wires, key=lambda wire: place.get(wire.id, len(listed)))
 
-    @property
-    def face(self) -> list[str]:
-        """The names of this subgraph's inputs."""
+    @cached_property
+    def face(self) -> dict[str, int]:
+        """The names of this subgraph's inputs, each with the first slot of that name."""
+        names = self.names
+        return {name: slot for slot, name in reversed(list(enumerate(names)))}
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The names of this subgraph's inputs, in order."""
         return [str(item.get("name")) for item in self.data.get("inputs") or []]
 
 
 def subgraphs(data: Mapping[str, Any]) -> dict[str, Level]:
-    """Return the insides of a workflow's subgraphs, by the type of the nodes that stand for them.
+    """Return the insides of a workflow's subgraphs, by the type of the nodes that stand for them, innermost first.
 
     Raises WorkflowError for one that holds itself.
     """
     definitions = data.get("definitions")
     inner = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
     found = {item["id"]: Level(item) for item in (inner if isinstance(inner, list) else ())}
-    inside = {key: {node["type"] for node in level.nodes.values()} & found.keys() for key, level in found.items()}
-    while leaves := [key for key, held in inside.items() if not held & inside.keys()]:
-        for key in leaves:
-            del inside[key]
-    if inside:
-        raise WorkflowError(f"subgraph {next(iter(inside))[:40]}: holds itself.")
-    return found
+    around: dict[str, list[str]] = {key: [] for key in found}
+    waiting: dict[str, int] = {}  # how many others each holds that have not come yet
+    for key, level in found.items():
+        held = {node["type"] for node in level.nodes.values() if node["type"] in found}
+        waiting[key] = len(held)
+        for one in held:
+            around[one].append(key)
+    order = [key for key, count in waiting.items() if not count]
+    for key in order:  # which grows meanwhile
+        for outer in around[key]:
+            waiting[outer] -= 1
+            if not waiting[outer]:
+                order.append(outer)
+    if len(order) < len(found):
+        circle = next(key for key, count in waiting.items() if count)
+        raise WorkflowError(f"subgraph {circle[:40]}: holds itself.")
+    return {key: found[key] for key in order}
 
 
 def slots(node: SavedNode) -> list[Mapping[str, Any]]:

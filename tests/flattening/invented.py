@@ -81,11 +81,11 @@ def flow(nodes: Iterable[dict[str, Any]], links: Iterable[Link] = (), *definitio
     }  # fmt: skip
     made |= {"definitions": {"subgraphs": list(definitions)}} if definitions else {}
     for level in (made, *definitions):
+        by_id = {one["id"]: one for one in level["nodes"]}
         for link in level["links"]:
             number, origin, slot = list(link.values())[:3] if isinstance(link, dict) else link[:3]
-            for one in level["nodes"]:
-                if one["id"] == origin:
-                    one["outputs"][slot]["links"].append(number)
+            if origin in by_id:
+                by_id[origin]["outputs"][slot]["links"].append(number)
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .model import BYPASSED, FoundNode, Graph, RowValue, WireSource, row
+from .model import BYPASSED, FoundNode, Graph, NodeId, RowValue, WireSource, row
 from .shapes import BUILTIN, MODEL_ONLY
 
 _WIDGETS = {BUILTIN: ("lora_name", "strength_model", "strength_clip"), MODEL_ONLY: ("lora_name", "strength_model")}
@@ -34,7 +34,8 @@ class Chain:
         return {name: source for name, source in found.items() if source}
 
     def rows(self) -> list[RowValue]:
-        return [row_of_loader(node, on=node.mode == self.mode) for node in self.nodes]
+        mode = self.mode
+        return [row_of_loader(node, on=node.mode == mode) for node in self.nodes]
 
 
 def is_loader(node: FoundNode) -> bool:
@@ -58,10 +59,8 @@ def _chain(graph: Graph, head: FoundNode, followers: dict[str, FoundNode | None]
 
 def _follower(graph: Graph, node: FoundNode, loaders: dict[str, FoundNode]) -> FoundNode | None:
     """Return the loader after `node`, if it alone gets the model, and its text encoder has come the same way."""
-    takers = graph.consumers(node.id, 0)
-    if len(takers) != 1 or takers[0][1] != "model":
-        return None
-    following = loaders.get(str(takers[0][0]))
+    taker = _only_taker(graph, node, 0)
+    following = loaders.get(str(taker[0])) if taker and taker[1] == "model" else None
     if following is None or not _switchable(node.mode, following.mode):
         return None
     return following if _same_way(graph, node, following, loaders) else None
@@ -79,11 +78,17 @@ def _same_way(graph: Graph, node: FoundNode, following: FoundNode, loaders: dict
     last: FoundNode | None = node
     while last is not None and last.type == MODEL_ONLY:
         source = last.wired.get("model")
-        last = loaders.get(str(source.node)) if source and len(graph.consumers(source.node, 0)) == 1 else None
+        last = loaders.get(str(source.node)) if source else None
+        last = last if last and _only_taker(graph, last, 0) else None
     if last is None:  # model-only loaders before it: its text encoder is the first of the chain
         return True
     source = following.wired.get("clip")
-    return source is not None and source.same(last.id, 1) and len(graph.consumers(last.id, 1)) == 1
+    return source is not None and source.same(last.id, 1) and _only_taker(graph, last, 1) is not None
+
+
+def _only_taker(graph: Graph, node: FoundNode, slot: int) -> tuple[NodeId, str] | None:
+    """Return who gets an output, and at which input, if nobody else does."""
+    return graph.consumers(node.id, slot)[0] if graph.takers(node.id, slot) == 1 else None
 
 
 def row_of_loader(node: FoundNode, *, on: bool) -> RowValue:

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from ...errors import LoraError
+from ...errors import LoraError, about
 from ...files.outputs import check_target
 from ...files.placing import write_text
 from ...library.modelfolders import LORAS, ModelFolders
@@ -38,7 +38,7 @@ def import_workflow(
     try:
         result = convert_workflow(data, to=to, names=lora_names(models))
     except LoraError as error:
-        raise type(error)(f"{name_of(source)}: {error}") from error
+        raise about(error, f"{name_of(source)}: ") from error
     write_text(target, json.dumps(result.workflow, ensure_ascii=False, indent=2) + "\n", overwrite=overwrite)
     report.notes = [counted_nodes(result.converted), *result.notes]
     report.outputs = [described_file(target)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...options import STACK
 from ..flatten import OWN
-from .layout import fit_groups, place_beside
+from .layout import Groups, Room, place_beside
 from .model import FoundNode, NodeId, Values, WireSource
 from .shapes import SHAPES
 from .wires import Wires, get, link_ids
@@ -52,8 +52,11 @@ class EditorGraph:
     def __init__(self, level: dict[str, Any], numbers: Numbers, given: Given = lambda node: {}) -> None:
         self._level, self._numbers, self._given = level, numbers, given
         self._nodes: dict[str, dict[str, Any]] = {str(node["id"]): node for node in level["nodes"]}
-        self._as_read = set(self._nodes)  # those that no conversion has made
+        self._faces: dict[str, Mapping[str, Any]] = {}  # of nodes that no conversion has made
+        self._as_read = set(self._nodes)
         self._wires = Wires(level, self._nodes)
+        self._room = Room(self._nodes.values())
+        self._groups = Groups(level)
 
     def nodes(self) -> list[FoundNode]:
         return [self._found(node) for node in self._nodes.values()]
@@ -68,20 +71,27 @@ class EditorGraph:
     def _found(self, node: Mapping[str, Any]) -> FoundNode:
         wired = {item["name"]: self._wires.source(item.get("link")) for item in node.get("inputs") or []}
         held = node.get("widgets_values")
-        given = self._given(str(node["id"])) if str(node["id"]) in self._as_read else {}
+        given = self._face(str(node["id"]))
         named = held if isinstance(held, dict) else {}
         named |= {name: value for name, value in given.items() if value is not OWN}
         real = {name: source for name, source in wired.items() if source and name not in given}
         values = Values(held if isinstance(held, list) else (), named)
         return FoundNode(node["id"], node["type"], values, real, node.get("mode") or 0, tuple(wired))
 
-    def consumers(self, node: NodeId, slot: int) -> list[tuple[NodeId, str]]:
-        leaving = [link for link, origin in self._wires.leaving(node) if origin == slot]
-        return [(get(link, "target_id"), self._input_name(link)) for link in leaving]
+    def _face(self, node_id: str) -> Mapping[str, Any]:
+        """Return what a node that no conversion has made gets on the faces around it."""
+        if node_id not in self._as_read:
+            return {}
+        if node_id not in self._faces:
+            self._faces[node_id] = self._given(node_id)
+        return self._faces[node_id]
 
-    def _input_name(self, link: Any) -> str:
-        node = self._nodes.get(str(get(link, "target_id")), {})
-        return next((item["name"] for item in node.get("inputs") or [] if item.get("link") == get(link, "id")), "")
+    def consumers(self, node: NodeId, slot: int) -> list[tuple[NodeId, str]]:
+        leaving = self._wires.leaving_at(node, slot)
+        return [(get(link, "target_id"), self._wires.input_name(link)) for link in leaving]
+
+    def takers(self, node: NodeId, slot: int) -> int:
+        return self._wires.takers(node, slot)
 
     def add(
         self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, WireSource], near: NodeId, *, take: bool
@@ -92,9 +102,10 @@ class EditorGraph:
         if not node_type.startswith("LoraCore"):
             node.pop("title", None)  # one of a chain; the last keeps it
         if not take:
-            node["pos"] = place_beside(like, node["size"], self._nodes.values())
-            fit_groups(self._level, like, node)
+            node["pos"] = place_beside(like, node["size"], self._room)
+            self._groups.fit(like, node)
         self._nodes[str(node["id"])] = node
+        self._room.put(node)
         self._attach(node, sources)
         return node["id"]
 
@@ -109,8 +120,11 @@ class EditorGraph:
         old, leaving, entering = self._nodes[str(node)], self._wires.leaving(node), self._wires.entering(node)
         self._nodes[str(node)] = self._made(node_type, values, old)
         self._as_read.discard(str(node))
+        self._wires.replaced(node)
+        self._room.take(old)
+        self._room.put(self._nodes[str(node)])
         self._attach(self._nodes[str(node)], sources)
-        attached = [item["link"] for item in self._nodes[str(node)]["inputs"]]
+        attached = {item["link"] for item in self._nodes[str(node)]["inputs"]}
         for link in entering:
             if str(get(link, "target_id")) == str(node) and get(link, "id") not in attached:
                 self._wires.drop(link)
@@ -145,9 +159,8 @@ class EditorGraph:
             self._numbers.link += new is not None
 
     def move(self, old: tuple[NodeId, int], new: WireSource | None) -> None:
-        for link, slot in self._wires.leaving(old[0]):
-            if slot == old[1]:
-                self._wire(link, new)
+        for link in self._wires.leaving_at(*old):
+            self._wire(link, new)
 
     def _wire(self, link: Any, source: WireSource | None) -> None:
         if source is None:
@@ -158,7 +171,7 @@ class EditorGraph:
     def remove(self, node: NodeId) -> None:
         for link in [*self._wires.entering(node), *(link for link, _ in self._wires.leaving(node))]:
             self._wires.drop(link)
-        del self._nodes[str(node)]
+        self._room.take(self._nodes.pop(str(node)))
 
     def set_mode(self, node: NodeId, mode: int) -> None:
         self._nodes[str(node)]["mode"] = mode

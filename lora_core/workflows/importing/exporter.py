@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from ...errors import LoraError, WorkflowError
+from ...errors import LoraError, WorkflowError, about
 from ...options import LOAD, STACK
 from ...stack.rows import Row, check_strength, parse_rows
+from ..bounds import MOST_NODES
 from .model import BYPASSED, MUTED, Converted, FoundNode, Graph, NodeId, WireSource
 from .names import Names
 from .rowloaders import LoadedRow, new_outputs, row_loaders
@@ -20,7 +21,7 @@ PAPER_NOTE = (
 )
 
 
-_MAX_STACKS = 100
+_MAX_STACKS = 1_000
 
 
 class CannotError(WorkflowError):
@@ -34,6 +35,7 @@ class Exporter:
         """`with_rows` asks for the loaders that have rows, not for a chain of those that load one LoRA."""
         self._graph, self._names, self._result, self._with_rows = graph, names, result, with_rows
         self._nodes = {str(node.id): node for node in graph.nodes()}
+        self._made = 0  # loaders
 
     def convert(self, wanted: Callable[[FoundNode], bool]) -> None:
         chosen = {key for key, node in self._nodes.items() if wanted(node)}
@@ -67,9 +69,9 @@ class Exporter:
                 raise CannotError(f"{stack} is muted" if stack.mode == MUTED else f"over {_MAX_STACKS} stacks in a row")
             if set(stack.wired) - {"lora_stack"}:
                 raise CannotError(f"the rows of {stack} are wired")
-            found.insert(0, stack)
+            found.append(stack)
             source = stack.wired.get("lora_stack")
-        return found
+        return found[::-1]
 
     def _steps(self, load: FoundNode, stacks: Iterable[FoundNode]) -> list[LoadedRow]:
         wired = set(load.wired) - {"model", "clip", "lora_stack"}
@@ -88,6 +90,9 @@ class Exporter:
             steps = [step for step in steps if step.on]
         if not steps:
             raise CannotError("it has no LoRA")
+        if self._made + len(steps) > MOST_NODES:
+            raise CannotError(f"over {MOST_NODES} loaders would be made")
+        self._made += len(steps)
         if named.get("semantics") == "paper":
             self._note(load, PAPER_NOTE)
         return steps
@@ -96,7 +101,7 @@ class Exporter:
         try:
             rows = parse_rows(stack.values.named(("rows",)).get("rows"))
         except LoraError as error:
-            raise type(error)(f"{stack}: {error}") from error
+            raise about(error, f"{stack}: ") from error
         return [self._step(stack, row) for row in rows if row.name not in ("", "None")]
 
     def _step(self, stack: FoundNode, row: Row) -> LoadedRow:
@@ -112,7 +117,7 @@ class Exporter:
         try:
             return check_strength(value, LOAD.id)
         except LoraError as error:
-            raise type(error)(f"{node}: {error}") from error
+            raise about(error, f"{node}: ") from error
 
     def _chain(self, load: FoundNode, stacks: list[FoundNode], steps: list[LoadedRow]) -> None:
         used_up = self._used_up(load, stacks)
@@ -174,8 +179,8 @@ class Exporter:
             if takers - allowed:
                 break
             allowed.add(str(stack.id))
-            going.insert(0, stack)
-        return going
+            going.append(stack)
+        return going[::-1]
 
     def _tell_off(self, load: FoundNode, steps: list[LoadedRow], what: str) -> None:
         for step in steps:

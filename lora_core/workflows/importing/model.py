@@ -112,6 +112,10 @@ class Graph(Protocol):
         """Return who gets an output: (node, name of its input)."""
         ...
 
+    def takers(self, node: NodeId, slot: int) -> int:
+        """Return how many get an output."""
+        ...
+
     def add(
         self, node_type: str, values: Mapping[str, Any], sources: Mapping[str, WireSource], near: NodeId, *, take: bool
     ) -> NodeId:

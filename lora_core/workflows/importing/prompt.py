@@ -18,7 +18,8 @@ class PromptGraph:
         self._prompt, self._titles = prompt, titles
         ids = (*prompt, *taken)
         self._last = max((int(key) for key in ids if key.isdecimal() and len(key) < 16), default=0)
-        self._takers: dict[str, dict[tuple[str, str], int]] = {}  # node -> (its taker, the taker's input) -> output
+        # node -> its output -> (taker, the taker's input)
+        self._takers: dict[str, dict[int, dict[tuple[str, str], None]]] = {}
         for node_id, node in prompt.items():
             self._note(node_id, node)
 
@@ -36,17 +37,23 @@ class PromptGraph:
         return FoundNode(node_id, node["class_type"], Values(listed if isinstance(listed, list) else (), values), wired)
 
     def consumers(self, node: int | str, slot: int) -> list[tuple[int | str, str]]:
-        return [taker for taker, output in self._takers.get(str(node), {}).items() if output == slot]
+        return list(self._takers.get(str(node), {}).get(slot, ()))
+
+    def takers(self, node: int | str, slot: int) -> int:
+        return len(self._takers.get(str(node), {}).get(slot, ()))
 
     def _note(self, node_id: str, node: Mapping[str, Any]) -> None:
         for name, value in (node.get("inputs") or {}).items():
             if source := as_source(value):
-                self._takers.setdefault(str(source.node), {})[node_id, name] = source.slot
+                self._take(node_id, name, source)
+
+    def _take(self, node_id: str, name: str, source: WireSource) -> None:
+        self._takers.setdefault(str(source.node), {}).setdefault(source.slot, {})[node_id, name] = None
 
     def _forget(self, node_id: str, names: Iterable[str]) -> None:
         for name in names:
             if source := as_source(self._prompt[node_id].get("inputs", {}).get(name)):
-                self._takers.get(str(source.node), {}).pop((node_id, name), None)
+                self._takers.get(str(source.node), {}).get(source.slot, {}).pop((node_id, name), None)
 
     def add(
         self,
@@ -73,7 +80,7 @@ class PromptGraph:
         sources: Mapping[str, WireSource],
         outputs: Mapping[int, WireSource | None],
     ) -> None:
-        takers = list(self._takers.get(str(node), {}).items())
+        takers = [(taker, slot) for slot, takers in self._takers.get(str(node), {}).items() for taker in takers]
         made = self._made(node_type, values, sources, self._prompt[str(node)])
         self._forget(str(node), self._prompt[str(node)].get("inputs") or {})
         self._put(str(node), made)
@@ -101,7 +108,7 @@ class PromptGraph:
             inputs.pop(name, None)
         else:
             inputs[name] = [str(source.node), source.slot]
-            self._takers.setdefault(str(source.node), {})[target, name] = source.slot
+            self._take(target, name, source)
 
     def remove(self, node: int | str) -> None:
         self._forget(str(node), self._prompt[str(node)].get("inputs") or {})

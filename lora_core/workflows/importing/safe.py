@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import WorkflowError
+from ..bounds import check_size
 
-MAX_DEPTH, MAX_VALUES = 100, 500_000
 _LINK_FIELDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
 
 
@@ -18,23 +18,8 @@ def plain_copy(data: Any) -> Any:
 
     Raises WorkflowError for what is nested deeper or holds more values than any real workflow.
     """
-    _check_size(data)
+    check_size(data, "workflow")
     return _copied(data)
-
-
-def _check_size(data: Any) -> None:
-    waiting: list[tuple[Any, int]] = [(data, 1)]
-    seen = 0
-    while waiting:
-        value, depth = waiting.pop()
-        seen += 1
-        if depth > MAX_DEPTH or seen > MAX_VALUES:
-            what = f"deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"more than {MAX_VALUES} values"
-            raise WorkflowError(f"workflow: {what}; no workflow is.")
-        if isinstance(value, Mapping):
-            waiting += [(item, depth + 1) for item in value.values()]
-        elif isinstance(value, list):
-            waiting += [(item, depth + 1) for item in value]
 
 
 def _copied(value: Any) -> Any:
@@ -110,7 +95,8 @@ def set_aside_of_level(level: dict[str, Any], where: str, notes: list[str]) -> A
 
 def _take(level: dict[str, Any], name: str, items: list[Any]) -> None:
     if items:
-        level[name] = [item for item in level[name] if not any(item is other for other in items)]
+        gone = set(map(id, items))
+        level[name] = [item for item in level[name] if id(item) not in gone]
 
 
 def _wrong_node(node: Any, seen: set[str]) -> str:

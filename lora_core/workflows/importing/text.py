@@ -64,9 +64,11 @@ def rows_of_text(text: str, dialect: TextDialect = "lora-manager", *, names: Ite
         raise OptionError(f"text: {len(text)} characters; expected at most {MAX_TEXT}.")
     maker = _RowMaker(dialect, Names(names))
     found, wildcards = tags_of(text)
-    hidden = [] if dialect == "lora-manager" else comments(text, hashes=dialect == "a1111")
+    hidden = [] if dialect == "lora-manager" else comments(text, hashes=dialect == "a1111")[::-1]
     for tag in found:
-        if any(start <= tag.match.start() < end for start, end in hidden):
+        while hidden and hidden[-1][1] <= tag.match.start():
+            hidden.pop()
+        if hidden and hidden[-1][0] <= tag.match.start():
             maker.result.notes.append(f"{tag.match[0]}: stands in a comment; left out.")
         else:
             maker.read(tag)

@@ -13,7 +13,7 @@ from ...text import visible
 from ..flatten import Flat
 from .editor import EditorGraph, Given, Numbers
 from .exporter import Exporter
-from .face import drop_proxies, drop_unused, used_inputs
+from .face import drop_proxies, drop_unused, hosts_of, used_inputs
 from .importer import Importer
 from .model import Converted, FoundNode, Graph
 from .names import Names
@@ -112,14 +112,15 @@ def _convert_levels(
 ) -> None:
     flat = Flat(copy.deepcopy(levels[""]))
     types = {level_id: {str(node["id"]): node["type"] for node in level["nodes"]} for level_id, level in levels.items()}
+    hosts = hosts_of(levels)
     used = {level_id: used_inputs(level) for level_id, level in levels.items()}
     for level_id, level in levels.items():
         given: Given = partial(flat.given, level_id) if level_id else lambda node: {}
         _convert_level(EditorGraph(level, numbers, given), _choice(wanted, level_id), to, names, result)
         now = {str(node["id"]): node["type"] for node in level["nodes"]}
         gone = [node for node, kind in types[level_id].items() if now.get(node) != kind]
-        drop_proxies(levels, level_id, gone, result.notes)
-    drop_unused(levels, used, flat.shown, result.notes)
+        drop_proxies(hosts, level_id, gone, result.notes)
+    drop_unused(levels, hosts, used, flat, result.notes)
 
 
 def _convert_level(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lora_core.errors import WorkflowError
-from lora_core.workflows.flatten import MOST_NODES
+from lora_core.workflows.bounds import MOST_NODES
 from lora_core.workflows.graph import prompt_of
 from tests.flattening import invented
 

@@ -555,7 +555,7 @@ def _deep(depth: int) -> dict[str, Any]:
 
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "deep": (lambda: _with("rgthree_api", lambda w: w["5"]["inputs"].update(x=_deep(5000))), "deeper than 100 levels"),
-    "many": (lambda: {"nodes": [], "x": [0] * 500_001}, "more than 500000 values"),
+    "many": (lambda: {"nodes": [], "x": [0] * 2_000_001}, "more than 2000000 values"),
     "not a workflow": (lambda: {}, "expected ComfyUI's editor or API format"),
     "no node": (lambda: {"5": {"inputs": {}}}, "node 5: expected an object with a class_type"),
     "links no list": (lambda: {"nodes": [], "links": {"a": 1}}, "workflow: its links are no list"),
