@@ -24,6 +24,7 @@ from server import PromptServer
 
 from ..lora_core.errors import FileFormatError, OutputError
 from ..lora_core.files.names import new_path
+from ..lora_core.files.openfile import mark_of
 from ..lora_core.library.listing import resolve
 
 __all__ = [
@@ -98,12 +99,11 @@ def problem(find: Callable[[str], Path], names: Iterable[str | None]) -> bool | 
 
 
 def fingerprint(find: Callable[[str], Path], names: Iterable[str | None]) -> list[Any]:
-    """Return names, sizes and times of files, so that a node runs again after a file was overwritten."""
+    """Return names and marks of files, so that a node runs again after a file was overwritten."""
     marks: list[Any] = []
     for name in names:
         if name is not None and problem(find, (name,)) is True:
-            stat = find(name).stat()
-            marks.append((name, stat.st_size, stat.st_mtime_ns))
+            marks.append((name, *mark_of(find(name).stat())))
     return marks
 
 

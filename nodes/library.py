@@ -8,6 +8,7 @@ from typing import Any
 
 from ..lora_core.errors import FileFormatError, LoraError
 from ..lora_core.files.hashes import Hashes
+from ..lora_core.files.openfile import mark_of
 from ..lora_core.library.listing import Listing
 from ..lora_core.library.stackfiles import located, missing_files, rows_in_use
 from ..lora_core.stack.entry import StackEntry
@@ -36,10 +37,9 @@ def rows_problem(rows: Any) -> bool | str:
 
 
 def rows_fingerprint(rows: Any) -> list[Any]:
-    """Return names, sizes and times of the files of the rows, so that a node runs again after one was overwritten."""
+    """Return names and marks of the files of the rows, so that a node runs again after one was overwritten."""
     try:
         entries = found(entry for _, entry in rows_in_use(parse_rows(rows)))
     except FileFormatError:  # the host asks before it validates
         return []
-    stats = [(one[0], Path(one.path).stat()) for one in each_file(entries)]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return [(one[0], *mark_of(Path(one.path).stat())) for one in each_file(entries)]
