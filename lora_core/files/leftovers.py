@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..text import size_text, some_names
-from .locks import Lock, can_tell, state_of
+from .locks import Lock, can_tell, lock_state
 from .outputs import REPLACED
 
 _NAME = re.compile(r"\.(?P<target>.+)\.(?P<pid>\d{1,10})-[0-9a-z_]{8}\.(partial|replaced)", re.DOTALL)
@@ -89,7 +89,7 @@ def _leftover(path: Path, target: Path, pid: int, is_told: bool) -> Leftover:
     for found in _stats(path):
         nbytes, last = nbytes + found.st_size, max(last, found.st_mtime)
     idle = max(0.0, time.time() - last)  # a clock may have been set back
-    state = state_of(path)
+    state = lock_state(path)
     is_known = state == "held" or (state == "free" and is_told)
     is_ours = pid == os.getpid()  # in a container every start may get the same number
     limit = time.time() - _STARTED if is_ours and is_known else ABANDONED

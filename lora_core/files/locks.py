@@ -59,7 +59,7 @@ class Lock:
             os.close(self._fd)
 
 
-def state_of(path: Path) -> State:
+def lock_state(path: Path) -> State:
     """Tell whether a process holds a file or folder; links are not followed."""
     try:
         fd = _opened(path)
@@ -72,7 +72,7 @@ def state_of(path: Path) -> State:
     finally:
         os.close(fd)
     inner = path / LOCK_FILE
-    return state_of(inner) if state == "free" and path.is_dir() and os.path.lexists(inner) else state
+    return lock_state(inner) if state == "free" and path.is_dir() and os.path.lexists(inner) else state
 
 
 def _opened(path: Path) -> int:

@@ -183,7 +183,7 @@ def test_a_finished_folder_holds_nothing_of_the_lock(tmp_path: Path) -> None:
     assert [path.name for path in folder.path.iterdir()] == [locks.LOCK_FILE]
     folder.unlock()
     assert list(folder.path.iterdir()) == []
-    assert locks.state_of(folder.path) == "held"
+    assert locks.lock_state(folder.path) == "held"
     folder.end(None)
     assert list(tmp_path.iterdir()) == []
 
