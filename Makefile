@@ -17,6 +17,7 @@ FRONT_END_READY := .venv/front-end/.$(NEWEST_FRONT_END)
 .PHONY: demo test fuzz cost check types outlines faults clean
 
 demo: $(READY)
+	rm -rf build/demo
 	.venv/bin/python -m lora_core demo build/demo
 
 # Ends with one line per tier: ran, with counts, or skipped, and why; see CONTRIBUTING.md. All tests run in several

@@ -96,5 +96,6 @@ def about(error: E, before: str = "", after: str = "") -> E:
     """Return the same error with more text before and after it; its own line ends stay what they are."""
     made = type(error).__new__(type(error))
     made.__dict__.update(error.__dict__)
-    made.args = ("\n".join(map(visible, f"{before}{error}{after}".split("\n"))),)
+    lines = f"{before}{error}{after}".split("\n")
+    made.args = (shortened("\n".join(map(message_line, lines)), LONGEST_MESSAGE),)
     return made

@@ -24,6 +24,7 @@ from server import PromptServer
 
 from ..lora_core.errors import FileFormatError, OutputError
 from ..lora_core.files.names import checked_prefix, new_path
+from ..lora_core.files.openfile import mark_of
 from ..lora_core.library.listing import resolve
 
 __all__ = [
@@ -109,17 +110,17 @@ def problem(find: Callable[[str], Path], names: Iterable[str | None]) -> bool | 
 
 
 def fingerprint(find: Callable[[str], Path], names: Iterable[str | None]) -> list[Any]:
-    """Return names, sizes and times of files, so that a node runs again after a file was overwritten."""
+    """Return names and marks of files, so that a node runs again after a file was overwritten."""
     return [mark for name in names if isinstance(name, str) for mark in file_marks(find, name)]
 
 
 def file_marks(find: Callable[[str], Path], name: str) -> list[Any]:
-    """Return name, size and time of a file, as a list of one; none for a file that is not there."""
+    """Return name and mark of a file, as a list of one; none for a file that is not there."""
     try:
-        stat = find(name).stat()
+        mark = mark_of(find(name).stat())
     except (FileFormatError, OSError, ValueError):
         return []
-    return [(name, stat.st_size, stat.st_mtime_ns)]
+    return [(name, *mark)]
 
 
 def known_names(model: Any, encoder: Any | None) -> dict[str, tuple[str, int | None, int | None, bool]]:

@@ -39,7 +39,7 @@ def rows_problem(rows: Any) -> bool | str:
 
 
 def rows_fingerprint(rows: Any) -> list[Any]:
-    """Return names, sizes and times of the files of the rows, so that a node runs again after one was overwritten."""
+    """Return names and marks of the files of the rows, so that a node runs again after one was overwritten."""
     try:
         listing, entries = loras(), [entry for _, entry in rows_in_use(parse_rows(rows))]
     except LoraError:  # the host asks before it validates

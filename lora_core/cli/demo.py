@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import LoraError
+from ..errors import LoraError, OutputError
 from ..files.dtypes import dtype_name
 from ..files.layout import PlannedTensor
+from ..files.outputs import as_output_error
 from ..files.tensorfile import TensorFile
 from ..files.tensorwriter import TensorWriter
 from ..lazytorch import torch
@@ -16,6 +18,8 @@ from ..operations.inspecting.inspect import inspect
 from ..operations.merging.merge import merge
 from ..report import Report
 
+NAMES = ("model", "merged", "extracted", "merged_from_extracted", "ink", "light")
+STRENGTHS = (0.8, -0.5)  # of the last two
 WIDTH, RANK = 128, 4
 TOLERANCE = 0.02  # of the change; the fp16 rounding of the factors leaves far less
 
@@ -23,25 +27,38 @@ TOLERANCE = 0.02  # of the change; the fp16 rounding of the factors leaves far l
 def demo(folder: Path) -> list[Report]:
     """Write a model and two LoRAs to `folder`, merge, extract again, and check that the extracted LoRA gives the same.
 
-    Returns the reports; raises LoraError if the result is off.
+    Returns the reports; raises LoraError if one of its files is there already, or the result is off.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    base, merged, again = (folder / f"{name}.safetensors" for name in ("model", "merged", "merged_from_extracted"))
-    loras = [(folder / "ink.safetensors", 0.8), (folder / "light.safetensors", -0.5)]
+    base, merged, extracted, again, *paths = (folder / f"{name}.safetensors" for name in NAMES)
+    _check_free(folder, (base, merged, extracted, again, *paths))
+    loras = list(zip(paths, STRENGTHS, strict=True))
     _save(base, dict(_model()))
     for seed, (path, _) in enumerate(loras):
         _save(path, dict(_lora(seed)))
     reports = [
         inspect(loras[0][0], [base]),
-        merge(base, loras, merged, verify=True, overwrite=True),
-        extract(base, merged, folder / "extracted.safetensors", rank=2 * RANK, overwrite=True),
-        merge(base, [folder / "extracted.safetensors"], again, overwrite=True),
+        merge(base, loras, merged, verify=True),
+        extract(base, merged, extracted, rank=2 * RANK),
+        merge(base, [extracted], again),
     ]
     error = _relative_error(base, merged, again)
     reports[-1].notes.append(f"merged and re-extracted weights differ by {error:.3%} of the change")
     if error > TOLERANCE:
         raise LoraError(f"demo: the extracted LoRA is off by {error:.1%} of the change; expected below 2%.")
     return reports
+
+
+def _check_free(folder: Path, paths: Sequence[Path]) -> None:
+    """Make the folder, and raise OutputError if anything has the name of one of the files."""
+    with as_output_error(folder):
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+        taken = [path.name for path in paths if os.path.lexists(path)]
+    if taken:
+        raise OutputError(
+            f"{folder.name or folder}: {', '.join(taken)} already there, and the demo replaces nothing; name a "
+            "folder that is empty or does not exist."
+        )
 
 
 def _model() -> Iterator[tuple[str, torch.Tensor]]:
@@ -75,7 +92,7 @@ def _modules() -> dict[str, tuple[int, int]]:
 
 def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     plan = [PlannedTensor(name, dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()]
-    with TensorWriter(path, plan, overwrite=True) as writer:
+    with TensorWriter(path, plan) as writer:
         for name, tensor in tensors.items():
             writer.put(name, tensor)
         writer.commit()

@@ -60,6 +60,8 @@ def _listed(path: Path) -> list[Leftover]:
 
 
 def _state(left: Leftover) -> str:
+    if left.is_in_use and not left.is_known:
+        return "perhaps in use: no lock tells on this disk; removed once unchanged for a day, or delete it yourself"
     if left.is_in_use:
         return "in use by a running process"
     return "the only copy, to be put back" if left.is_only_copy else "left behind"

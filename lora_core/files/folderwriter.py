@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from ..errors import FileFormatError, OutputError
-from ..text import storable
+from ..text import some_names, storable
 from .flushing import Flusher
+from .foldercontent import Names, foreign_files
 from .leftovers import put_back
+from .locks import Lock
 from .modelfolder import model_parts
 from .outputs import REPLACED, as_output_error, check_place, copy_bytes, needs_space, temporary_name
 from .placing import patiently, sync_directory, sync_name
+from .temporary import TemporaryFolder
 
 
 class FolderWriter:
@@ -26,35 +30,48 @@ class FolderWriter:
 
     Use as a context manager: without `commit()`, and on any exception, nothing is left. `source` is the folder that
     is rewritten; the output may be neither it, nor inside it, nor around it. An existing folder is replaced only if
-    `overwrite` allows it and it is a model folder.
+    `overwrite` allows it, it is a model folder, and holds nothing but a model; `written` are the files to come.
     """
 
-    def __init__(self, path: Path, source: Path, size: int, *, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: Path, source: Path, size: int, *, overwrite: bool = False, written: Collection[Names] | None = None
+    ) -> None:
         self.path = path
         self._overwrite = overwrite
         put_back(path)
         _check_target(path, source, overwrite)
+        if written is not None:
+            self._check_nothing_is_lost(written)
         needs_space(path, size)
-        self.folder = path.with_name(temporary_name(path.name))
+        self._temporary = TemporaryFolder(path)
 
     def __enter__(self) -> FolderWriter:
         try:  # an interrupt may come as soon as the folder is there
             with as_output_error(self.path):
-                self.folder.mkdir()
-        except BaseException:
-            self.discard()
+                self._temporary.make()
+        except BaseException as error:
+            self._temporary.end(error)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.discard()
+        self._temporary.end(error)
+
+    @property
+    def folder(self) -> Path:
+        """The temporary one."""
+        return self._temporary.path
 
     def place(self, *names: str) -> Path:
         """Return the path of a file to be written, its folder made."""
-        path = self.folder.joinpath(*names)
+        self._temporary.check_place()  # a folder that was renamed must not be made again
+        path = self.folder
         with as_output_error(self.path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+            for name in names[:-1]:
+                path /= name
+                with suppress(FileExistsError):
+                    path.mkdir()
+        return path / names[-1]
 
     def copy(self, source: Path, *names: str, on_bytes: Callable[[int], None] | None = None) -> None:
         """Copy a file's bytes."""
@@ -83,46 +100,59 @@ class FolderWriter:
 
     def commit(self) -> None:
         """Give the folder its name; what it replaces is removed afterwards."""
+        self._temporary.check_place()
         with as_output_error(self.path):
+            self._temporary.unlock()
             for folder, _, _ in os.walk(self.folder):
                 sync_directory(Path(folder))
             if not self._overwrite or not self.path.exists():
                 # fails if a folder with content was made meanwhile
                 patiently(lambda: self.folder.rename(self.path))
+                self._temporary.keep()
             else:
+                self._check_nothing_is_lost(_names_in(self.folder))
                 self._replace()
         sync_name(self.path)
 
-    def discard(self) -> None:
-        """Remove the temporary folder, if it still is one."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def _check_nothing_is_lost(self, written: Collection[Names]) -> None:
+        if self._overwrite and self.path.is_dir() and (foreign := foreign_files(self.path, written)):
+            raise OutputError(
+                f"{self.path.name}: holds what is not of the model and would be lost: {some_names(foreign)}; move it "
+                "elsewhere, or choose another name."
+            )
 
     def _replace(self) -> None:
         old = self.path.with_name(temporary_name(self.path.name, REPLACED))
-        patiently(lambda: self.path.rename(old))
-        try:
-            patiently(lambda: self.folder.rename(self.path))
-        except BaseException:
-            old.rename(self.path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        with Lock(self.path):  # nobody puts it back meanwhile
+            patiently(lambda: self.path.rename(old))
+            try:
+                patiently(lambda: self.folder.rename(self.path))
+            except BaseException as error:
+                _put_again(old, self.path, error)
+                raise
+            self._temporary.keep()
+            shutil.rmtree(old, ignore_errors=True)
+        if os.path.lexists(old):
+            raise OutputError(
+                f"{self.path.name}: is complete, but what it replaced could not be removed, and is left as {old.name}: "
+                "delete that."
+            )
 
 
-def other_files(folder: Path, skipped: Collection[Path]) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Yield (file, its names below `folder`) of everything but hidden and skipped files, links followed."""
-    yield from _files(folder, (), set(skipped), frozenset({folder.resolve()}))
+def _put_again(old: Path, path: Path, error: BaseException) -> None:
+    """Give the old folder its name again; if that fails too, say where it is."""
+    try:
+        old.rename(path)
+    except OSError as second:
+        if os.path.lexists(old):
+            raise OutputError(
+                f"{path.name}: can't be replaced ({error}), and what was there can't get its name again "
+                f"({second.strerror}): it is {old.name} now, whole; rename it."
+            ) from error
 
 
-def _files(
-    folder: Path, names: tuple[str, ...], skipped: set[Path], above: frozenset[Path]
-) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path in skipped:
-            continue
-        if path.is_file():
-            yield path, (*names, path.name)
-        elif path.is_dir() and path.resolve() not in above:  # a link to a folder above would never end
-            yield from _files(path, (*names, path.name), skipped, above | {path.resolve()})
+def _names_in(folder: Path) -> set[Names]:
+    return {Path(parent, name).relative_to(folder).parts for parent, _, files in os.walk(folder) for name in files}
 
 
 def _check_target(path: Path, source: Path, overwrite: bool) -> None:

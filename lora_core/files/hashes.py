@@ -1,7 +1,7 @@
 """What a file's content is known by: the SHA-256 of all that follows a safetensors header, so of the tensors alone.
 
 It is what kohya's scripts call `sshs_model_hash` and what model managers look up, by its first 12 digits, as AutoV3.
-A hash is computed when it is asked for and remembered by the file's size and time.
+A hash is computed when it is asked for and remembered by the file's mark: its size, its times and its inode.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileFormatError
 from ..text import parse_json
-from .openfile import OpenFile, hashed_range, read_whole
+from .openfile import Mark, OpenFile, hashed_range, mark_of, read_whole
 from .tensorheader import MAX_HEADER_BYTES
 
 MOST = 20_000  # files that are remembered
 LARGEST_STORE = 8 * 2**20  # bytes
 AUTOV3 = 12  # digits
 KNOWN_HASHES = ".cache/lora-core/hashes.json"  # below the home folder
+FORMAT, MARKS = 2, 4  # of the store; an entry of version 1 had the size and one time alone, and is not believed
 _HASH = re.compile(r"[0-9a-f]{64}")
 
-Entry = tuple[int, int, str]  # size, time of the last change in ns, hash
+Entry = tuple[Mark, str]  # of the file that was hashed, and the hash
 
 
 def content_hash(path: str | os.PathLike[str], on_bytes: Callable[[int], None] = lambda _: None) -> str:
@@ -61,24 +61,21 @@ class Hashes:
 
     def known(self, path: Path) -> str:
         """Return the hash if it is known already, else an empty text."""
-        try:
-            stat = path.stat()
-        except (OSError, ValueError):
-            return ""
+        now = _mark(path)
         with self._lock:
-            size, mtime, digest = self._entries().get(_key(path), (-1, -1, ""))
-        return digest if (size, mtime) == (stat.st_size, stat.st_mtime_ns) else ""
+            mark, digest = self._entries().get(_key(path), (None, ""))
+        return digest if now is not None and mark == now else ""
 
     def of(self, path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> str:
         """Return the hash, computed now if need be; raises as `content_hash` does."""
-        digest = self.known(path)
-        if not digest:
-            try:
-                stat = path.stat()
-            except (OSError, ValueError) as error:
-                raise FileFormatError(f"{path.name}: can't be read: {error}.") from error
-            digest = content_hash(path, on_bytes)
-            self._keep(_key(path), (stat.st_size, stat.st_mtime_ns, digest))
+        return self.known(path) or self.computed(path, on_bytes)
+
+    def computed(self, path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> str:
+        """Return the hash of what the file holds now, whatever is known; raises as `content_hash` does."""
+        before = _mark(path)
+        digest = content_hash(path, on_bytes)
+        if before is not None and _mark(path) == before:  # else another file may have been hashed
+            self._keep(_key(path), (before, digest))
         return digest
 
     def _entries(self) -> dict[str, Entry]:
@@ -115,6 +112,13 @@ def _data_start(file: OpenFile) -> int:
     return 8 + length if is_safetensors else 0
 
 
+def _mark(path: Path) -> Mark | None:
+    try:
+        return mark_of(path.stat())
+    except (OSError, ValueError):
+        return None
+
+
 def _key(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
 
@@ -122,13 +126,14 @@ def _key(path: Path) -> str:
 def _read(store: Path) -> dict[str, Entry]:
     try:
         items: Any = parse_json(read_whole(store, LARGEST_STORE, "known hashes"))["hashes"].items()
-        return {key: (size, mtime, digest) for key, (size, mtime, digest) in items if _is_entry(size, mtime, digest)}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return {key: (tuple(mark), digest) for key, (mark, digest) in items if _is_entry(mark, digest)}
+    except (ValueError, KeyError, TypeError, AttributeError):  # a LoraError is a ValueError
         return {}  # none yet, or broken: hashes are computed again
 
 
-def _is_entry(size: Any, mtime: Any, digest: Any) -> bool:
-    return type(size) is int and type(mtime) is int and isinstance(digest, str) and bool(_HASH.fullmatch(digest))
+def _is_entry(mark: Any, digest: Any) -> bool:
+    is_mark = isinstance(mark, list) and len(mark) == MARKS and all(type(one) is int for one in mark)
+    return is_mark and isinstance(digest, str) and bool(_HASH.fullmatch(digest))
 
 
 def _write(store: Path, entries: dict[str, Entry]) -> None:
@@ -136,7 +141,7 @@ def _write(store: Path, entries: dict[str, Entry]) -> None:
     temporary = store.with_name(f".{store.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"v": 1, "hashes": entries}), "utf-8")
+        temporary.write_text(json.dumps({"v": FORMAT, "hashes": entries}), "utf-8")
         temporary.replace(store)
     except OSError:
         with suppress(OSError):

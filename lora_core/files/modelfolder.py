@@ -5,6 +5,7 @@ Either the folder itself holds weights, in one file or in shards with an index, 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +58,22 @@ def model_parts(folder: Path) -> list[ModelPart]:
 
 def _component_names(folder: Path) -> list[str]:
     try:
-        return sorted(path.name for path in folder.iterdir() if path.is_dir() and COMPONENT.fullmatch(path.name))
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and COMPONENT.fullmatch(path.name))
     except OSError as error:
         raise FileFormatError(f"{folder.name}: can't be read: {error}.") from error
+    linked = [name for name in names if leads_out(folder / name, folder)]
+    if linked:
+        raise FileFormatError(
+            f"{folder.name}: {some_names(linked)} is a link out of the folder, which is not followed; put the folder "
+            "itself there, or give it as the model."
+        )
+    return names
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Tell whether a file or folder in `folder` is, through links, one that is not in it."""
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    return real != root and not real.startswith(root.rstrip(os.sep) + os.sep)
 
 
 def _part(folder: Path, name: str) -> ModelPart | None:

@@ -17,6 +17,17 @@ from ..errors import FileChangedError, FileFormatError
 READ_BYTES = 64 * 2**20  # at most so much in one system call
 SEEKING = threading.Lock()  # held from a seek to what follows it, where nothing is read or written by position
 
+Mark = tuple[int, int, int, int]  # size, time of the last change, inode, time of the last change of any kind
+
+
+def mark_of(stat: os.stat_result) -> Mark:
+    """Return what tells one state of a file from every other.
+
+    Anybody may set the time of the last change back, nobody that of the inode; on Windows it is the time of creation.
+    The device is no part of it: its number may be another one after a restart.
+    """
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns
+
 
 class OpenFile:
     """An open file; raises FileFormatError if there is none that is regular, saying that it should be `expected`."""
@@ -24,11 +35,11 @@ class OpenFile:
     def __init__(self, path: Path, expected: str) -> None:
         self.path = path
         self._fd = _open_regular(path, expected)
-        self._stat = _identity(os.fstat(self._fd))
+        self.mark = mark_of(os.fstat(self._fd))
 
     @property
     def size(self) -> int:
-        return self._stat[0]
+        return self.mark[0]
 
     def fileno(self) -> int:
         return self._fd
@@ -50,10 +61,10 @@ class OpenFile:
     def check_unchanged(self) -> None:
         """Raise FileChangedError if the file was replaced, truncated or written to since it was opened."""
         try:
-            by_name = _identity(self.path.stat())
+            by_name = mark_of(self.path.stat())
         except OSError as error:
             raise FileChangedError(f"{self.path.name}: disappeared while it was being read.") from error
-        if by_name != self._stat or _identity(os.fstat(self._fd)) != self._stat:
+        if by_name != self.mark or mark_of(os.fstat(self._fd)) != self.mark:
             raise FileChangedError(f"{self.path.name}: changed while it was being read; run again when it is complete.")
 
 
@@ -82,10 +93,6 @@ def _refuse_other_kinds(path: Path, mode: int, expected: str) -> None:
         raise FileFormatError(f"{path.name}: is a folder; expected {expected}.")
     if not stat.S_ISREG(mode):
         raise FileFormatError(f"{path.name}: is not a regular file; expected {expected}.")
-
-
-def _identity(of: os.stat_result) -> tuple[int, int, int]:
-    return of.st_size, of.st_mtime_ns, of.st_ino
 
 
 def read_exactly(path: Path, fd: int, into: memoryview, offset: int) -> None:

@@ -24,6 +24,8 @@ _ADVICE = {
     errno.EACCES: "; check who may write to the folder, or choose another",
     errno.EIO: "; the disk or the connection to it failed: check it, or write to another",
 }
+NOTHING_KEPT = "nothing was kept"  # in messages; told otherwise where something is left
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))  # other errors: it can't be asked
 PARTIAL, REPLACED = ".partial", ".replaced"  # endings: of what is being written, and of a folder that makes room for it
 WRITE_BYTES = 2**20  # in one system call: with more, a kernel may spend most of its time looking for large pages
 
@@ -62,9 +64,16 @@ def check_place(path: Path) -> None:
 
 
 def needs_space(path: Path, size: int) -> None:
-    """Raise OutputError unless the disk has room for `size` bytes at `path`, and some to spare."""
-    with as_output_error(path):
-        free = shutil.disk_usage(path.parent).free
+    """Raise OutputError unless the disk has room for `size` bytes at `path`, and some to spare.
+
+    Some network drives do not say, or say that they have no size at all: then writing will tell.
+    """
+    try:
+        total, _, free = shutil.disk_usage(path.parent)
+    except OSError:
+        return
+    if total <= 0 or free < 0:
+        return
     needed = size + size // 20 + 64 * 2**20
     if free < needed:
         raise OutputError(f"{path.name}: not enough disk space: needs {needed} bytes with reserve, {free} are free.")
@@ -90,7 +99,7 @@ class as_output_error:  # noqa: N801  (reads as a phrase: `with as_output_error(
             raise OutputError(f"{self._path.name}: already exists; another job wrote it meanwhile.") from error
         if isinstance(error, OSError):
             reason, advice = error.strerror or str(error), _ADVICE.get(error.errno or 0, "")
-            raise OutputError(f"{self._path.name}: can't be written: {reason}; nothing was kept{advice}.") from error
+            raise OutputError(f"{self._path.name}: can't be written: {reason}; {NOTHING_KEPT}{advice}.") from error
 
 
 def write_all(fd: int, data: memoryview, offset: int) -> None:
@@ -142,5 +151,5 @@ def reserve(fd: int, size: int) -> None:
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+        if error.errno in _NO_ROOM:
             raise

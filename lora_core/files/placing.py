@@ -12,8 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import OutputError
-from ..text import storable
-from .outputs import as_output_error, temporary_name
 
 # Errors of Windows that often pass: access denied, in use by another program, locked, mapped into memory
 BUSY = frozenset((5, 32, 33, 1224))
@@ -36,7 +34,8 @@ def give_name(temporary: Path, path: Path, overwrite: bool) -> None:
             raise FileExistsError(path) from None
         patiently(lambda: temporary.replace(path))
     else:
-        patiently(temporary.unlink)
+        with suppress(OSError):  # a second name of what is complete now; who made it looks whether it is left
+            patiently(temporary.unlink)
 
 
 def patiently(action: Callable[[], object]) -> None:
@@ -95,20 +94,3 @@ def sync_name(path: Path) -> None:
             f"{path.name}: is complete, but the disk failed to keep its name ({error.strerror}); check the disk, and "
             "whether the file is still there after a restart."
         ) from error
-
-
-def write_text(path: Path, text: str, *, overwrite: bool) -> None:
-    """Write a small file as a whole; raises OutputError, and then the target is what it was."""
-    temporary = path.with_name(temporary_name(path.name))
-    with as_output_error(path):
-        try:
-            with temporary.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(storable(text))
-                file.flush()
-                os.fsync(file.fileno())
-            take_mode(temporary, path)
-            give_name(temporary, path, overwrite)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-    sync_name(path)

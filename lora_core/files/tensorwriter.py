@@ -17,15 +17,16 @@ from .flushing import Flusher
 from .layout import PlannedTensor, laid_out, refilled
 from .openfile import hashed_range
 from .outputs import (
+    NOTHING_KEPT,
     as_output_error,
     check_target,
     copy_bytes,
     reserve,
-    temporary_name,
     write_all,
 )
-from .placing import give_name, is_busy, patiently, sync_name, take_mode
+from .placing import is_busy, sync_name
 from .private import without_private
+from .temporary import Temporary
 from .tensorfile import TensorFile, byte_view, read_header
 
 
@@ -72,25 +73,24 @@ class TensorWriter:
         self._copied: dict[str, TensorFile] = {}
         check_target(self.path, overwrite, inputs, self.size)
         self._header = header
-        self._temporary = self.path.with_name(temporary_name(self.path.name))
-        self._fd, self._is_kept = -1, False  # until the file is open
+        self._temporary = Temporary(self.path)
+        self._fd = -1  # until the file is open
         self._flusher: Flusher
 
     def __enter__(self) -> TensorWriter:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         try:  # an interrupt may come as soon as the file is there
             with as_output_error(self.path):
-                fd = os.open(self._temporary, flags, 0o666)  # less the umask, as any new file
+                fd = self._temporary.create()
                 self._flusher, self._fd = Flusher(fd), fd
                 reserve(self._fd, self.size)
                 write_all(self._fd, memoryview(self._header), 0)
-        except BaseException:
-            self.discard()
+        except BaseException as error:
+            self._end(error)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.discard()
+        self._end(error)
 
     def put(self, name: str, tensor: torch.Tensor) -> None:
         """Write one tensor; dtype and shape must be the planned ones."""
@@ -146,7 +146,7 @@ class TensorWriter:
 
     def reopened(self) -> TensorFile:
         """Return what is written so far, opened for reading; whoever asks closes it."""
-        return TensorFile(self._temporary)
+        return TensorFile(self._temporary.path)
 
     def commit(self) -> None:
         """Check, flush to disk, and give the file its name."""
@@ -156,7 +156,6 @@ class TensorWriter:
             self._flusher.finish()
             os.fsync(self._fd)
             self._check_written()
-            take_mode(self._temporary, self.path)
             os.close(self._fd)
             self._fd = -1
             self._give_name()
@@ -164,17 +163,17 @@ class TensorWriter:
 
     def _give_name(self) -> None:
         try:
-            give_name(self._temporary, self.path, self._overwrite)
+            self._temporary.take_name(self._overwrite)
         except OSError as error:
             if not is_busy(error):
                 raise
-            self._is_kept = True
+            self._temporary.keep()
             raise OutputError(
                 f"{self.path.name}: another program holds the file, so it can't be replaced; the finished file was "
-                f"kept beside it as {self._temporary.name}: close the program and rename it."
+                f"kept beside it as {self._temporary.path.name}: close the program and rename it."
             ) from error
 
-    def discard(self) -> None:
+    def _end(self, error: BaseException | None) -> None:
         """Remove the temporary file, if it still is one."""
         try:
             if self._fd >= 0:
@@ -183,21 +182,19 @@ class TensorWriter:
                 os.close(self._fd)
                 self._fd = -1
         finally:  # a second interrupt too
-            with suppress(OSError):  # why it is removed counts, and a leftover is told later
-                if not self._is_kept:
-                    patiently(lambda: self._temporary.unlink(missing_ok=True))
+            self._temporary.end(error)
 
     def _check_written(self) -> None:
         size = os.fstat(self._fd).st_size
         if size != self.size:
-            raise OutputError(f"{self.path.name}: wrote {size} bytes, planned {self.size}; nothing was kept.")
-        _, infos, _ = read_header(self._temporary, self._fd, size)
+            raise OutputError(f"{self.path.name}: wrote {size} bytes, planned {self.size}; {NOTHING_KEPT}.")
+        _, infos, _ = read_header(self._temporary.path, self._fd, size)
         if infos != self._infos:
-            raise OutputError(f"{self.path.name}: the header read back differs from the planned one; nothing was kept.")
+            raise OutputError(f"{self.path.name}: the header read back differs from the planned one; {NOTHING_KEPT}.")
         for name, info in infos.items() if self._verify else ():
             source = self._copied.get(name)
-            written = hashed_range(self._temporary, self._fd, info.start, info.nbytes)
+            written = hashed_range(self._temporary.path, self._fd, info.start, info.nbytes)
             digest = self._digests.get(name)  # none of a tensor that has no bytes
             expected = source.hashed(name) if source else digest.digest() if digest else written
             if written != expected:
-                raise OutputError(f"{self.path.name}: tensor {name!r} reads back differently; nothing was kept.")
+                raise OutputError(f"{self.path.name}: tensor {name!r} reads back differently; {NOTHING_KEPT}.")

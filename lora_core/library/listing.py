@@ -134,7 +134,7 @@ class Listing:
             for name in unread:
                 self._contents[name] = self._hash(name, done, total) or "unreadable"
                 done += self._sizes[name]
-        return _grouped(names, self._contents.__getitem__)
+        return grouped(names, self._contents.__getitem__)
 
     def _hash(self, name: str, done: int, total: int) -> str:
         def on_bytes(count: int) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import AmbiguousFileError, LoraError, NoSuchFileError, NotHashedError, OptionError
+from ..files.openfile import mark_of
 from ..naming.detection import FoundArch, describe
 from ..naming.keymap import KeyMap
 from ..parallel.asking import TookTooLongError, ask, within
@@ -201,7 +202,7 @@ def _judged(lora: LoraFile, report: LoraReport, model: ModelTargets) -> tuple[st
 
 def _mark(path: Path) -> Hashable:
     stat = os.stat(path)  # noqa: PTH116 - half the time of Path's, and a stack may have a thousand rows
-    return str(path), stat.st_size, stat.st_mtime_ns
+    return str(path), *mark_of(stat)
 
 
 def _keep(known: OrderedDict[Hashable, T], key: Hashable, value: T, most: int) -> T:

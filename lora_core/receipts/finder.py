@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import FileChangedError, FileFormatError, ReceiptError
 from ..files.adapterfolder import adapter_file
 from ..files.hashes import Hashes
+from ..files.openfile import Mark, mark_of
 from ..files.walking import files_below
 from ..reading.lorafile import LoraFile
 from ..stack.blockterms import parse_blocks
@@ -29,13 +30,17 @@ class Inputs:
 
 @dataclass(slots=True)
 class Finder:
-    """Finds what a receipt names. Raises one ReceiptError that says all that is missing or wrong."""
+    """Finds what a receipt names. Raises one ReceiptError that says all that is missing or wrong.
+
+    Every file is hashed as it is now, and `hashes` only learns from that: what it knows may be of another file.
+    """
 
     where: str
     receipt: ReadReceipt
     folders: Sequence[Path]
     hashes: Hashes
     problems: list[str] = field(default_factory=list)
+    _hashed: dict[Path, tuple[Mark, str]] = field(default_factory=dict)
 
     def inputs(self, base: Path | None, loras: Sequence[LoraGiven]) -> Inputs:
         (entry,) = self.receipt.inputs["base"] or (None,)
@@ -124,10 +129,32 @@ class Finder:
         return next((path for path in sized if self._hash(path) == entry["sha256"]), None)
 
     def _hash(self, path: Path) -> str:
+        """Return the hash of a file's content; an empty text if it can't be read."""
         try:
-            return self.hashes.of(path)
-        except (FileFormatError, FileChangedError):
+            if path not in self._hashed:
+                self._hashed[path] = mark_of(path.stat()), self.hashes.computed(path)
+        except (OSError, ValueError, FileFormatError, FileChangedError):
             return ""
+        return self._hashed[path][1]
+
+    def check_unchanged(self) -> None:
+        """Raise FileChangedError unless every file that the receipt names still is the one that was hashed."""
+        named = {digest for entries in self.receipt.inputs.values() for one in entries for digest in _digests(one)}
+        for path, (mark, digest) in self._hashed.items():
+            if digest in named and not _is_still(path, mark):
+                raise FileChangedError(f"{path.name}: changed while it was compared with the receipt; run again.")
+
+
+def _digests(entry: Entry) -> Iterator[str]:
+    files = [*entry.get("files", ()), *entry.get("shards", ())]
+    yield from (one["sha256"] for one in (entry, *files) if "sha256" in one)
+
+
+def _is_still(path: Path, mark: Mark) -> bool:
+    try:
+        return mark_of(path.stat()) == mark
+    except OSError:
+        return False
 
 
 def _files(folder: Path, size: int) -> Iterator[Path]:

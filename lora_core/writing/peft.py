@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from ..files.placing import write_text
 from ..files.private import without_paths
+from ..files.temporary import write_text
 from ..reading.loraconfig import CONFIG_NAME, PEFT_METADATA
 from ..report import Report, described_file
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...lora_core.adapters import packed
+from ...lora_core.files.openfile import Mark, mark_of
 from ...lora_core.naming.keymap import KeyMap
 from ...lora_core.naming.targets import Target
 from ...lora_core.options import Semantics
@@ -31,7 +32,7 @@ SHARE = 8  # of the machine's memory, one part in so many is for LoRA files that
 LEAST = 2**30  # bytes for them in any case
 
 # A file's path, or the numbers of tensors that no file holds; size and time of the file; what it was read with
-FileKey = tuple[str | tuple[tuple[str, int], ...], int, int, Semantics]
+FileKey = tuple[str | tuple[tuple[str, int], ...], Mark | None, Semantics]
 Source = Path | Mapping[str, Any]
 
 _lock = threading.RLock()
@@ -125,9 +126,8 @@ def _loaded(source: Source, key: FileKey, keep: Iterable[FileKey]) -> LoadedLora
 
 def _key(source: Source, semantics: Semantics) -> FileKey:
     if isinstance(source, Mapping):
-        return tuple((name, _number(tensor)) for name, tensor in source.items()), 0, 0, semantics
-    stat = source.stat()
-    return str(source), stat.st_size, stat.st_mtime_ns, semantics
+        return tuple((name, _number(tensor)) for name, tensor in source.items()), None, semantics
+    return str(source), mark_of(source.stat()), semantics
 
 
 def _number(tensor: Any) -> int:

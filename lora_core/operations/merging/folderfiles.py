@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...files.folderwriter import FolderWriter, other_files
+from ...files.foldercontent import Names, is_elsewhere, other_files
+from ...files.folderwriter import FolderWriter
 from ...files.modelfolder import WEIGHT_SUFFIXES, read_index
 from ...options import MergeDtype
 from ...reading.checkpoint import Checkpoint, OpenPart
 from ...receipts.receipt import RECEIPT_FILE
 from ...text import counted, some_names
 from .fileplan import FilePlan
-
-Names = tuple[str, ...]  # of a file, below the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +31,24 @@ class FolderFiles:
         read = {*self.checkpoint.paths, *(path for path, _ in self.json_files())}
         read |= {part.index for part in self.checkpoint.parts if part.index} | {self.checkpoint.path / RECEIPT_FILE}
         parts = {below(part) for part in self.checkpoint.parts} | {()}
-        found = list(other_files(self.checkpoint.path, read))
+        content = other_files(self.checkpoint.path, read)
+        found = content.files
+        if content.left_out:
+            warnings.append(
+                f"{counted(content.left_out, 'link')} out of the folder not followed, so left out: "
+                f"{some_names(content.left_out)}; put the files themselves there if they belong to the model."
+            )
         stale = [(path, names) for path, names in found if names[:-1] in parts and WEIGHT_SUFFIXES & set(path.suffixes)]
         if stale:
             names = some_names(["/".join(names) for _, names in stale])
             warnings.append(f"{counted(stale, 'other weight file')} left out, without the LoRAs in it: {names}.")
         return [item for item in found if item not in stale] + self._untouched()
+
+    def written(self, copied: Sequence[tuple[Path, Names]]) -> set[Names]:
+        """Return the names of all files of the new folder."""
+        names = {name for _, name in copied} | {(*below(part), path.name) for path, part in self.json_files()}
+        made = {(*below(part), plan.source.path.name) for part, plan in self.plans if plan.source}
+        return names | made | {(RECEIPT_FILE,)}
 
     def json_files(self) -> list[tuple[Path, OpenPart]]:
         """Return the JSON files that tell of the weights and so change with them."""
@@ -46,7 +57,8 @@ class FolderFiles:
             if part.index and self._changes(part):
                 found.append((part.index, part))
             config = part.folder / "config.json"
-            if self.dtype != "keep" and part.is_coded and config.is_file():
+            is_there = config.is_file() and not is_elsewhere(config, self.checkpoint.path)
+            if self.dtype != "keep" and part.is_coded and is_there:
                 found.append((config, part))
         return found
 

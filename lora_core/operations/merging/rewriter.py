@@ -94,7 +94,8 @@ class Rewriter:
         others = files.copied(self.warnings)
         self._total = sum(path.stat().st_size for path, _ in others)
         self._total += sum(plan.nbytes for _, plan in self.plans if not plan.is_copy)
-        with FolderWriter(out, self.checkpoint.path, self._total, overwrite=overwrite) as folder:
+        written = files.written(others)
+        with FolderWriter(out, self.checkpoint.path, self._total, overwrite=overwrite, written=written) as folder:
             self._count(0)
             for path, names in others:
                 folder.copy(path, *names, on_bytes=self._count)

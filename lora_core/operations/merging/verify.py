@@ -44,6 +44,7 @@ def verify(
     `base` and `loras` are the inputs, under any names: they are known by their content. Each of `loras` is what
     `merge` takes; strengths that are given have to be those of the receipt. What is not given is looked for in the
     folders `search`. Every tensor is made again and compared with bounded memory; `on_step(done, total)` counts bytes.
+    All files are hashed as they are now; `hashes` is not asked, and learns them.
 
     Raises ReceiptError if there is no receipt, or the inputs are not, or not all, the ones that it names.
     """
@@ -55,6 +56,7 @@ def verify(
     inputs = finder.inputs(None if base is None else Path(base), list(loras))
     with ExitStack() as files:
         different, tensors = _differences(path, receipt, inputs, report, files, on_step)
+    finder.check_unchanged()
     report.verified = {
         "name": path.name,
         "equal": not different,

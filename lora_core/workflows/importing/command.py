@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import LoraError, about
 from ...files.outputs import check_target
-from ...files.placing import write_text
+from ...files.temporary import write_text
 from ...library.modelfolders import LORAS, ModelFolders
 from ...options import ImportTarget
 from ...report import Report, Stopwatch, described_file

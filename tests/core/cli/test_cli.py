@@ -160,4 +160,6 @@ def test_demo_shows_the_main_job(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "ink.safetensors: 9/9 · Flux.1 dev · LoRA r4 · kohya names" in done.stdout
     assert "merged and re-extracted weights differ by 0.0" in done.stdout
-    assert cli("demo", tmp_path / "demo").returncode == 0, "it can be repeated"
+    again = cli("demo", tmp_path / "demo")
+    assert again.returncode == 1
+    assert again.stderr.startswith("demo: model.safetensors, merged.safetensors, extracted.safetensors, ")

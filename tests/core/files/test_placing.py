@@ -16,7 +16,7 @@ from lora_core.errors import OutputError
 from lora_core.files import leftovers, placing
 from lora_core.files.layout import PlannedTensor
 from lora_core.files.names import new_path
-from lora_core.files.placing import write_text
+from lora_core.files.temporary import write_text
 from lora_core.files.tensorwriter import TensorWriter
 from tests.core import samples
 
