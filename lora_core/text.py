@@ -30,6 +30,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _BREAK = re.compile(r"(?i)<(?:br|/p|/li|/h[1-6]|/div)[^<>]*>")
 
 NAMES_SHOWN = 5
+_SHOWN = 60  # characters of a value
 
 
 def visible(text: str) -> str:
@@ -41,6 +42,15 @@ def visible_json(value: Any) -> str:
     """Return a value as indented JSON; what can't be seen in its texts is escaped as JSON has it."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return _UNSEEN.sub(lambda match: match[0] if match[0] == "\n" else json.dumps(match[0])[1:-1], text)
+
+
+def short_repr(value: Any) -> str:
+    """Return how a message shows a value that somebody gave, cut where it is long."""
+    try:
+        shown = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}… ({len(shown)} characters)"
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -98,9 +98,7 @@ def _randlora(kind: str, o: int, i: int, r: int, s: int, k: int) -> Sample:
 
 
 def _unilora(kind: str, o: int, i: int, r: int, s: int, k: int) -> Sample:
-    return Sample(
-        kind, (o, i), {"up": (o, r), "of_up": (o, r), "down": (r, i), "of_down": (r, i), "numbers": (s,)}
-    )
+    return Sample(kind, (o, i), {"up": (o, r), "of_up": (o, r), "down": (r, i), "of_down": (r, i), "numbers": (s,)})
 
 
 def _of(shapes: Callable[..., Mapping[str, Shape]], weight: Callable[..., Shape], **settings: Any) -> Any:
@@ -117,9 +115,7 @@ def _kernel(o: int, i: int, r: int, s: int, k: int) -> Shape:
 
 MAKERS: dict[str, Callable[..., Sample]] = {
     "lora": _of(lambda o, i, r, s, k: {"up": (o, r), "down": (r, i)}, _matrix),
-    "lora core": _of(
-        lambda o, i, r, s, k: {"up": (o, r), "mid": (r, s, min(k, 8), 1), "down": (s, i, 1, 1)}, _kernel
-    ),
+    "lora core": _of(lambda o, i, r, s, k: {"up": (o, r), "mid": (r, s, min(k, 8), 1), "down": (s, i, 1, 1)}, _kernel),
     "loha": _of(lambda o, i, r, s, k: {"w1_a": (o, r), "w1_b": (r, i), "w2_a": (o, s), "w2_b": (s, i)}, _matrix),
     "loha cores": _of(
         lambda o, i, r, s, k: {
@@ -163,9 +159,7 @@ MAKERS: dict[str, Callable[..., Sample]] = {
     "hira_embedding": _of(lambda o, i, r, s, k: {"up": (r, o), "down": (i, r)}, _matrix),
     "delora": _of(lambda o, i, r, s, k: {"up": (o, r), "down": (r, i), "size": (1,), "norms": (i,)}, _matrix),
     "gralora": _gralora,
-    "vera": _of(
-        lambda o, i, r, s, k: {"of_output": (o,), "of_rank": (r,), "down": (r, i), "up": (o, r)}, _matrix
-    ),
+    "vera": _of(lambda o, i, r, s, k: {"of_output": (o,), "of_rank": (r,), "down": (r, i), "up": (o, r)}, _matrix),
     "pvera": _of(
         lambda o, i, r, s, k: {"of_output": (o,), "of_rank": (2 * r,), "down": (2 * r, i), "up": (o, r)}, _matrix
     ),
@@ -176,9 +170,7 @@ MAKERS: dict[str, Callable[..., Sample]] = {
         lambda o, i, r, s, k: {"up": (o, r), "down": (r, i), "projections": (s, r, r), "numbers": (s,)}, _matrix
     ),
     "unilora": _unilora,
-    "peft_glora": _of(
-        lambda o, i, r, s, k: {"factor_up": (o, r), "factor_down": (r, i), "term_plain": (1,)}, _matrix
-    ),
+    "peft_glora": _of(lambda o, i, r, s, k: {"factor_up": (o, r), "factor_down": (r, i), "term_plain": (1,)}, _matrix),
     "miss_bat": _of(lambda o, i, r, s, k: {"block": (o, r, r)}, lambda o, i, r, *_: (o * r, i * r)),
     "miss": _of(lambda o, i, r, s, k: {"block": (r, s)}, lambda o, i, r, s, k: (s * o, i), is_mini=True),
     "c3a": _of(lambda o, i, r, s, k: {"kernel": (o, i, r)}, lambda o, i, r, *_: (o * r, i * r)),
@@ -189,9 +181,7 @@ MAKERS: dict[str, Callable[..., Sample]] = {
     "hra": _of(lambda o, i, r, s, k: {"planes": (i, r)}, _matrix, is_orthogonal=True),
     "road": _of(lambda o, *_: {"angle": (o,), "stretch": (o,)}, _matrix, numbers=1.0, group=2),
     "osf": _of(lambda o, i, r, s, k: {"up": (o, r), "values": (r,), "down": (r, i)}, _matrix),
-    "deft": _of(
-        lambda o, i, r, s, k: {"plane": (o, r), "instead": (r, i)}, _matrix, is_orthogonal=True, factor=1.0
-    ),
+    "deft": _of(lambda o, i, r, s, k: {"plane": (o, r), "instead": (r, i)}, _matrix, is_orthogonal=True, factor=1.0),
     "peanut": _peanut,
     "beft": _of(lambda o, *_: {"diff": (o,)}, lambda o, *_: (o,)),
     "ln_tuning": _of(lambda o, *_: {"value": (o,)}, lambda o, *_: (o,)),
