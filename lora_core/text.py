@@ -43,6 +43,7 @@ _QUOTED = re.compile(
     r"(?<!\w)'[^'\\]*(?:\\.[^'\\]*)*\\?(?:'|\Z)" r'|(?<!\w)"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)' r"|\[[^\[\]]*|\S{500,}",
     re.DOTALL,
 )
+_VALUE_SHOWN = 60  # characters of a value that somebody gave
 
 
 def visible(text: str) -> str:
@@ -74,6 +75,15 @@ def visible_json(value: Any) -> str:
     """Return a value as indented JSON; what can't be seen in its texts is escaped as JSON has it."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return _UNSEEN.sub(lambda match: match[0] if match[0] == "\n" else json.dumps(match[0])[1:-1], text)
+
+
+def short_repr(value: Any) -> str:
+    """Return how a message shows a value that somebody gave, cut where it is long."""
+    try:
+        shown = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
+    return shown if len(shown) <= _VALUE_SHOWN else f"{shown[:_VALUE_SHOWN]}… ({len(shown)} characters)"
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -15,7 +15,7 @@ from ..errors import AdapterError
 from ..lazytorch import torch
 from ..naming.dialects import Family
 from .base import Adapter, PlacedRows, join
-from .parts import Parts
+from .parts import Parts, side_by_side
 from .shapes import Shape
 from .spelling import Part, suffix_rows
 
@@ -68,8 +68,8 @@ class DoRA(Adapter):
         if len(found) < len(pieces) or sorted(order.tolist()) != list(range(total)):
             return None
         inner = [replace(piece, adapter=dora.inner) for piece, dora in zip(pieces, found, strict=True)]
-        magnitude = torch.cat([dora.magnitude for dora in found])
-        magnitude = torch.empty_like(magnitude).index_copy(0, order, magnitude)
+        magnitude = side_by_side([dora.magnitude for dora in found], 0)
+        magnitude = magnitude[order.argsort()]
         return replace(self, inner=join(inner, total), magnitude=magnitude)
 
     def parts(self) -> Parts:

@@ -10,7 +10,7 @@ from ..errors import AdapterError
 from ..lazytorch import torch
 from ..naming.dialects import Family, Loader
 from .base import Adapter, PlacedRows
-from .parts import Parts, folded
+from .parts import Parts, folded, kept, summable_dtype
 from .shapes import Shape, Shapes, required
 from .spelling import Part, suffix_rows, written_suffix
 from .stored import AlphaUse, ScaledAdapter, StoredAdapter
@@ -68,13 +68,12 @@ class FullDifference(ScaledAdapter):
         if len(found) < len(pieces):
             return None
         values = [folded(item.diff, item.scale) for item in found]
-        dtype = values[0].dtype
-        for value in values[1:]:
-            dtype = torch.promote_types(dtype, value.dtype)
+        dtype = summable_dtype(*values)
         whole = torch.zeros((total, *values[0].shape[1:]), dtype=dtype)
         for piece, value in zip(pieces, values, strict=True):
             whole = whole.index_add(0, piece.positions(), value.to(dtype))
-        return replace(self, diff=whole, scale=1.0)
+        dtypes = {value.dtype for value in values}
+        return replace(self, diff=kept(whole, dtypes.pop()) if len(dtypes) == 1 else whole, scale=1.0)
 
     def parts(self) -> Parts:
         return Parts(self.difference, {"diff": folded(self.diff, self.scale)})

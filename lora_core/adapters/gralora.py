@@ -44,6 +44,12 @@ class GraLoRA(PeftLoRA):
         return shape
 
     @classmethod
+    def room(cls, shapes: Shapes, weight: Shape, **settings: Any) -> int:
+        """Factors of rank k · r, zeros for the most part."""
+        blocks, inputs, rank = shapes["down"]
+        return blocks * rank * blocks * (inputs + shapes["up"][2])
+
+    @classmethod
     def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:
         rank = shapes["down"][2] + shapes.get("general_down", (0,))[0]
         return {"factor": number_option(told, "alpha") / rank}

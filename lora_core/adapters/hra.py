@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..errors import AdapterError
 from ..lazytorch import torch
 from .peft import PeftAdapter, choice_option, flat, with_dimensions
 from .shapes import Shape, Shapes
 from .spelling import Part, suffix_rows
 from .stored import Told
+
+_MOST = 256  # planes, also where there are fewer dimensions
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,9 @@ class HRA(PeftAdapter):
 
     @classmethod
     def delta_shape(cls, shapes: Shapes) -> Shape:
-        ((inputs, _),) = with_dimensions(shapes, 2, "planes")
+        ((inputs, planes),) = with_dimensions(shapes, 2, "planes")
+        if planes > max(inputs, _MOST):
+            raise AdapterError(f"has {planes} planes in {inputs} dimensions")
         return (0, inputs)
 
     @classmethod

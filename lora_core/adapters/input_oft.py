@@ -56,6 +56,11 @@ class InputOFT(StoredAdapter):
         return len(weight) > 1 and (inputs == width or (shapes["vectors"][0] == 1 and inputs % width == 0))
 
     @classmethod
+    def room(cls, shapes: Shapes, weight: Shape, **settings: Any) -> int:
+        """One block of its own for each run of inputs, where the file has one for all."""
+        return max(math.prod(weight), math.prod(weight[1:]) * block_size_of(shapes["vectors"][1]))
+
+    @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> InputOFT:
         scaled = "scaled" in parts and bool(parts["scaled"].any())
         terms, limit = settings.get("terms", _TERMS), settings.get("limit")

@@ -6,6 +6,7 @@ four dimensions, PEFT and LyCORIS in two.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from ..algebra.svd import Svd, svd_of_dense
 from ..errors import AdapterError
 from ..lazytorch import torch
 from .base import Adapter
-from .lowrank import change_square_of, sides
+from .lowrank import change_square_of, product, sides
 from .parts import Parts
 from .shapes import Shape, Shapes, required
 from .spelling import Part, factor_rows
@@ -59,6 +60,13 @@ class LoHa(ScaledAdapter):
     @classmethod
     def rank_of(cls, shapes: Shapes) -> int | None:
         return shapes["w1_b"][0]
+
+    @classmethod
+    def room(cls, shapes: Shapes, weight: Shape, **settings: Any) -> int:
+        """Factors of the product of both ranks, where that is not above the change's own."""
+        sides = weight[0], math.prod(weight[1:])
+        rank = shapes["w1_b"][0] * shapes["w2_b"][0]
+        return max(math.prod(weight), sum(sides) * min(rank, *sides))
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> LoHa:
@@ -112,13 +120,6 @@ class LoHa(ScaledAdapter):
     def comfyui_fails(self) -> bool:
         """ComfyUI multiplies matrices, no convolution's factors, and takes cores of two-dimensional kernels alone."""
         return self.w1_a.dim() > 2 if self.t1 is None else self.t1.dim() != 4
-
-
-def product(a: torch.Tensor, b: torch.Tensor, core: torch.Tensor | None) -> torch.Tensor:
-    """Return a·b as (out, in·kernel), or with a Tucker core (out, in, *kernel)."""
-    if core is None:
-        return a.float().flatten(1) @ b.float().flatten(1)
-    return torch.einsum("ij...,jq,ip->pq...", core.float(), b.float(), a.float())
 
 
 def product_shape(a: Shape, b: Shape, core: Shape | None) -> Shape:

@@ -6,6 +6,7 @@ whole there is no rank: LyCORIS and OneTrainer then store an alpha that has no m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,8 +17,8 @@ from ..errors import AdapterError
 from ..lazytorch import torch
 from ..naming.dialects import Loader
 from .base import Adapter
-from .loha import product, product_shape
-from .lowrank import product_square, sides
+from .loha import product_shape
+from .lowrank import narrowed, product, product_square, sides, with_identity
 from .parts import Parts
 from .rows import RowCut
 from .shapes import Shape, Shapes, required
@@ -63,6 +64,16 @@ class LoKr(ScaledAdapter):
         return None
 
     @classmethod
+    def room(cls, shapes: Shapes, weight: Shape, **settings: Any) -> int:
+        """Factors of the product of both sides' ranks, or the change."""
+        rank = 1
+        for name, core in (("w1", None), ("w2", shapes.get("t2"))):
+            side = _side(shapes, name, core)
+            least = min(side[0], math.prod(side[1:]))
+            rank *= least if name in shapes else min(shapes[name + "_a"][0 if core else 1], 2 * least)
+        return max(math.prod(weight), rank * (weight[0] + math.prod(weight[1:])))
+
+    @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> LoKr:
         w1, w1_a, w1_b, w2, w2_a, w2_b, t2 = (parts.get(name) for name in _PARTS)
         return cls(w1, w1_a, w1_b, w2, w2_a, w2_b, t2, scale)
@@ -71,13 +82,13 @@ class LoKr(ScaledAdapter):
         w1 = _whole(self.w1, self.w1_a, self.w1_b, None)
         w2 = _whole(self.w2, self.w2_a, self.w2_b, self.t2)
         w1 = w1.reshape(*w1.shape, *[1] * (w2.dim() - 2)) * self.scale
-        return torch.kron(w1.contiguous(), w2.contiguous()).reshape(weight.shape)
+        return _kron(w1, w2).reshape(weight.shape)
 
     def low_rank(self) -> Factors:
         """W1 kron W2 has the product of both sides' ranks."""
         (a1, b1), (a2, b2) = self._both_sides()
         # out is out1·out2 and in·kernel is in1·(in2·kernel): the flattened change is a Kronecker product too
-        return torch.kron(a1, a2) * self.scale, torch.kron(b1, b2)
+        return _kron(a1, a2) * self.scale, _kron(b1, b2)
 
     def svd(self, shape: Shape, rank: int) -> Svd:
         """The singular values of W1 kron W2 are the products of both sides', and its vectors the Kronecker products."""
@@ -131,10 +142,13 @@ def _factored(
     """Return factors of one side of a Kronecker product, of the lowest rank that its parts tell."""
     if whole is None:
         assert a is not None and b is not None  # delta_shape has seen to it
-        return sides(a, b, core)
-    flat = whole.float().flatten(1)
-    one = torch.eye(min(flat.shape), device=flat.device)
-    return (one, flat) if flat.shape[0] <= flat.shape[1] else (flat, one)
+        return narrowed(sides(a, b, core))
+    return with_identity(whole.float().flatten(1))
+
+
+def _kron(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the Kronecker product; torch's own can't take sizes of 1 with strides of their own, as einsum leaves."""
+    return torch.kron(*(tensor.contiguous().view(-1).view(tensor.shape) for tensor in (first, second)))
 
 
 def _side(shapes: Shapes, name: str, core: Shape | None) -> Shape:

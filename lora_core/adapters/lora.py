@@ -15,7 +15,8 @@ from ..errors import AdapterError
 from ..lazytorch import torch
 from ..naming.dialects import Loader
 from .base import Adapter, PlacedRows
-from .parts import Parts, folded
+from .lowrank import is_folded_outward, sides
+from .parts import Parts, folded, kept, side_by_side, summable_dtype
 from .shapes import Shape, Shapes
 from .spelling import LOOKUP_FACTORS, Family, Part, is_lookup, suffix_rows, written_suffix
 from .stored import ScaledAdapter
@@ -91,16 +92,21 @@ class LoRA(ScaledAdapter):
         return shapes["down"][0]
 
     @classmethod
+    def room(cls, shapes: Shapes, weight: Shape, **settings: Any) -> int:
+        """Nothing: it stays in its factors, and a core is folded in the cheaper way round."""
+        return 0
+
+    @classmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> LoRA:
         return cls(parts["up"], parts["down"], parts.get("mid"), scale)
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
-        product = self.up.float().flatten(1) @ self._flat_down()
-        return (product * self.scale).reshape(weight.shape)
+        up, down = self._flat()
+        return (up @ down * self.scale).reshape(weight.shape)
 
     def factors(self) -> Factors:
-        up = self.up.float().flatten(1) * self.scale
-        return up, self._flat_down()
+        up, down = self._flat()
+        return up * self.scale, down
 
     def stored_factors(self) -> tuple[torch.Tensor, torch.Tensor, float] | None:
         return None if self.mid is not None else (self.up.flatten(1), self.down.flatten(1), self.scale)
@@ -132,16 +138,20 @@ class LoRA(ScaledAdapter):
             if place == len(downs):
                 downs.append(down)
                 blocks.append(up.new_zeros((total, *up.shape[1:])))
-            wide = torch.promote_types(blocks[place].dtype, up.dtype)
+            wide = summable_dtype(blocks[place], up)
             blocks[place] = blocks[place].to(wide).index_add(0, piece.positions(), up.to(wide))
-        return LoRA(torch.cat(blocks, dim=1), torch.cat(downs), None, scale)
+        up = side_by_side(blocks, 1)
+        dtypes = {one.dtype for one in ups}
+        up = kept(up, dtypes.pop()) if len(dtypes) == 1 else up
+        return LoRA(up, side_by_side(downs, 0), None, scale)
 
     def without_core(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (up, down) without scale, a Tucker core folded into down."""
         if self.mid is None:
             return self.up, self.down
-        _, down = replace(self, scale=1.0).factors()
-        return self.up, down.reshape(down.shape[0], self.down.shape[1], *self.mid.shape[2:])
+        up, down = self._flat()
+        ups = self.up if up.shape[1] == self.up.shape[1] else up.reshape(*up.shape, *self.up.shape[2:])
+        return ups, down.reshape(down.shape[0], self.down.shape[1], *self.mid.shape[2:])
 
     @classmethod
     def suffix(cls, family: Family, field: str, param: str, module: str) -> str | None:
@@ -166,15 +176,17 @@ class LoRA(ScaledAdapter):
         """ComfyUI takes a core of two-dimensional kernels alone."""
         return self.mid is not None and self.mid.dim() != 4
 
-    def _flat_down(self) -> torch.Tensor:
-        """Return down as (r, in·kernel), a Tucker core folded in: sum_j mid[r, j, k] · down[j, in]."""
-        down = self.down.float().flatten(1)
+    def _flat(self) -> Factors:
+        """Return (up, down) in fp32 without scale, a Tucker core folded in: sum_j mid[r, j, k] · down[j, in]."""
+        up, down = self.up.float().flatten(1), self.down.float().flatten(1)
         if self.mid is None:
-            return down
+            return up, down
+        if is_folded_outward(tuple(self.mid.shape), up.shape[0], down.shape[1]):
+            return sides(up.t(), down, self.mid)
         core = self.mid.float().transpose(0, 1).flatten(1)  # (r', r·kernel)
         folded = (down.t() @ core).reshape(down.shape[1], self.mid.shape[0], -1)  # (in, r, kernel)
-        return folded.transpose(0, 1).flatten(1)
+        return up, folded.transpose(0, 1).flatten(1)
 
 
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
-    return first.shape == second.shape and torch.equal(first, second)
+    return first.shape == second.shape and first.dtype == second.dtype and torch.equal(first, second)

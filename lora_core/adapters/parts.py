@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from ..lazytorch import torch
 from .shapes import Shape
@@ -25,10 +26,23 @@ class Parts:
 
 def folded(tensor: torch.Tensor, scale: float) -> torch.Tensor:
     """Return the tensor times `scale`, in its own number format if that loses nothing, else in fp32."""
-    return tensor if scale == 1 else _kept(tensor.float() * scale, tensor.dtype)
+    return tensor if scale == 1 else kept(tensor.float() * scale, tensor.dtype)
 
 
-def _kept(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return an fp32 tensor in `dtype` if that loses nothing."""
+def summable_dtype(*tensors: torch.Tensor) -> torch.dtype:
+    """Return the narrowest number format that adds up such tensors: fp8 has no sums, and fp16 holds its numbers."""
+    return reduce(torch.promote_types, (torch.float16 if one.element_size() == 1 else one.dtype for one in tensors))
+
+
+def side_by_side(tensors: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
+    """Return tensors of any number formats one after the other, in their own if they have one."""
+    if len({tensor.dtype for tensor in tensors}) > 1:
+        dtype = summable_dtype(*tensors)
+        tensors = [tensor.to(dtype) for tensor in tensors]
+    return torch.cat(list(tensors), axis)
+
+
+def kept(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor in the narrower `dtype` if that loses nothing."""
     short = tensor.to(dtype)
     return short if torch.equal(short.to(tensor.dtype), tensor) else tensor

@@ -5,6 +5,7 @@ Zhong et al., arXiv:2410.01870, as PEFT has it: layers of the network skip to ea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -64,6 +65,11 @@ class PEANuT(PeftAdapter):
     @classmethod
     def fits(cls, shapes: Shapes, weight: Shape, **settings: Any) -> bool:
         return is_linear_weight(weight) and weight[0] == shapes["first"][1]
+
+    @classmethod
+    def room(cls, shapes: Shapes, weight: Shape, **settings: Any) -> int:
+        """The hidden layers, of all inputs."""
+        return max(math.prod(weight), math.prod(weight[1:]) * shapes["first"][0] * (len(shapes) // 2))
 
     @classmethod
     def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:

@@ -58,7 +58,12 @@ def cut_lora(adapter: Adapter, rank: int) -> tuple[Adapter, float]:
     """Return a plain LoRA at no more than `rank`, and the error of that; any other adapter as it is."""
     if not isinstance(adapter, LoRA) or is_lora(adapter, rank):
         return adapter, 0.0
-    return as_lora(adapter, torch.empty(adapter.up.shape[0], *adapter.down.shape[1:]), rank)
+    return as_lora(adapter, unread((adapter.up.shape[0], *adapter.down.shape[1:])), rank)
+
+
+def unread(shape: Shape) -> torch.Tensor:
+    """Return a weight of this shape for kinds that look at the shape alone: it takes no memory."""
+    return torch.zeros(()).expand(shape)
 
 
 def _svd_of_delta(adapter: Adapter, weight: torch.Tensor, rank: int) -> Svd:

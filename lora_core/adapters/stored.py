@@ -5,6 +5,7 @@ A kind is one file with one frozen class, or a small family, listed in `KINDS`.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -85,6 +86,11 @@ class StoredAdapter(Adapter):
     @abstractmethod
     def from_parts(cls, parts: Mapping[str, torch.Tensor], scale: float, **settings: Any) -> Adapter:
         """Make the adapter; `settings` are what a kind needs to know beyond tensors, e.g. OFT its constraint."""
+
+    @classmethod
+    def room(cls, shapes: Shapes, weight: Shape, **settings: Any) -> int:
+        """Return how many numbers are made at a time, at most, beside as many as the parts have: see `cost`."""
+        return math.prod(weight)
 
     @classmethod
     def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:

@@ -6,6 +6,7 @@ their logits. A file may hold the k weights, without the last, in place of the l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -45,6 +46,13 @@ class VBLoRA(PeftLoRA):
         if down[0] != up[1] or not whole:
             raise AdapterError(f"A {list(down)}, B {list(up)} and {vectors} vectors do not fit each other")
         return (up[0] * length, down[1] * length)
+
+    @classmethod
+    def room(cls, shapes: Shapes, weight: Shape, **settings: Any) -> int:
+        """The k vectors of each piece of the factors."""
+        best = settings.get("best") or max(shapes[f"{name}_places"][2] for name in ("down", "up"))
+        pieces = math.prod(shapes["down"][:2]) + math.prod(shapes["up"][:2])
+        return pieces * best * shapes["bank"][1]
 
     @classmethod
     def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:

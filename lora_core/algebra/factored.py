@@ -41,11 +41,11 @@ def inner(first: Factors, second: Factors) -> float:
 
 
 def inner_products(changes: Sequence[Factors]) -> torch.Tensor:
-    """Return all <dW_i, dW_j> of k changes of one shape as a (k, k) fp64 tensor on the CPU, from one Gram matrix."""
+    """Return all <dW_i, dW_j> of k changes of one shape as a (k, k) fp64 tensor on the CPU."""
     whole = torch.cat([up.double() for up, _ in changes], dim=1), torch.cat([down.double() for _, down in changes])
     owner = torch.repeat_interleave(torch.tensor([down.shape[0] for _, down in changes])).to(whole[0].device)
-    sums = torch.zeros(len(changes), whole[0].shape[1], dtype=torch.float64, device=owner.device)
-    sums.index_add_(0, owner, _products(whole, whole))
+    # one change at a time: the whole matrix has the square of all ranks
+    sums = torch.stack([_products(change, whole).sum(0) for change in changes])
     return torch.zeros_like(sums[:, : len(changes)]).index_add_(1, owner, sums).cpu()
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from ..errors import OptionError
 from ..options import Command, Node, Option, Socket
-from ..text import message_line
+from ..text import message_line, short_repr
 
 _LORA_HELP = (
     "a LoRA with its strength and, if it differs, its strength on the text encoder; then blocks=TEXT for strengths of "
@@ -115,8 +115,12 @@ def _converter(option: Option) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
             value = convert(text)
+        except ValueError as error:
+            expected = "a whole number" if option.type == "INT" else "a number"
+            raise argparse.ArgumentTypeError(f"expected {expected}; found {short_repr(text)}.") from error
+        try:
             option.check(value)
-        except (ValueError, OptionError) as error:
+        except OptionError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
         return value
 

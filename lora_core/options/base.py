@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import OptionError
+from ..text import short_repr
 
 OptionType = Literal["FLOAT", "INT", "BOOLEAN", "COMBO", "STRING", "LORA_FILE", "MODEL_FILE", "NEW_FILE", "ROWS"]
 SocketType = Literal["MODEL", "CLIP", "LORA_STACK", "LORA_MODEL", "STRING", "FLOAT", "IMAGE"]
@@ -37,15 +38,15 @@ class Option:
     def check(self, value: Any) -> None:
         """Raise OptionError if `value` is not allowed here."""
         if self.choices and value not in self.choices:
-            raise OptionError(f"{self.name}: expected one of {', '.join(self.choices)}; found {value!r}.")
+            raise OptionError(f"{self.name}: expected one of {', '.join(self.choices)}; found {short_repr(value)}.")
         if self.type in ("INT", "FLOAT"):
             whole = self.type == "INT"
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
                 raise OptionError(
-                    f"{self.name}: expected {'a whole number' if whole else 'a number'}; found {value!r}."
+                    f"{self.name}: expected {'a whole number' if whole else 'a number'}; found {short_repr(value)}."
                 )
             if not (self.low or 0) <= value <= (self.high if self.high is not None else math.inf):  # NaN fails too
-                raise OptionError(f"{self.name}: expected {self.low:g} to {self.high:g}; found {value!r}.")
+                raise OptionError(f"{self.name}: expected {self.low:g} to {self.high:g}; found {short_repr(value)}.")
 
 
 @dataclass(frozen=True, slots=True)

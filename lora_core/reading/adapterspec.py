@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..adapters import KINDS, Adapter, DoRA, LoRA, Reshape, Shape
+from ..adapters.cost import check_growth, check_room, check_room_alone
 from ..adapters.dora import magnitude_fits, magnitude_is_of_input
 from ..adapters.numbers import LARGEST, MAX_RANK
 from ..adapters.reshape import can_grow
@@ -75,6 +76,16 @@ class AdapterSpec:
         if self.magnitude and not magnitude_fits(self.magnitude.shape, self.magnitude_of_input, weight):
             return False
         return KINDS[self.kind].fits(self.shapes, weight, **self.settings)
+
+    def check_room(self, where: str, weight: Shape | None = None) -> None:
+        """Raise AdapterError if it takes far more memory than its weight, or than itself where no weight is known."""
+        kind = KINDS[self.kind]
+        if weight is None:
+            check_room_alone(where, kind, self.shapes, **self.settings)
+            return
+        if self.new_shape is not None:
+            check_growth(where, weight, self.new_shape)
+        check_room(where, kind, self.shapes, self.new_shape or weight, **self.settings)
 
     @property
     def magnitude_of_input(self) -> bool:

@@ -129,7 +129,11 @@ class LoraFile:
         return spec.read(self.file.tensor if self._tensors is None else self._tensors.__getitem__)
 
     def sound_adapter(self, spec: AdapterSpec) -> Adapter:
-        """Read the tensors of one adapter; raises AdapterError for numbers that no training gives, NaN among them."""
+        """Read the tensors of one adapter, whose weight nobody knows.
+
+        Raises AdapterError for numbers that no training gives, NaN among them, and for shapes that take far too much.
+        """
+        spec.check_room(f"{self.name}: {spec.module}")
         adapter = self.adapter(spec)
         self.check_numbers(spec, tensors_of(adapter))
         return adapter

@@ -112,7 +112,8 @@ def match_stack(
 def match_lora(lora: LoraFile, keymap: KeyMap) -> LoraMatch:
     """Find the targets of every adapter of a file.
 
-    Raises AdapterError for two modules that change the same rows of a weight differently.
+    Raises AdapterError for two modules that change the same rows of a weight differently, and for one whose shapes take
+    far more memory than its weight.
     """
     report = describe_lora(lora)
     places: list[tuple[AdapterSpec, Target]] = []
@@ -134,6 +135,7 @@ def match_lora(lora: LoraFile, keymap: KeyMap) -> LoraMatch:
                 {"name": spec.module, "expected": list(targets[0].adapter_shape), "found": list(spec.delta_shape())}
             )
         else:
+            spec.check_room(f"{lora.name}: {spec.module}", targets[0].adapter_shape)
             places.extend((spec, target) for target in targets)
     report.host_names, report.read_as = finder.host_names, finder.read_as
     report.modules_matched = report.modules_total - len(failed)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import OptionError
 from ..options import STRENGTH_LIMIT
-from ..text import parse_json
+from ..text import parse_json, short_repr
 from .blockterms import parse_blocks
 from .entry import StackEntry
 
@@ -138,15 +138,15 @@ def as_entry(item: Any) -> StackEntry:
 def check_strength(value: Any, where: str) -> float:
     """Return `value` as a finite float within the range of the strength inputs, or raise OptionError."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise OptionError(f"{where}: strength must be a number, found {value!r}.")
+        raise OptionError(f"{where}: strength must be a number, found {short_repr(value)}.")
     try:
         number = float(value)
     except ValueError as error:
-        raise OptionError(f"{where}: strength must be a number, found {value!r}.") from error
+        raise OptionError(f"{where}: strength must be a number, found {short_repr(value)}.") from error
     except OverflowError:  # a whole number of hundreds of digits
         number = math.inf
     if not (math.isfinite(number) and abs(number) <= STRENGTH_LIMIT):
-        raise OptionError(f"{where}: strength must be within -100 and 100, found {value!r}.")
+        raise OptionError(f"{where}: strength must be within -100 and 100, found {short_repr(value)}.")
     return number
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ..adapters import Adapter, FullDifference, Shape
 from ..adapters.base import PlacedRows, join
 from ..adapters.parts import Parts
-from ..adapters.recast import as_lora, cut_lora, is_lora, take_rows
+from ..adapters.recast import as_lora, cut_lora, is_lora, take_rows, unread
 from ..adapters.suffixes import is_shared
 from ..errors import AdapterError, OptionError
 from ..lazytorch import torch
@@ -96,7 +96,7 @@ class Converter:
         is_vector = piece.spec.param != "weight" or len(shape) < 2 or math.prod(shape) == max(shape)
         if (is_vector and adapter.is_whole) or is_lora(adapter, self.rank):
             return adapter, 0.0
-        weight = torch.empty(shape) if adapter.additive else self._weight(piece.spec, adapter, shape)
+        weight = unread(shape) if adapter.additive else self._weight(piece.spec, adapter, shape)
         if is_vector:
             return FullDifference(adapter.delta(weight)), 0.0
         return as_lora(adapter, weight, self.rank if self.to_lora else 0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...adapters import KINDS, Adapter, FullDifference, Shape
+from ...adapters.cost import check_whole
 from ...algebra.change import grown
 from ...errors import AdapterError
 from ...lazytorch import torch
@@ -50,6 +52,12 @@ def is_dense(layer: StackedLayer) -> bool:
     return is_full or any(depends_on_weight(part) for part in layer.parts)
 
 
+def check_dense(parts: Sequence[Contribution], shape: Shape) -> None:
+    """Raise AdapterError for a layer that is far too large to be made whole of what these parts are."""
+    for part in parts:
+        check_whole(part.where, shape, *part.spec.shapes.values())
+
+
 def factored_change(part: Contribution, adapter: Adapter, shape: Shape) -> FactoredChange | None:
     """Return the change of the layer's rows as factors, None for a kind without; `shape` is what the layer grows to."""
     inner, own = adapter, part.job.slot.shape
@@ -67,6 +75,7 @@ def factored_change(part: Contribution, adapter: Adapter, shape: Shape) -> Facto
     if not part.is_whole:
         up = _placed(part, up, own[0])
     if own != shape:
+        check_dense([part], (down.shape[0], *shape[1:]))
         up, down = _widened(up, down, own, shape)
     return FactoredChange(up, down, scale, part.strength, part.member.index)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...adapters.parts import kept, side_by_side
 from ...algebra.svd import svd_of_product
 from ...lazytorch import torch
 from .changes import FactoredChange
@@ -53,7 +54,7 @@ def concatenated(changes: Sequence[FactoredChange]) -> Joined | None:
     else:
         scale = abs(weight) if len({abs(weight) for _, weight, _ in groups}) == 1 else 1.0
         pairs = [_weighted(up, down, weight / scale) for up, weight, down in groups]
-        joined = Joined(torch.cat([up for up, _ in pairs], dim=1), torch.cat([down for _, down in pairs]), scale)
+        joined = Joined(side_by_side([up for up, _ in pairs], 1), side_by_side([down for _, down in pairs], 0), scale)
     least = min(joined.up.shape[0], joined.down.shape[1])
     is_high = joined.rank > least or (len(groups) > 1 and _is_dependent(joined.down))
     return _compressed(joined) if is_high else joined
@@ -89,7 +90,7 @@ def _weighted(up: torch.Tensor, down: torch.Tensor, share: float) -> tuple[torch
     The values of both get alike in size by a power of two, which rounds nothing: fp16 has few digits for small numbers.
     """
     if abs(share) == 1:
-        return up * share, down
+        return (up if share == 1 else kept(up.float() * share, up.dtype)), down
     up, down = up.float() * share, down.float()
     sizes = float(down.abs().max()), float(up.abs().max())
     power = 2.0 ** round(math.log2(sizes[0] / sizes[1]) / 2) if all(sizes) else 1.0
@@ -112,4 +113,4 @@ def _compressed(joined: Joined) -> Joined | None:
 
 
 def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:
-    return first.shape == second.shape and torch.equal(first, second)
+    return first.shape == second.shape and first.dtype == second.dtype and torch.equal(first, second)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...adapters.base import Adapter
 from ...lazytorch import torch
-from .changes import FactoredChange, depends_on_weight, factored_change, read
+from .changes import FactoredChange, check_dense, depends_on_weight, factored_change, read
 from .corespace import merged_in_core, task_singular_vectors
 from .elementwise import Rule
 from .members import Contribution, StackedLayer
@@ -50,6 +50,7 @@ class Experimental:
         """Return (one LoRA's change at strength 1, its rank)."""
         if any(depends_on_weight(part) for part in parts):
             return self._alone(layer, parts), self.limits.max_rank
+        check_dense(parts, layer.shape)
         adapters = [read(part) for part in parts]
         changes = [factored_change(part, adapter, layer.shape) for part, adapter in zip(parts, adapters, strict=True)]
         found = [change for change in changes if change is not None]

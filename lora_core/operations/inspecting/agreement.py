@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from ...adapters.cost import check_whole
 from ...algebra.change import Change
 from ...algebra.factored import Factors, inner_products, overlap_of, spaces_of
 from ...lazytorch import torch
@@ -143,6 +144,9 @@ def _changes(
     sizes = [change.size for change in changes.values()]
     if len(set(sizes)) > 1:
         rows, columns = max(size[0] for size in sizes), max(size[1] for size in sizes)
+        for number, change in changes.items():
+            name = f"{files[number][0][0].lora.name}: {files[number][0][0].name}"
+            check_whole(name, (change.parts[-1].shape[0], columns), *(part.shape for part in change.parts))
         return {number: change.padded(rows, columns) for number, change in changes.items()}
     return changes
 

@@ -12,6 +12,7 @@ from .reference import AdapterLayer
 
 NOT_FINITE = "NaN or infinity"
 NEEDS_WEIGHT = "depends on the weight"
+TOO_LARGE = "takes too much memory"
 
 
 class UnmeasuredError(AdapterError):
@@ -21,8 +22,13 @@ class UnmeasuredError(AdapterError):
 def adapter_change(layer: AdapterLayer, weight: torch.Tensor | None) -> Change:
     """Return what the whole adapter changes at strength 1; `weight` is what `Reference.weight` says.
 
-    Raises UnmeasuredError for values that are not finite, and for kinds that depend on a weight that is not there.
+    Raises UnmeasuredError for values that are not finite, for kinds that depend on a weight that is not there, and for
+    shapes that take far too much memory.
     """
+    try:
+        layer.spec.check_room(layer.name, None if weight is None else tuple(weight.shape))
+    except AdapterError as error:
+        raise UnmeasuredError(TOO_LARGE) from error
     adapter, shape = layer.lora.adapter(layer.spec), layer.shape
     if not all(bool(torch.isfinite(tensor.float()).all()) for tensor in tensors_of(adapter)):
         raise UnmeasuredError(NOT_FINITE)
@@ -39,8 +45,8 @@ def adapter_change(layer: AdapterLayer, weight: torch.Tensor | None) -> Change:
 
 def is_low(factors: Factors) -> bool:
     """Tell whether the rank is low enough for factors to be quicker than their product."""
-    short = min(factors[0].shape[0], factors[1].shape[1])
-    return short <= EXACT_SIDE or factors[0].shape[1] <= short // 2
+    short, rank = min(factors[0].shape[0], factors[1].shape[1]), factors[0].shape[1]
+    return rank <= (short if short <= EXACT_SIDE else short // 2)
 
 
 def _delta(adapter: Adapter, shape: Shape, weight: torch.Tensor | None) -> torch.Tensor:

@@ -13,7 +13,7 @@ from ...lazytorch import torch
 from ...parallel.pipeline import Worker, run_jobs
 from ...report import LoraReport
 from ...text import counted, some_names
-from .changes import NEEDS_WEIGHT, NOT_FINITE, UnmeasuredError, adapter_change
+from .changes import NEEDS_WEIGHT, NOT_FINITE, TOO_LARGE, UnmeasuredError, adapter_change
 from .reference import AdapterLayer, Reference
 
 SPECTRUM = 32  # singular values that a report tells of a layer
@@ -106,6 +106,7 @@ def unmeasured(name: str, entries: Sequence[dict[str, Any]]) -> Iterator[str]:
     for reason, what in (
         (NOT_FINITE, "NaN or infinity, so the file is damaged or its training failed, in"),
         (NEEDS_WEIGHT, "the change depends on the weights, and can't be measured without the model, of"),
+        (TOO_LARGE, "the shapes are none that a training makes, and take far too much memory to be measured, in"),
     ):
         layers = [entry["name"] for entry in entries if entry.get("problem") == reason]
         if layers:

@@ -46,6 +46,8 @@ class Outcome:
 
     effects: list[Effect] = field(default_factory=list)
     clamped: int = 0  # values that were beyond the range of the format
+    broken: str = ""  # the key of a weight that is NaN or infinity in places with its change
+    was_broken: bool = False  # it was so before
     lost: str = ""  # the key of a weight whose change is too small for its format
     format: str = ""  # the number format that a changed weight is written in, as headers name it
     realised: RealisedChange | None = None  # what became of the change in it
@@ -126,9 +128,13 @@ class FileJobs:
             nbytes = before.numel() * DTYPES[planned.dtype][0]
             out = _tensor(worker.memory(1, nbytes), planned.dtype, info.shape)
         after = apply_stack(before, stack, self.semantics, out=out, sampled=sampled)
-        if planned.dtype == "F16" and not _is_finite(after):
+        is_finite = _is_finite(after)
+        if planned.dtype == "F16" and not is_finite:
             exact = apply_stack(source.tensor(step.name), stack, self.semantics)
+            is_finite = _is_finite(exact)
             after, outcome.clamped = round_to(exact, torch.float16)
+        if not is_finite:
+            outcome.broken, outcome.was_broken = self.part.key(step.name), not _is_finite(source.tensor(step.name))
         if _is_change(outcome) and _is_same(after.flatten()[:_HEAD], head):
             exact = source.tensor(step.name)
             if _is_same(after, exact) and not torch.equal(apply_stack(exact, stack, self.semantics), exact.float()):
@@ -149,6 +155,8 @@ class FileJobs:
             self.writer.put(name, tensor)
         worker.wrote(sum(planned.nbytes for planned in step.planned))
         outcome.clamped = written.clamped
+        if stack and not _is_finite(after):
+            outcome.broken, outcome.was_broken = self.part.key(step.name), not _is_finite(before.float())
         is_same = _is_change(outcome) and _is_same(written.tensors.get(step.name), before)
         if is_same and not torch.equal(after, before.float()):
             outcome.lost = self.part.key(step.name)
@@ -188,7 +196,9 @@ def _is_same(written: torch.Tensor | None, before: torch.Tensor) -> bool:
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Tell whether the numbers are all finite: the smallest and the largest are, and NaN would be both."""
+    """Tell whether the numbers are all finite: their sum is, or the smallest and the largest are; NaN would be both."""
+    if not tensor.numel() or math.isfinite(float(tensor.sum())):  # what there is is the quickest to find out so
+        return True
     return all(math.isfinite(float(bound)) for bound in torch.aminmax(tensor))
 
 

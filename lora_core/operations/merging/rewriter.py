@@ -44,6 +44,8 @@ class Rewriter:
     on_step: OnStep | None = None
     plans: list[tuple[OpenPart, FilePlan]] = field(default_factory=list)
     clamped: int = 0
+    broken: list[str] = field(default_factory=list)  # keys of NaN or infinity in the checkpoint, of those that change
+    overflowed: list[str] = field(default_factory=list)  # and of those that are so by the change
     lost: list[str] = field(default_factory=list)  # keys whose change is too small for the number format
     realised: dict[str, RealisedChange] = field(default_factory=dict)  # by the written number format
     warnings: list[str] = field(default_factory=list)
@@ -151,6 +153,7 @@ class Rewriter:
         report.warnings += self.warnings
         report.notes += self.notes
         report.warnings += told_not_finite(size for sizes in self._sizes.values() for size in sizes)
+        report.warnings += self._told_broken()
         if self.clamped:
             report.warnings.append(
                 f"{self.clamped} values were beyond the range of the written number format and were clamped."
@@ -170,9 +173,26 @@ class Rewriter:
                 size = Size.on(effect.item.target, self.checkpoint.keymap, effect.change, effect.weight)
                 self._sizes.setdefault(id(effect.item.report), []).append(size)
             self.clamped += outcome.clamped
+            if outcome.broken:
+                (self.broken if outcome.was_broken else self.overflowed).append(outcome.broken)
             self.lost += [outcome.lost] if outcome.lost else []
             if outcome.realised:
                 self.realised.setdefault(outcome.format, RealisedChange()).add(outcome.realised)
+
+    def _told_broken(self) -> list[str]:
+        """Return what to say of weights of NaN or infinity; those that nothing changes are copied and not looked at."""
+        told: list[str] = []
+        if self.broken:
+            told.append(
+                f"{self.checkpoint.name}: {counted(self.broken, 'weight')} of NaN or infinity before any LoRA, and so "
+                f"after: {some_names(self.broken)}; the file is damaged (weights without a LoRA were not looked at)."
+            )
+        if self.overflowed:
+            told.append(
+                f"{counted(self.overflowed, 'weight')} beyond the numbers of fp32 with these LoRAs: "
+                f"{some_names(self.overflowed)}; lower the strengths, or leave out the LoRA that is damaged."
+            )
+        return told
 
     def _count(self, nbytes: int) -> None:
         self._done += nbytes
