@@ -60,7 +60,7 @@ def test_an_error_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for text, error in (
         ("[1]", "bad.json: workflow: expected ComfyUI's editor or API format."),
         ("[" * 100_000, "bad.json: not a workflow file: "),
-        ("[" * 200 + "]" * 200, "bad.json: workflow: deeper than 100 levels; no workflow is."),
+        ("[" * 200 + "]" * 200, "bad.json: not a workflow file: it has more than 100 levels."),
     ):
         bad.write_text(text)
         assert main(["import", str(bad), "--out", str(out)]) == 1
