@@ -197,6 +197,7 @@ def _is_same(written: torch.Tensor | None, before: torch.Tensor) -> bool:
 
 def _is_finite(tensor: torch.Tensor) -> bool:
     """Tell whether the numbers are all finite: their sum is, or the smallest and the largest are; NaN would be both."""
+    tensor = tensor.float() if tensor.element_size() == 1 else tensor  # fp8 has no sums
     if not tensor.numel() or math.isfinite(float(tensor.sum())):  # what there is is the quickest to find out so
         return True
     return all(math.isfinite(float(bound)) for bound in torch.aminmax(tensor))

@@ -13,24 +13,12 @@ from lora_core.adapters import KINDS, Adapter
 from lora_core.adapters.cost import check_room
 from lora_core.adapters.recast import as_lora
 from lora_core.errors import AdapterError
-from tests.core.adapters.disproportionate import MAKERS, Sample, samples
+from tests.core.adapters.disproportionate import MAKERS, Sample, peak, samples
 
 pytestmark = pytest.mark.attack(4)
 
 
 ROOM = 400  # MB, in all: the samples have at most 70,000 numbers, their weights 100,000
-
-
-def peak(action: Callable[[], None]) -> float:
-    """Return by how many MB the memory of this process grows at most while it does something."""
-    Path("/proc/self/clear_refs").write_text("5")  # the highest so far is what it is now
-    before = _status("VmRSS")
-    action()
-    return (_status("VmHWM") - before) / 1024
-
-
-def _status(name: str) -> int:
-    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if name in line)
 
 
 def figures(adapter: Adapter, weight: torch.Tensor) -> Iterator[Callable[[], Any]]:
