@@ -73,7 +73,7 @@ def message_line(text: str) -> str:
 
 def visible_json(value: Any) -> str:
     """Return a value as indented JSON; what can't be seen in its texts is escaped as JSON has it."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return _UNSEEN.sub(lambda match: match[0] if match[0] == "\n" else json.dumps(match[0])[1:-1], text)
 
 

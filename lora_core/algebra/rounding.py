@@ -122,6 +122,7 @@ class SampledRows:
     def __init__(self, weight: torch.Tensor, exact: torch.Tensor | None = None) -> None:
         """Take the weight before the change, and the changed one at once if it is known."""
         matrix = _matrix(weight)
+        self.sum = 0.0  # of all values after the change, and so NaN or infinity if one of them is
         self._step = 1 if matrix.numel() <= _WHOLE else _ROW_STEP
         self._share = len(matrix[:: self._step]) / max(len(matrix), 1)
         self.before = matrix[:: self._step].clone()
@@ -129,6 +130,7 @@ class SampledRows:
 
     def take(self, tile: torch.Tensor, rows: slice, columns: slice) -> None:
         """Keep what is sampled of the changed weight's fp32 values at these rows and columns."""
+        self.sum += float(tile.sum())  # while it is in the processor's cache
         first = -rows.start % self._step
         taken = tile[first :: self._step]
         start = (rows.start + first) // self._step

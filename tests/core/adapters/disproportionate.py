@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -187,3 +188,15 @@ MAKERS: dict[str, Callable[..., Sample]] = {
     "ln_tuning": _of(lambda o, *_: {"value": (o,)}, lambda o, *_: (o,)),
     "tokens": _of(lambda o, i, r, s, k: {"rows": (1, i)}, _matrix, tokens=(0,)),
 }
+
+
+def peak(action: Callable[[], None]) -> float:
+    """Return by how many MB the memory of this process grows at most while it does something."""
+    Path("/proc/self/clear_refs").write_text("5")  # the highest so far is what it is now
+    before = _status("VmRSS")
+    action()
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(name: str) -> int:
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if name in line)

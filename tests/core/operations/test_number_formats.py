@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,15 @@ def change(path: Path) -> torch.Tensor:
     return dense_lora(load(path), QUERY)
 
 
-@pytest.mark.parametrize(("first", "second"), list(product(FORMATS, FORMATS)))
+@pytest.mark.parametrize(("first", "second"), list(combinations_with_replacement(FORMATS, 2)))
 def test_a_combination_is_the_sum_in_fp64(tmp_path: Path, first: str, second: str) -> None:
     one, other = (
         small(tmp_path / "a.safetensors", "a", FORMATS[first]),
         small(tmp_path / "b.safetensors", "b", FORMATS[second]),
     )
-    for number, strengths in enumerate(((0.5, -1.0, 0.3), (1.0, 1.0, -1.0), (-1.0, 0.25, 2.0))):
+    for number, strengths in enumerate(((0.5, -1.0, 0.3), (-1.0, 0.25, 2.0))):
         out = tmp_path / f"{number}.safetensors"
-        combine([(one, strengths[0]), (other, strengths[1]), (one, strengths[2])], out)
+        combine([(one, strengths[0]), (other, strengths[1]), (one, strengths[2])], out, arch="sdxl")
         expected = {KEY: (strengths[0] + strengths[2]) * change(one) + strengths[1] * change(other)}
         widest = min(ROUNDED.get(first, 1e-5), ROUNDED.get(second, 1e-5))
         assert deviation(of_file(out), expected) <= widest
@@ -52,14 +52,14 @@ def operations(one: Path, other: Path, out: Path) -> dict[str, Callable[[], Repo
     found: dict[str, Callable[[], Report]] = {
         "resize": lambda: resize(one, out, rank=1),
         "inspect": lambda: inspect(one),
-        "convert": lambda: convert(one, out, dialect="diffusers"),
-        "as a LoRA": lambda: convert(one, out, dialect="kohya", kind="lora", rank=1),
-        "by itself": lambda: combine([(one, 0.7)], out),
-        "twice": lambda: combine([(one, 0.5), (one, 0.5)], out),
+        "convert": lambda: convert(one, out, dialect="diffusers", arch="sdxl"),
+        "as a LoRA": lambda: convert(one, out, dialect="kohya", kind="lora", rank=1, arch="sdxl"),
+        "by itself": lambda: combine([(one, 0.7)], out, arch="sdxl"),
+        "twice": lambda: combine([(one, 0.5), (one, 0.5)], out, arch="sdxl"),
     }
     for method in METHODS:
         more: dict[str, Any] = {} if method == "sum" else {"method": method}
-        found[method] = lambda more=more: combine([(one, 1.0), (other, 0.5)], out, **more)
+        found[method] = lambda more=more: combine([(one, 1.0), (other, 0.5)], out, arch="sdxl", **more)
     return found
 
 
