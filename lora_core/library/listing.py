@@ -134,7 +134,7 @@ class Listing:
             for name in unread:
                 self._contents[name] = self._hash(name, done, total) or "unreadable"
                 done += self._sizes[name]
-        return _grouped(names, self._contents.__getitem__)
+        return grouped(names, self._contents.__getitem__)
 
     def _hash(self, name: str, done: int, total: int) -> str:
         def on_bytes(count: int) -> None:
@@ -189,19 +189,19 @@ class Listing:
 
     @cached_property
     def _by_size(self) -> dict[int, list[str]]:
-        return _grouped(self.names, self._sizes.__getitem__)
+        return grouped(self.names, self._sizes.__getitem__)
 
     @cached_property
     def _slashes(self) -> dict[str, list[str]]:
-        return _grouped(self.names, lambda name: name.replace("\\", "/"))
+        return grouped(self.names, lambda name: name.replace("\\", "/"))
 
     @cached_property
     def _case(self) -> dict[str, list[str]]:
-        return _grouped(self.names, _case)
+        return grouped(self.names, _case)
 
     @cached_property
     def _base_names(self) -> dict[str, list[str]]:
-        return _grouped(self.names, _base_name)
+        return grouped(self.names, _base_name)
 
 
 def resolve(name: str, listed: Iterable[str], where: str) -> str:
@@ -209,7 +209,8 @@ def resolve(name: str, listed: Iterable[str], where: str) -> str:
     return Listing(list(listed), Path, where).find(name).name
 
 
-def _grouped(names: Iterable[str], key: Callable[[str], T]) -> dict[T, list[str]]:
+def grouped(names: Iterable[str], key: Callable[[str], T]) -> dict[T, list[str]]:
+    """Return the names of each key, in their order."""
     groups: dict[T, list[str]] = {}
     for name in names:
         groups.setdefault(key(name), []).append(name)
