@@ -116,7 +116,7 @@ def test_merge_of_a_lora_for_another_model_fails_and_leaves_no_file(server: Serv
 
 
 def test_a_prefix_out_of_the_folder_is_an_error(server: Server) -> None:
-    with pytest.raises(PromptRejectedError, match="filename_prefix '../../escaped': '..' can't be part of a file name"):
+    with pytest.raises(PromptRejectedError, match="can't be part of a file name"):
         server.run(merge_prompt(filename_prefix="../../escaped"))
     assert list(server.base.rglob("escaped*")) == []
 
