@@ -14,7 +14,7 @@ PROCESSES ?= 4
 NEWEST_FRONT_END := 1.58.1
 FRONT_END_READY := .venv/front-end/.$(NEWEST_FRONT_END)
 
-.PHONY: demo test fuzz cost check types outlines faults clean
+.PHONY: demo test fuzz cost check types outlines faults attacks clean
 
 demo: $(READY)
 	rm -rf build/demo
@@ -46,6 +46,10 @@ types: $(TSC)
 # kills, cancels, full disks and power cuts at many points of every write: what was tried, and what survived
 faults: $(READY)
 	.venv/bin/python -m tests.faults $(FAULTS_ARGS)
+
+# hostile files, texts and prompts at a running ComfyUI: whether it stays awake, and its memory; needs ComfyUI
+attacks: $(READY)
+	.venv/bin/python -m tests.attacks $(ATTACKS_ARGS)
 
 # after a change of tests/data/checkpoints
 outlines: $(READY)

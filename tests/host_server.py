@@ -157,6 +157,16 @@ class Server:
         ticks = stat.read_text().rpartition(")")[2].split()[11:13]
         return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
+    def bytes_read(self) -> int:
+        """Return how many bytes the server has read from files and sockets so far."""
+        assert self._process is not None
+        lines = Path(f"/proc/{self._process.pid}/io").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("rchar:")))
+
+    def queue(self, prompt: Mapping[str, Any]) -> None:
+        """Have a prompt validated and queued, and wait for no more. Raises PromptRejectedError."""
+        self._queue(prompt, uuid.uuid4().hex)
+
     def interrupt(self) -> None:
         self.post("/interrupt", {})
 

@@ -22,7 +22,7 @@ from .bodies import LARGEST_BODY, body_of, object_in
 
 PREFIX = "/lora-core/"
 # So few that other requests stay quick however many of ours wait: files are parsed by Python, one thread at a time.
-READING = Lane("lora-core reading", threads=2, most=6, waiting=256, seconds=30)
+READING = Lane("lora-core reading", threads=2, most=6, waiting=256, seconds=60)
 HASHING = Lane("lora-core hashing", threads=1, most=3, waiting=256, seconds=900)
 
 
