@@ -76,3 +76,7 @@ class WorkflowError(LoraError):
 
 class ReceiptError(LoraError):
     """A file has no receipt that can be read, or what was given is not what the receipt names."""
+
+
+class ShortageError(LoraError):
+    """The machine has too little memory, or allows too few threads or open files, for the work."""

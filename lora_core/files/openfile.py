@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import FileChangedError, FileFormatError
+from ..errors import FileChangedError, FileFormatError, ShortageError
+from ..shortage import lacking
 
 READ_BYTES = 64 * 2**20  # at most so much in one system call
 SEEKING = threading.Lock()  # held from a seek to what follows it, where nothing is read or written by position
@@ -65,6 +66,8 @@ def _open_regular(path: Path, expected: str) -> int:
     except FileNotFoundError as error:
         raise FileFormatError(f"{path.name}: no such file ({path}).") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if lack := lacking(error):  # no fault of the file's: whoever does without a broken one must not do without this
+            raise ShortageError(f"{path.name}: can't be opened: {lack}") from error
         raise FileFormatError(f"{path.name}: can't be opened: {error}.") from error
     if fd < 0:
         raise FileFormatError(f"{path.name}: is a folder; expected {expected}.")
@@ -122,6 +125,8 @@ def read_bounded(path: Path, limit: int) -> bytes | None:
             return None
         with path.open("rb") as file:
             data = file.read(limit + 1)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if lack := lacking(error):
+            raise ShortageError(f"{path.name}: can't be opened: {lack}") from error
         return None
     return data if len(data) <= limit else None

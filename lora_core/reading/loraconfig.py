@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from ..files.adapterfolder import is_adapters_own
 from ..naming.dialects import addressed_roles, split_dialect
+from ..shortage import lacking
 from ..text import json_object, some_names
 from .patterns import ModulePattern, PatternError
 
@@ -87,6 +88,8 @@ class LoraConfigs:
                 configs.beside = json_object(_read_text(config))
                 configs.sections += _sections("adapter_config", configs.beside)
             except (OSError, UnicodeDecodeError) as error:
+                if lacking(error):  # it may well be good, and says how to apply the file
+                    raise
                 configs.warnings.append(f"{CONFIG_NAME} beside it can't be read: {error}.")
         return configs
 

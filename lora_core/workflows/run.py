@@ -13,6 +13,7 @@ from ..operations import NODE_OPERATIONS, NODES
 from ..options import LOAD, STACK, Node
 from ..parallel.progress import OnStep
 from ..report import Report
+from ..shortage import tells_shortages
 from ..stack.rows import join_stacks, lora_text, parse_rows, stack_of
 from .files import WorkflowFiles
 from .graph import GraphNode, Link, graph_of, name_of, prompt_of, read_json
@@ -20,6 +21,7 @@ from .importing import convert_workflow, counted_nodes, has_peers, lora_names
 from .perform import perform
 
 
+@tells_shortages
 def run(
     workflow: str | os.PathLike[str],
     *,
