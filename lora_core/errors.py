@@ -92,6 +92,10 @@ class ReceiptError(LoraError):
     """A file has no receipt that can be read, or what was given is not what the receipt names."""
 
 
+class ShortageError(LoraError):
+    """The machine has too little memory, or allows too few threads or open files, for the work."""
+
+
 def about(error: E, before: str = "", after: str = "") -> E:
     """Return the same error with more text before and after it; its own line ends stay what they are."""
     made = type(error).__new__(type(error))

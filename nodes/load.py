@@ -8,6 +8,7 @@ from ..lora_core.library.stackfiles import notes_of
 from ..lora_core.options import LOAD
 from ..lora_core.options.shared import NO_FILE
 from ..lora_core.parallel.asking import asking
+from ..lora_core.shortage import tells_shortages
 from ..lora_core.stack.entry import stack_in_memory
 from ..lora_core.stack.rows import join_stacks, stack_of_one
 from . import host, library
@@ -32,6 +33,7 @@ class LoadLora(io.ComfyNode):
         return host.fingerprint(host.lora_path, (lora_name,))
 
     @classmethod
+    @tells_shortages
     def execute(
         cls,
         model: Any,

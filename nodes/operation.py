@@ -11,6 +11,7 @@ from ..lora_core.operations import NODE_OPERATIONS
 from ..lora_core.options import Node, Option
 from ..lora_core.options.shared import NO_FILE
 from ..lora_core.parallel.asking import asking
+from ..lora_core.shortage import tells_shortages
 from ..lora_core.workflows.perform import STACK_ARGUMENT, Performed, perform
 from . import host, library
 from .host import io
@@ -66,6 +67,7 @@ class OperationNode(io.ComfyNode):
         return [mark for option, name in named for mark in host.fingerprint(_PATHS[option.type], (name,))]
 
     @classmethod
+    @tells_shortages
     def execute(cls, **inputs: Any) -> io.NodeOutput:
         last = ["writing"] if any(option.type == "NEW_FILE" for option in cls.DECLARED.options) else []
         return cls.shown(cls.performed(inputs, *last))

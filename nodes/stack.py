@@ -8,6 +8,7 @@ from ..lora_core.library.stackfiles import notes_of
 from ..lora_core.library.words import words_of_stack
 from ..lora_core.options import STACK
 from ..lora_core.parallel.asking import asking
+from ..lora_core.shortage import tells_shortages
 from ..lora_core.stack.entry import stack_in_memory
 from ..lora_core.stack.rows import check_strength, join_stacks, lora_text, parse_rows, stack_of
 from . import host, library
@@ -30,6 +31,7 @@ class StackLoras(io.ComfyNode):
         return library.rows_fingerprint(rows)
 
     @classmethod
+    @tells_shortages
     def execute(
         cls, rows: Any = None, lora_stack: list[Any] | None = None, lora: Any = None, lora_strength: float | None = None
     ) -> io.NodeOutput:

@@ -19,7 +19,7 @@ REPO = Path(__file__).resolve().parents[1]
 PLACES = (
     ("text", "lazytorch", "version", "reporttables"),
     ("errors",),
-    ("report", "parallel", "arch"),
+    ("report", "parallel", "arch", "shortage"),
     ("options",),
     ("naming",),
     ("algebra",),

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ..errors import LoraError, OptionError
 from ..parallel.progress import OnStep
 from ..report import Report
+from ..shortage import tells_shortages
 from ..text import LONGEST_MESSAGE, message_line, shortened, visible_json
 from .commands import make_parser
 from .interrupts import Interrupts
@@ -43,12 +44,17 @@ def _run(arguments: Sequence[str] | None, interrupts: Interrupts) -> int:
         open_streams()
         options = make_parser().parse_args(arguments)  # exits with 2 on wrong usage
         with _progress(options) as on_step:
-            reports: Sequence[Shown] = options.command(options, interrupts.watching(on_step))
+            reports = _reports(options, interrupts.watching(on_step))
     except OptionError as error:
         return _fail(error, WRONG_USAGE)
     except (LoraError, OSError) as error:
         return _fail(error, FAILED)
     return _show(reports, as_json=options.json)
+
+
+@tells_shortages
+def _reports(options: argparse.Namespace, on_step: OnStep) -> Sequence[Shown]:
+    return options.command(options, on_step)
 
 
 class _progress:  # noqa: N801  (used as `with _progress(options) as on_step`)

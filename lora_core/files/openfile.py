@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import FileChangedError, FileFormatError
+from ..errors import FileChangedError, FileFormatError, ShortageError
+from ..shortage import lacking
 
 READ_BYTES = 64 * 2**20  # at most so much in one system call
 SEEKING = threading.Lock()  # held from a seek to what follows it, where nothing is read or written by position
@@ -79,6 +80,8 @@ def _open_regular(path: Path, expected: str) -> int:
     except FileFormatError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if lack := lacking(error):  # no fault of the file's: whoever does without a broken one must not do without this
+            raise ShortageError(f"{path.name}: can't be opened: {lack}") from error
         raise FileFormatError(f"{path.name}: can't be opened: {error}.") from error
     try:
         _refuse_other_kinds(path, os.fstat(fd).st_mode, expected)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..files.adapterfolder import adapter_file, open_adapter
 from ..reading.lorafile import LoraFile
+from ..shortage import tells_shortages
 from ..stack.entry import StackEntry
 from ..stack.rows import each_file
 from ..text import json_list, json_object, plain_line
@@ -29,6 +30,7 @@ class TriggerWord:
     count: int | None = None
 
 
+@tells_shortages
 def trigger_words(path: str | os.PathLike[str]) -> list[str]:
     """Return the trigger words of a LoRA file or folder, of its metadata and the files beside it; none if none does."""
     file = adapter_file(Path(path))

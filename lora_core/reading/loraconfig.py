@@ -16,6 +16,7 @@ from ..errors import AdapterError
 from ..files.adapterfolder import is_adapters_own
 from ..files.openfile import read_bounded
 from ..naming.dialects import split_dialect
+from ..shortage import lacking
 from ..text import json_object
 from .patterntable import MOST_STEPS, PatternCostError, PatternTable
 
@@ -93,6 +94,8 @@ class LoraConfigs:
                 configs.beside = json_object(_read_text(config))
                 configs.sections += _sections("adapter_config", configs.beside)
             except (OSError, UnicodeDecodeError) as error:
+                if lacking(error):  # it may well be good, and says how to apply the file
+                    raise
                 configs.warnings.append(f"{CONFIG_NAME} beside it can't be read: {error}.")
         return configs
 

@@ -12,6 +12,7 @@ from ..operations import NODE_OPERATIONS, NODES
 from ..options import LOAD, STACK
 from ..parallel.progress import OnStep
 from ..report import Report
+from ..shortage import tells_shortages
 from ..stack.rows import join_stacks, parse_rows, stack_of
 from ..text import some_names
 from .files import WorkflowFiles
@@ -23,6 +24,7 @@ from .stacks import StackOutput
 _SHOWN = 4  # errors beside the first
 
 
+@tells_shortages
 def run(
     workflow: str | os.PathLike[str],
     *,

@@ -76,6 +76,15 @@ def test_a_merge_ends_wherever_the_interrupt_comes() -> None:
     assert (done.returncode, "WRONG" in done.stdout) == (0, False), done.stdout + done.stderr
 
 
+@pytest.mark.attack(33)
+@pytest.mark.parametrize("fault", ["few handles", "little memory"])
+def test_with_too_little_it_ends_with_one_clear_error(points: Sequence[dict[str, Any]], fault: str) -> None:
+    found = of(points, fault)
+    assert states(found) >= {"absent", "old"}
+    assert {point["left"] for point in found} == {0}
+    assert {point["code"] for point in found} <= {0, 1}
+
+
 @pytest.mark.case(22)
 @pytest.mark.parametrize("fault", ["full disk", "size limit"])
 def test_a_disk_that_fills_up_at_any_point(points: Sequence[dict[str, Any]], fault: str) -> None:

@@ -17,6 +17,7 @@ import torch
 from tests.faults.anywhere import places
 from tests.faults.campaigns import SmallDisk, cancels, full_disks, kills, size_limits
 from tests.faults.children import run
+from tests.faults.limits import few_handles, little_memory
 from tests.faults.operations import OPERATIONS, Case, arguments, make_inputs
 from tests.faults.points import Point
 from tests.faults.powercut import power_cuts
@@ -29,6 +30,8 @@ CAMPAIGNS: dict[str, Campaign] = {
     "cancel": cancels,
     "stop": stops,
     "place": places,
+    "few handles": few_handles,
+    "little memory": little_memory,
     "full disk": full_disks,
     "size limit": size_limits,
     "power cut": power_cuts,
@@ -40,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)  # a forked child can't use threads that its parent has begun
     points: list[Point] = []
     skipped: dict[str, str] = {}
-    _say(f"{'fault':<11}{'operation':<10}{'target':<7} points  absent   old complete  left  lost  wrong")
+    _say(f"{'fault':<14}{'operation':<10}{'target':<7} points  absent   old complete  left  lost  wrong")
     with tempfile.TemporaryDirectory(prefix="lora-core-faults-") as made:
         work = Path(made)
         before = make_inputs(work / "inputs")
@@ -51,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
                     some = _tried(fault, case, work, before, options.points, chance, skipped)
                     points += some
                     if some:
-                        _say(f"{fault:<11}{case.operation:<10}{some[0].target:<7}{_counts(some)}")
+                        _say(f"{fault:<14}{case.operation:<10}{some[0].target:<7}{_counts(some)}")
     _tell(points, skipped)
     if options.json:
         data = {"seed": options.seed, "skipped": skipped, "points": [asdict(point) for point in points]}
@@ -95,7 +98,7 @@ def _tried(
 
 
 def _tell(points: Sequence[Point], skipped: dict[str, str]) -> None:
-    _say(f"{'all':<28}{_counts(points)}")
+    _say(f"{'all':<31}{_counts(points)}")
     for fault, why in skipped.items():
         _say(f"{fault}: not tried: {why}")
     _say(f"slowest stop after a cancel: {max((one.stopped_in for one in points), default=0.0):.2f} s")

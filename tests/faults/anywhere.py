@@ -28,7 +28,7 @@ _LOOKING = frozenset(
     number for name, number in dis.opmap.items() if name.startswith(("CALL", "JUMP_BACKWARD", "JUMP_ABSOLUTE"))
 )
 _MARK = "place: "
-Place = tuple[str, str, int, str]  # module, function, instruction, event
+Place = tuple[str, str, int, str, str]  # module, function, instruction, event, caller: who takes a lock counts
 
 
 class Places:
@@ -65,7 +65,8 @@ class Places:
         return self._step
 
     def _come(self, frame: FrameType, event: str) -> None:
-        place = str(frame.f_globals["__name__"]), frame.f_code.co_qualname, frame.f_lasti, event
+        caller = frame.f_back.f_code.co_name if frame.f_back else ""
+        place = str(frame.f_globals["__name__"]), frame.f_code.co_name, frame.f_lasti, event, caller
         if place in self.seen:
             return
         self.seen[place] = None

@@ -19,6 +19,7 @@ from ...parallel.ahead import ahead
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...report import Report, Stopwatch
+from ...shortage import tells_shortages
 from ...stack.opened import LoraItem, StackedLora, open_stack
 from ...stack.pairs import NO_PAIR, unused
 from ...stack.refusals import OnUnmatched
@@ -38,6 +39,7 @@ from .settings import Limits, Settings, rank_rule, widest_dtype
 from .summed import Sum, converters_of
 
 
+@tells_shortages
 def combine(
     loras: Iterable[LoraItem],
     out: str | os.PathLike[str],

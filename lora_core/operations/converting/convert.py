@@ -20,6 +20,7 @@ from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile, LoraSource
 from ...report import Report, Stopwatch
+from ...shortage import tells_shortages
 from ...stack.matching import describe_lora
 from ...stack.opened import StackedLora
 from ...stack.refusals import OnUnmatched
@@ -32,6 +33,7 @@ from ...writing.work import LoraWork
 from .summary import converted_metadata, layer_of, peft_modules_of_made, warn
 
 
+@tells_shortages
 def convert(
     file: LoraSource,
     out: str | os.PathLike[str],

@@ -18,6 +18,7 @@ from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...receipts.receipt import Receipt
 from ...report import Report, Stopwatch
+from ...shortage import tells_shortages
 from ...stack.opened import LoraItem, open_stack
 from ...stack.pairs import NO_PAIR, unused
 from ...writing.layers import Ranked, Truncation
@@ -33,6 +34,7 @@ from .summary import extracted_config, extracted_metadata, nothing, tell_extract
 Model = str | os.PathLike[str] | ModelSource  # a file, a model folder, or a model that is open already
 
 
+@tells_shortages
 def extract(
     base: Model,
     tuned: Model | None = None,

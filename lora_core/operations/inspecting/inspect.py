@@ -18,6 +18,7 @@ from ...reading.checkpoint import Checkpoint
 from ...reading.loraconfig import CONFIG_NAME
 from ...reading.lorafile import LoraFile
 from ...report import Report, Stopwatch
+from ...shortage import tells_shortages
 from ...stack.matching import describe_lora, match_stack
 from ...stack.opened import LoraItem, StackedLora, about_blocks, open_stack
 from ...stack.pairs import NO_PAIR, unused
@@ -26,6 +27,7 @@ from .measures import analysed, summed, unmeasured
 from .reference import Reference, guessed, shared_arches
 
 
+@tells_shortages
 def inspect(
     file: LoraItem,
     against: Iterable[str | os.PathLike[str]] = (),
@@ -64,6 +66,7 @@ def inspect(
     return watch.stop()
 
 
+@tells_shortages
 def inspect_all(
     loras: Sequence[LoraItem], against: str | os.PathLike[str] | None, *, on_step: OnStep | None = None
 ) -> Report:

@@ -20,6 +20,7 @@ from ...reading.checkpoint import Checkpoint
 from ...receipts.hashing import InputHashes
 from ...receipts.receipt import RECEIPT, Receipt, receipt_of
 from ...report import Report, Stopwatch, described_file
+from ...shortage import tells_shortages
 from ...stack.matching import Match, PlacedSpec, match_stack
 from ...stack.opened import LoraItem, StackedLora, open_stack
 from ...stack.pairs import Role, for_model, role_of, told
@@ -31,6 +32,7 @@ _STALE_METADATA = (RECEIPT, "modelspec.hash_sha256", "sshs_model_hash", "sshs_le
 MERGED_FROM = "lora_core.merged_from"
 
 
+@tells_shortages
 def merge(
     base: str | os.PathLike[str],
     loras: Iterable[LoraItem],

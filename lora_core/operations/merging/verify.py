@@ -22,6 +22,7 @@ from ...receipts.finder import Finder, Inputs, LoraGiven
 from ...receipts.readback import ReadReceipt, read_receipt
 from ...receipts.receipt import RECEIPT, RECEIPT_FILE, Receipt, receipt_of
 from ...report import Report, Stopwatch
+from ...shortage import tells_shortages
 from ...stack.matching import match_stack
 from ...stack.opened import open_stack
 from .merge import changes_of
@@ -30,6 +31,7 @@ from .rewriter import Rewriter
 _LARGEST = 1 << 22  # bytes of a folder's receipt
 
 
+@tells_shortages
 def verify(
     file: str | os.PathLike[str],
     *,

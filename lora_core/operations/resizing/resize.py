@@ -23,6 +23,7 @@ from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile, LoraSource
 from ...receipts.receipt import Receipt
 from ...report import Report, Stopwatch
+from ...shortage import tells_shortages
 from ...stack.matching import describe_lora
 from ...stack.opened import StackedLora
 from ...text import counted, some_names
@@ -40,6 +41,7 @@ from .summary import compare, how, tell_resizing
 _FACTORED = dict.fromkeys((LoRA.kind, "LoCon", *(kind.kind for kind in KINDS.values() if kind.has_factors)))
 
 
+@tells_shortages
 def resize(
     file: LoraSource,
     out: str | os.PathLike[str],

@@ -12,10 +12,12 @@ from ...files.temporary import write_text
 from ...library.modelfolders import LORAS, ModelFolders
 from ...options import ImportTarget
 from ...report import Report, Stopwatch, described_file
+from ...shortage import tells_shortages
 from ..graph import is_standard_input, name_of, read_json
 from .workflows import convert_workflow
 
 
+@tells_shortages
 def import_workflow(
     file: str | os.PathLike[str],
     out: str | os.PathLike[str],

@@ -18,6 +18,7 @@ from typing import Any
 
 from ...errors import OptionError
 from ...options.importing import TEXT_DIALECT, TextDialect
+from ...shortage import tells_shortages
 from ...stack.rows import ROWS_VERSION
 from ...text import message_line, visible_json
 from .alternatives import FoundTag, comments, tags_of, variants
@@ -54,6 +55,7 @@ class _Tag:
     lost: tuple[str, ...] = ()
 
 
+@tells_shortages
 def rows_of_text(text: str, dialect: TextDialect = "lora-manager", *, names: Iterable[str] | None = None) -> TextRows:
     """Return the rows of every `<lora:…>` in `text`, in order; `names` are the files that are there, to complete names.
 

@@ -147,6 +147,35 @@ def test_an_interrupt_before_the_work_begins_has_its_code(
 
 
 @pytest.mark.case(20)
+@pytest.mark.attack(32)
+def test_nothing_is_raised_while_a_lock_may_be_held_and_then_the_interrupt_comes() -> None:
+    class Locked:
+        def __enter__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)  # as it comes between taking a lock and the beginning of its block
+
+        def __exit__(self, *_: object) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    with Interrupts() as interrupts:
+        with Locked():
+            entered = True
+        assert entered
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+
+
+@pytest.mark.case(20)
+@pytest.mark.attack(32)
+def test_an_interrupt_that_is_put_off_to_the_end_has_its_code(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(entry._progress, "__exit__", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("lora_core.cli.interrupts._SETTLING", frozenset({"<lambda>"}))
+    assert entry.main(["inspect", str(files / "lora.safetensors")]) == entry.INTERRUPTED
+    assert capsys.readouterr().err == "lora-core: interrupted; nothing half-written was kept\n"
+
+
+@pytest.mark.case(20)
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     """As `nohup` wants it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
