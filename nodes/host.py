@@ -187,6 +187,11 @@ def memory_bytes() -> int:
     return int(comfy.model_management.total_ram * 2**20)
 
 
+def stop_if_cancelled(_done: int = 0, _total: int = 1) -> None:
+    """Stop the node that is running if the user cancels; an `on_step` that shows no progress."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
 def progress(*phases: str) -> Callable[[int, int], None]:
     """Return an `on_step(done, total)` that moves the running node's bar and stops when the user cancels.
 
@@ -198,7 +203,7 @@ def progress(*phases: str) -> Callable[[int, int], None]:
 
     def on_step(done: int, total: int) -> None:
         nonlocal phase
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        stop_if_cancelled()
         bar.update_absolute(done, total)
         now = phases[-1 if done >= total else 0] if phases else phase
         if now != phase:

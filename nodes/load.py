@@ -7,6 +7,7 @@ from typing import Any
 from ..lora_core.library.stackfiles import notes_of
 from ..lora_core.options import LOAD
 from ..lora_core.options.shared import NO_FILE
+from ..lora_core.parallel.asking import asking
 from ..lora_core.stack.entry import stack_in_memory
 from ..lora_core.stack.rows import join_stacks, stack_of_one
 from . import host, library
@@ -45,7 +46,8 @@ class LoadLora(io.ComfyNode):
         own = stack_of_one(lora_name, strength_model, strength_clip, blocks)
         own += stack_in_memory(lora, strength_model, strength_clip, blocks)
         entries = library.found(join_stacks(lora_stack, own))
-        applied = apply_to_both(model, model_low, clip, entries, **options)
+        with asking(host.stop_if_cancelled):
+            applied = apply_to_both(model, model_low, clip, entries, **options)
         applied.report.warnings[:0] = notes_of(entries)
         text = applied.report.text() or "no LoRA: the model passes through unchanged"
         shown = {"text": (text,), "report": (applied.report.to_dict(),)}

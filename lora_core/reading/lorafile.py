@@ -21,6 +21,7 @@ from ..lazytorch import torch
 from ..naming.detection import detect, guess_arches
 from ..naming.dialects import DIFFUSION, addressed_roles, split_dialect
 from ..options import Semantics
+from ..parallel.asking import each
 from ..text import counted, some_names
 from .adapterspec import AdapterSpec
 from .containers import open_lora
@@ -63,14 +64,14 @@ class LoraFile:
             refuse_type(self.name, configs)
             modules = with_shared(self._split_names(configs))
             configs.name, configs.modules = self.name, modules
-            parts = {module: [(split.part, info) for split, info in splits] for module, splits in modules.items()}
+            parts = {module: [(split.part, info) for split, info in splits] for module, splits in each(modules.items())}
             refuse_marked(self.name, self.file, parts)
             self._refuse_checkpoint(modules, configs)
             rows = [part for found in parts.values() for part, _ in found]
             check_settings(self.name, configs, {part.field for part in rows})
             check_type(self.name, configs, {part.kind for part in rows}, {part.field for part in rows})
             reader = SpecReader(self.name, self.file, configs, semantics)
-            specs = [spec for module in modules for spec in self._specs(reader, module, modules[module])]
+            specs = [spec for module in each(modules) for spec in self._specs(reader, module, modules[module])]
             self.adapters = reader.borrowed(specs)
             if not self.modules:
                 raise WrongFileKindError(f"{self.name}: is not a LoRA: it holds alphas and nothing that they scale.")
@@ -146,7 +147,7 @@ class LoraFile:
         modules: dict[str, list[tuple[SplitName, TensorInfo]]] = defaultdict(list)
         splits = split_names(self.file)
         left: list[str] = []
-        for name, info in self.file.items():
+        for name, info in each(self.file.items()):
             split = splits.get(name) or whole_parameter(name, configs)
             if split:
                 modules[split.module].append((split, info))
