@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from ..parallel.asking import each
 from . import KINDS, dora, reshape
 from .shapes import Shapes
 from .spelling import Part, suffix_rows
@@ -84,7 +85,7 @@ def is_shared(name: str) -> bool:
 
 def split_names(names: Collection[str]) -> dict[str, SplitName]:
     """Return {name: module and part} of all names of one file that are an adapter's."""
-    found = {name: split for name in names if (split := _longest(name))}
+    found = {name: split for name in each(names) if (split := _longest(name))}
     known = set(names)
     found = {n: s for n, s in found.items() if not s.part.beside or s.module + s.part.beside in known}
     if all(split.part.in_lora for split in found.values()):

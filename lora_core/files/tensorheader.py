@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import FileFormatError
+from ..parallel.asking import each
 from .dtypes import DTYPES, FLOAT_DTYPES
 from .longmetadata import without_long_metadata
 
@@ -74,7 +75,7 @@ def parse_header(path: Path, raw: bytes | bytearray, size: int) -> tuple[dict[st
     metadata = _check_metadata(path, header.pop("__metadata__", None) or long_metadata)
     if len(header) > MAX_TENSORS:
         raise FileFormatError(f"{path.name}: {len(header)} tensors; the limit is {MAX_TENSORS}.")
-    infos = {name: _check_info(path, name, value, 8 + len(raw)) for name, value in header.items()}
+    infos = {name: _check_info(path, name, value, 8 + len(raw)) for name, value in each(header.items())}
     _check_layout(path, infos, 8 + len(raw), size)
     return metadata, infos
 

@@ -6,6 +6,7 @@ from ..naming.dialects import split_dialect
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
 from ..naming.wrappers import common_prefixes
+from ..parallel.asking import each
 from .adapterspec import AdapterSpec
 from .lorafile import LoraFile
 
@@ -19,7 +20,7 @@ class PlaceFinder:
         self.read_as: dict[str, list[str]] = {}  # how -> modules; those whose names are read as they are: in none
         self.host_names: list[str] = []  # modules that only the host's own names have a place for
         asked = dict.fromkeys((spec.module, spec.param) for spec in lora.adapters)
-        self._found = {one: keymap.look_up(*one) for one in asked}
+        self._found = {one: keymap.look_up(*one) for one in each(asked)}
         self._prefix = self._common_prefix()
 
     def find(self, spec: AdapterSpec) -> tuple[Target, ...]:

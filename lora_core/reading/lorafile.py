@@ -21,7 +21,7 @@ from ..lazytorch import torch
 from ..naming.detection import detect, guess_arches
 from ..naming.dialects import DIFFUSION, addressed_roles, split_dialect
 from ..options import Semantics
-from ..parallel.asking import ask
+from ..parallel.asking import ask, each
 from ..text import counted, some_names
 from .adapterspec import AdapterSpec
 from .containers import open_lora
@@ -64,14 +64,14 @@ class LoraFile:
             refuse_type(self.name, configs)
             modules = with_shared(self._split_names(configs))
             configs.name, configs.modules = self.name, modules
-            parts = {module: [(split.part, info) for split, info in splits] for module, splits in modules.items()}
+            parts = {module: [(split.part, info) for split, info in splits] for module, splits in each(modules.items())}
             refuse_marked(self.name, self.file, parts)
             self._refuse_checkpoint(modules, configs)
             rows = [part for found in parts.values() for part, _ in found]
             check_settings(self.name, configs, {part.field for part in rows})
             check_type(self.name, configs, {part.kind for part in rows}, {part.field for part in rows})
             reader = SpecReader(self.name, self.file, configs, semantics)
-            specs = [spec for module in modules for spec in self._specs(reader, module, modules[module])]
+            specs = [spec for module in each(modules) for spec in self._specs(reader, module, modules[module])]
             self.adapters = reader.borrowed(specs)
             if not self.modules:
                 raise WrongFileKindError(f"{self.name}: is not a LoRA: it holds alphas and nothing that they scale.")
@@ -145,19 +145,14 @@ class LoraFile:
     def load(self) -> None:
         """Read every adapter's tensors now, so that the file may be closed and adapters still be had."""
         names = {name for spec in self.adapters for name in spec.tensor_names()}
-        tensors: dict[str, torch.Tensor] = {}
-        for name in names:
-            ask()
-            tensors[name] = self.file.tensor(name)
-        self._tensors = tensors
+        self._tensors = {name: self.file.tensor(name) for name in each(names)}
 
     def _split_names(self, configs: LoraConfigs) -> dict[str, list[tuple[SplitName, TensorInfo]]]:
         """Return the tensors by module. What is not understood makes its module unsupported, if it has one."""
         modules: dict[str, list[tuple[SplitName, TensorInfo]]] = defaultdict(list)
         splits = split_names(self.file)
         left: list[str] = []
-        for name, info in self.file.items():
-            ask()
+        for name, info in each(self.file.items()):
             split = splits.get(name) or whole_parameter(name, configs)
             if split:
                 modules[split.module].append((split, info))
@@ -189,7 +184,6 @@ class LoraFile:
             )
 
     def _specs(self, reader: SpecReader, module: str, splits: list[tuple[SplitName, TensorInfo]]) -> list[AdapterSpec]:
-        ask()
         parts = [(split.part, info) for split, info in splits]
         kinds = {part.kind for part, _ in parts if part.kind}
         unknown = sorted(kind for kind in kinds if not is_applied(kind))

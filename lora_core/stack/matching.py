@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ..naming.detection import FoundArch, describe
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
-from ..parallel.asking import ask
+from ..parallel.asking import each
 from ..reading.adapterspec import AdapterSpec
 from ..reading.finder import PlaceFinder
 from ..reading.lorafile import LoraFile
@@ -119,8 +119,7 @@ def match_lora(lora: LoraFile, keymap: KeyMap) -> LoraMatch:
     places: list[tuple[AdapterSpec, Target]] = []
     failed: dict[str, None] = dict.fromkeys([*lora.unsupported, *lora.unknown])  # what is not applied, in order
     finder = PlaceFinder(lora, keymap)
-    for spec in lora.adapters:
-        ask()
+    for spec in each(lora.adapters):
         targets = finder.find(spec)
         if not targets and spec.optional:
             continue

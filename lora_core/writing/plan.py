@@ -14,6 +14,7 @@ from ..naming.component import Component
 from ..naming.dialects import Writing
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
+from ..parallel.asking import each
 from ..reading.adapterspec import AdapterSpec
 from ..reading.finder import PlaceFinder
 from ..reading.lorafile import LoraFile
@@ -100,13 +101,13 @@ def plan(lora: LoraFile, keymap: KeyMap, writing: Writing, diffusers: Mapping[st
     """Return what becomes of the adapters; `diffusers` has names there by the id of an architecture."""
     slots = _slots(keymap, writing, diffusers)
     finder = PlaceFinder(lora, keymap)
-    found_targets = [(spec, finder.find(spec)) for spec in lora.adapters]
+    found_targets = [(spec, finder.find(spec)) for spec in each(lora.adapters)]
     fitting = [(spec, target) for spec, targets in found_targets if not _problem(spec, targets) for target in targets]
     places, repeated = without_repeats(lora, fitting)
     once = {id(spec) for spec, _ in places}
     result = Plan(repeated=repeated, read_as=finder.read_as)
     found: dict[str, tuple[Slot, list[Piece]]] = {}
-    for spec, targets in found_targets:
+    for spec, targets in each(found_targets):
         if not targets and spec.optional:
             continue
         problem = _problem(spec, targets)

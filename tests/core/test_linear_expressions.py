@@ -18,7 +18,7 @@ from lora_core.stack.blockterms import parse_blocks
 from lora_core.stack.pairs import partner_of
 from lora_core.stack.rows import parse_rows
 from lora_core.text import json_object, plain, plain_line, storable, visible, visible_json, without_markup
-from lora_core.workflows.importing.alternatives import variants
+from lora_core.workflows.importing.alternatives import comments, variants
 from lora_core.workflows.importing.left import is_lora_name
 from lora_core.workflows.importing.text import rows_of_text
 from tests.core.expressions import (
@@ -39,7 +39,6 @@ MADE: dict[tuple[str, str], tuple[str, ...] | None] = {
     (_FOLDER, r"f'{stem}\\.safetensors\\.index(\\.[\\w-]+)?\\.json'"): (r"a\.safetensors\.index(\.[\w-]+)?\.json",),
     (_FOLDER, r"f'{stem}(\\.[\\w-]+)?\\.safetensors'"): (r"a(\.[\w-]+)?\.safetensors",),
     (_NAMES, r"re.escape(compared(stem)) + '_([0-9]+)_\\.safetensors'"): (r"a_([0-9]+)_\.safetensors",),
-    ("lora_core/workflows/importing/alternatives.py", "pattern"): (r"(?s)#[^\n]*", r"(?s)/\*.*?\*/|//[^\n]*"),
     ("lora_core/reading/notloras.py", "names"): None,
 }  # fmt: skip
 
@@ -82,6 +81,7 @@ def test_every_expression_is_known() -> None:
         (r"\s*\d+\s*:\s*", "sub"),
         (r".+\.original_module\..+", "fullmatch"),
         (r"[^\s#'\"][^:#]*?\s*:(?:\s+.*)?", "fullmatch"),
+        (r"(?s)/\*.*?\*/|//[^\n]*", "finditer"),
         (r"\s+$", "search"),
         (r"(a+)+b", "match"),
         (r"(?:a|b|ab)*c", "match"),
@@ -107,6 +107,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "number of a block": lambda written: parse_blocks(f"a={written}"),
     "numbers of picks": lambda written: rows_of_text("{" + written + "$$<lora:a>|<lora:b>}"),
     "json of rows": lambda written: parse_rows('{"rows": [{"name": "a", "strength": ' + written + "}]}"),
+    "comments": lambda written: comments(written, hashes=False),
     "pair": lambda written: partner_of(written, [written + "low"]),
 }
 PUMPS = (

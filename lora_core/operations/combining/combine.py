@@ -16,6 +16,7 @@ from ...naming.dialects import WRITINGS
 from ...options.combine import COMBINE, DENSE_METHODS
 from ...options.shared import WrittenDialect
 from ...parallel.ahead import ahead
+from ...parallel.asking import cancellable
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...report import Report, Stopwatch
@@ -86,13 +87,13 @@ def combine(
     )
     report = Report("combine")
     watch = Stopwatch(report)
-    with ExitStack() as files:
+    with cancellable(on_step) as step, ExitStack() as files:
         checkpoint = files.enter_context(Checkpoint(base)) if base else None
         items = list(loras)
         stack = in_use(open_stack(items, "paper", files), method, report)
         report.warnings += unused(items, NO_PAIR)
         work = files.enter_context(LoraWork(
-            report, Path(out), {**given, "arch": arch}, on_step,
+            report, Path(out), {**given, "arch": arch}, step,
             overwrite=overwrite, dialect=dialect, stack=stack, base=checkpoint,
         ))  # fmt: skip
         scratch = files.enter_context(Scratch(Path(out)))

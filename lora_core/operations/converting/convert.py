@@ -16,6 +16,7 @@ from ...lazytorch import torch
 from ...naming.dialects import WRITINGS, Writing
 from ...options.convert import CONVERT
 from ...options.shared import WrittenDialect
+from ...parallel.asking import cancellable
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile, LoraSource
@@ -62,11 +63,11 @@ def convert(
         CONVERT.option(name).check(value)
     report, writing = Report("convert"), WRITINGS[dialect]
     watch = Stopwatch(report)
-    with ExitStack() as files:
+    with cancellable(on_step) as step, ExitStack() as files:
         lora = files.enter_context(LoraFile(file))
         checkpoint = files.enter_context(Checkpoint(base)) if base else None
         work = files.enter_context(LoraWork(
-            report, Path(out), {**given, "arch": arch}, on_step,
+            report, Path(out), {**given, "arch": arch}, step,
             overwrite=overwrite, dialect=dialect, stack=[StackedLora(lora)], base=checkpoint,
         ))  # fmt: skip
         model = choose_model(lora, arch, checkpoint, writing)
@@ -96,8 +97,7 @@ def _fill(report: Report, lora: LoraFile, model: ModelNames, todo: Plan, on_unma
         )
     if missing and on_unmatched == "error":
         raise UnmatchedError(
-            f"{lora.name}: {counted(missing, 'module')} without a place in {model.title}: "
-            f"{some_names(missing)}."
+            f"{lora.name}: {counted(missing, 'module')} without a place in {model.title}: {some_names(missing)}."
         )
     if missing and on_unmatched == "warn":
         report.warnings.append(

@@ -14,6 +14,7 @@ from ...files.dtypes import DTYPE_NAMES, torch_dtype
 from ...files.scratch import Scratch, Sizes
 from ...options.extract import EXTRACT
 from ...options.shared import NO_FILE, WrittenDialect
+from ...parallel.asking import cancellable
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...receipts.receipt import Receipt
@@ -74,10 +75,10 @@ def extract(
     rule = rule_of(rank=rank, energy=energy, max_rank=max_rank, rank_by=rank_by, threshold=threshold)
     report = Report("extract")
     watch = Stopwatch(report)
-    with ExitStack() as files:
+    with cancellable(on_step) as step, ExitStack() as files:
         compared = _compared(base, tuned, loras, report, files)
         target = None if estimate_only else _target(out)
-        work = files.enter_context(_work(compared, report, target, {**numbers, **chosen}, overwrite, on_step))
+        work = files.enter_context(_work(compared, report, target, {**numbers, **chosen}, overwrite, step))
         tensors = files.enter_context(Sizes() if target is None else Scratch(target))
         made = Truncation(rule, conv_rank, torch_dtype(DTYPE_NAMES[dtype]), tensors, report, clamp)
         metadata = _extracted(Extraction(compared, dialect, kind, made, work.step), work.receipt)

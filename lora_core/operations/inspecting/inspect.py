@@ -13,6 +13,7 @@ from ...library.words import words_of
 from ...naming.blocks import in_order
 from ...naming.detection import describe
 from ...naming.keymap import KeyMap
+from ...parallel.asking import cancellable
 from ...parallel.progress import LayerSteps, OnStep
 from ...reading.checkpoint import Checkpoint
 from ...reading.loraconfig import CONFIG_NAME
@@ -49,7 +50,7 @@ def inspect(
     report = Report("inspect")
     watch = Stopwatch(report)
     path, more = _path(file), list(stack)
-    with ExitStack() as files:
+    with cancellable(on_step) as step, ExitStack() as files:
         first = _opened(file, files)
         if first is None and more:
             raise OptionError(f"{path.name}: is a checkpoint; a stack is compared with LoRAs, so inspect one of them.")
@@ -60,7 +61,7 @@ def inspect(
         checkpoints = [files.enter_context(Checkpoint(one)) for one in against]
         _describe_loras(loras, checkpoints, report)
         if spectra or more:
-            _measure(loras, checkpoints, report, on_step)
+            _measure(loras, checkpoints, report, step)
         report.warnings += unused([file, *more], NO_PAIR)
         report.warnings += [warning for item in loras for warning in item.lora.warnings]
     return watch.stop()

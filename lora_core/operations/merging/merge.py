@@ -15,6 +15,7 @@ from ...files.hashes import Hashes
 from ...files.leftovers import told_of
 from ...options import MERGE_DTYPE, MergeDtype, Semantics
 from ...options.merge import MERGE
+from ...parallel.asking import cancellable
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...receipts.hashing import InputHashes
@@ -66,7 +67,7 @@ def merge(
     loras = list(loras)
     report = Report("merge")
     watch = Stopwatch(report)
-    with ExitStack() as files:
+    with cancellable(on_step) as step, ExitStack() as files:
         checkpoint = files.enter_context(Checkpoint(base))
         stack = open_stack(for_model(loras, pair), semantics, files)
         if not stack:
@@ -77,7 +78,7 @@ def merge(
         report.notes += told(loras, pair)
         used, options = [role_of(item, pair) for item in loras], {"dtype": dtype, "semantics": semantics}
         receipt = receipt_of("merge", options, base=checkpoint, stack=stack, pairs=used)
-        hashing = files.enter_context(InputHashes(receipt.paths(), hashes, on_step))
+        hashing = files.enter_context(InputHashes(receipt.paths(), hashes, step))
         metadata = partial(_metadata, _provenance(stack, semantics))
         rewriter = Rewriter(checkpoint, changes_of(match), dtype, semantics, metadata, receipt, hashing.step)
         work = _Merge(rewriter, checkpoint, stack, receipt, hashing, report)

@@ -16,6 +16,7 @@ from ...files.openfile import read_bounded
 from ...files.tensorfile import TensorFile
 from ...options import MERGE_DTYPE, MergeDtype, Semantics
 from ...options.merge import MERGE
+from ...parallel.asking import cancellable
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...receipts.finder import Finder, Inputs, LoraGiven
@@ -56,8 +57,8 @@ def verify(
     _check_options(receipt, path.name)
     finder = Finder(path.name, receipt, [Path(folder) for folder in search], hashes or remembered())
     inputs = finder.inputs(None if base is None else Path(base), list(loras))
-    with ExitStack() as files:
-        different, tensors = _differences(path, receipt, inputs, report, files, on_step)
+    with cancellable(on_step) as step, ExitStack() as files:
+        different, tensors = _differences(path, receipt, inputs, report, files, step)
     finder.check_unchanged()
     report.verified = {
         "name": path.name,

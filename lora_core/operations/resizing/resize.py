@@ -18,6 +18,7 @@ from ...files.scratch import Scratch
 from ...lazytorch import torch
 from ...options.resize import RESIZE
 from ...parallel.ahead import ahead
+from ...parallel.asking import cancellable
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile, LoraSource
@@ -77,11 +78,11 @@ def resize(
     wanted = None if dtype == "keep" else torch_dtype(DTYPE_NAMES[dtype])
     report = Report("resize")
     watch = Stopwatch(report)
-    with ExitStack() as files:
+    with cancellable(on_step) as step, ExitStack() as files:
         lora = files.enter_context(LoraFile(file))
         checkpoint = files.enter_context(Checkpoint(base)) if base else None
         work = files.enter_context(LoraWork(
-            report, Path(out), given, on_step,
+            report, Path(out), given, step,
             overwrite=overwrite, dialect=lora.dialect, stack=[StackedLora(lora)], base=checkpoint,
         ))  # fmt: skip
         scratch = files.enter_context(Scratch(Path(out)))

@@ -22,6 +22,7 @@ _TOKEN = re.compile(
 )
 _PICKS = re.compile(r"\{\s*(\d+)(?:-\d+)?\$\$")
 _CHOICE = re.compile(r"\{([^{}|]*\|[^{}]*)\}")
+_COMMENT = re.compile(r"/\*|//[^\n]*")
 _ENDS = {"}": "{", "]": "[", ">": "<"}
 _PARTS = {"{": "|", "[": "|:", "<": "|,"}  # what stands between the branches of each
 _MOST_VARIANTS = 64
@@ -127,5 +128,15 @@ def variants(text: str) -> list[str]:
 
 def comments(text: str, *, hashes: bool) -> list[tuple[int, int]]:
     """Return where the comments of a text are: after # in A1111, else as ComfyUI's page takes them out."""
-    pattern = r"#[^\n]*" if hashes else r"/\*.*?\*/|//[^\n]*"
-    return [match.span() for match in re.finditer(pattern, text, re.DOTALL)]
+    if hashes:
+        return [match.span() for match in re.finditer(r"#[^\n]*", text)]
+    found: list[tuple[int, int]] = []
+    at, last = 0, text.rfind("*/")
+    while match := _COMMENT.search(text, at):
+        at = match.end()
+        if match[0] == "/*":
+            if last < at:  # it is never closed
+                continue
+            at = text.index("*/", at) + 2
+        found.append((match.start(), at))
+    return found
