@@ -14,10 +14,12 @@ from typing import Literal, TypeVar
 
 from ..errors import AmbiguousFileError, FileChangedError, FileFormatError, NoSuchFileError
 from ..files.hashes import Hashes
-from ..text import normal
+from ..text import normal, some_names
 
 T = TypeVar("T")
 How = Literal["exact", "slashes", "case", "base name", "hash"]
+
+_MOST_CANDIDATES = 100  # that are offered for a name
 
 _HOW_TEXTS: dict[How, str] = {
     "slashes": "",  # the same path
@@ -75,8 +77,9 @@ class Listing:
 
     def _by_content(self, name: str, named: list[str], size: int, hash: str) -> ResolvedFile:
         """Choose among files of the same base name, or any of the same content; what is named alike comes first."""
-        same = self._same_content(named, size, hash) or self._same_content(self.names, size, hash)
-        how: How = "base name" if set(same) <= set(named) else "hash"
+        same, how = self._same_content(named, size, hash), "base name"
+        if not same and (same := self._same_content(self.names, size, hash)):
+            how = "hash"
         if len(same) > 1:
             raise self._ambiguous(name, same)
         if not same and len(named) > 1:
@@ -86,12 +89,15 @@ class Listing:
         found = (same or named)[0]
         return ResolvedFile(found, how, self._note(name, found, how, size, hash))
 
-    def _same_content(self, names: Iterable[str], size: int, hash: str) -> list[str]:
-        """Return the files of this size and content; only those of this size are read."""
-        if not size or not hash:
+    def _same_content(self, names: Sequence[str], size: int, hash: str) -> list[str]:
+        """Return those of this size and content among the names of one group; only those of this size are read."""
+        if not names or not size or not hash:
             return []
-        sized = set(self._by_size.get(size, ()))
-        return [name for name in names if name in sized and self._hash(name) == hash.lower()]
+        group = id(names), size  # groups stay: they are `names` and what the indexes below hold
+        if group not in self._by_hash:
+            sized = set(self._by_size.get(size, ()))
+            self._by_hash[group] = grouped((name for name in names if name in sized), self._hash)
+        return self._by_hash[group].get(hash.lower(), [])
 
     def _note(self, name: str, found: str, how: How, size: int, hash: str) -> str:
         text = _HOW_TEXTS.get(how, "")
@@ -121,12 +127,16 @@ class Listing:
 
     def _ambiguous(self, name: str, fitting: Iterable[str]) -> AmbiguousFileError:
         options = sorted(fitting)
-        text = f"{name}: several files in {self.where} fit: {', '.join(options)}; choose one of them."
-        return AmbiguousFileError(text, options)
+        text = f"{name}: several files in {self.where} fit: {some_names(options)}; choose one of them."
+        return AmbiguousFileError(text, options[:_MOST_CANDIDATES])
 
     @cached_property
     def _exact(self) -> frozenset[str]:
         return frozenset(self.names)
+
+    @cached_property
+    def _by_hash(self) -> dict[tuple[int, int], dict[str, list[str]]]:
+        return {}
 
     @cached_property
     def _by_size(self) -> dict[int, list[str]]:
