@@ -27,6 +27,18 @@ class Asked(dict[Path, int]):
         return ""
 
 
+def no_hashes() -> Any:
+    return Asked()
+
+
+def _nothing(*_: Any) -> None:
+    """Stand in for the look at what lies beside a LoRA."""
+
+
+def _look_up(module: str, param: str) -> tuple[tuple[str, ...], str]:
+    return ("target",), "without a prefix"
+
+
 def made(folder: Path, count: int) -> list[Path]:
     folder.mkdir(exist_ok=True)
     files = [folder / f"{number:064x}.safetensors" for number in range(count)]
@@ -39,7 +51,7 @@ def made(folder: Path, count: int) -> list[Path]:
 @pytest.mark.attack(13)
 def test_rows_are_found_by_content(tmp_path: Path) -> None:
     def prepare(count: int) -> growing.Run:
-        files, asked = made(tmp_path / str(count), count), Asked()
+        files, asked = made(tmp_path / str(count), count), no_hashes()
         listing = Listing([f"d{n}/same.safetensors" for n in range(count)],
                           lambda name: files[int(name[1 : name.index("/")])], "here", asked)  # fmt: skip
 
@@ -57,14 +69,14 @@ def test_rows_are_found_by_content(tmp_path: Path) -> None:
 @pytest.mark.attack(13)
 @pytest.mark.parametrize("given", [True, False])
 def test_inputs_of_a_receipt_are_found_once(given: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Finder, "_check_beside", lambda self, path, entry: None)
+    monkeypatch.setattr(Finder, "_check_beside", _nothing)
 
     def prepare(count: int) -> growing.Run:
         folder = tmp_path / str(count)
         base, *files = made(folder, count + 1)
         entries = [{"name": "x", "bytes": 8, "sha256": file.stem} for file in (base, *files)]
         receipt = ReadReceipt("merge", {}, {"base": entries[:1], "loras": entries[1:]}, {})
-        asked = Asked()
+        asked = no_hashes()
 
         def run() -> None:
             finder = Finder("m", receipt, [folder], asked)
@@ -79,7 +91,7 @@ def test_inputs_of_a_receipt_are_found_once(given: bool, tmp_path: Path, monkeyp
 
 @pytest.mark.attack(13)
 def test_one_lora_many_times_at_other_strengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Finder, "_check_beside", lambda self, path, entry: None)
+    monkeypatch.setattr(Finder, "_check_beside", _nothing)
     base, file = made(tmp_path, 2)
 
     def prepare(count: int) -> growing.Run:
@@ -91,7 +103,7 @@ def test_one_lora_many_times_at_other_strengths(tmp_path: Path, monkeypatch: pyt
 
         def run() -> None:
             given = [(file, n / 100) for n in reversed(range(count))]
-            found = Finder("m", receipt, [], Asked()).inputs(base, given)
+            found = Finder("m", receipt, [], no_hashes()).inputs(base, given)
             assert [model for _, model, *_ in found.loras] == [n / 100 for n in range(count)]
 
         return run
@@ -127,7 +139,7 @@ def test_modules_without_effect_are_told_once() -> None:
 def test_modules_that_are_read_otherwise_are_told_once() -> None:
     specs = [SimpleNamespace(module=Name(f"m{number}"), param="weight", optional=True) for number in range(2_000)]
     lora: Any = SimpleNamespace(adapters=specs)
-    keymap: Any = SimpleNamespace(look_up=lambda module, param: (("target",), "without a prefix"))
+    keymap: Any = SimpleNamespace(look_up=_look_up)
     finder = PlaceFinder(lora, keymap)
     Name.compared = 0
     for spec in [*specs, *specs]:
