@@ -25,6 +25,8 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 T = TypeVar("T")
 How = Literal["exact", "slashes", "case", "base name", "hash"]
 
+_MOST_CANDIDATES = 100  # that are offered for a name
+
 _HOW_TEXTS: dict[How, str] = {
     "slashes": "",  # the same path
     "case": "by the same name in other letters",
@@ -56,7 +58,6 @@ class Listing:
     hashes: Hashes = field(default_factory=Hashes)
     on_step: OnStep | None = lambda _, __: None
     _contents: dict[str, str] = field(default_factory=dict[str, str])  # name -> hash, empty if it is not known
-    _sized: dict[int, dict[str, list[str]]] = field(default_factory=dict[int, "dict[str, list[str]]"])
 
     def find(self, name: str, size: int = 0, hash: str = "") -> ResolvedFile:
         """Return the file that `name` means; `size` in bytes and `hash` are those of the file that was chosen.
@@ -96,8 +97,9 @@ class Listing:
 
     def _by_content(self, name: str, named: list[str], size: int, hash: str) -> ResolvedFile:
         """Choose among files of the same base name, or any of the same content; what is named alike comes first."""
-        same = self._same_content(name, named, size, hash) or self._same_content(name, None, size, hash)
-        how: How = "base name" if set(same) <= set(named) else "hash"
+        same, how = self._same_content(name, named, size, hash), "base name"
+        if not same and (same := self._same_content(name, self.names, size, hash)):
+            how = "hash"
         if len(same) > 1:
             raise self._ambiguous(name, same)
         if not same and len(named) > 1:
@@ -107,17 +109,17 @@ class Listing:
         found = (same or named)[0]
         return ResolvedFile(found, how, self._note(name, found, how, size, hash))
 
-    def _same_content(self, name: str, among: list[str] | None, size: int, hash: str) -> list[str]:
-        """Return the files of this size and content, of those named or of all; only those of this size are read."""
+    def _same_content(self, name: str, group: Sequence[str], size: int, hash: str) -> list[str]:
+        """Return those of this size and content among the names of one group; only those of this size are read."""
         wanted = hash.lower()
-        if not size or not _HASH.fullmatch(wanted):
+        if not group or not size or not _HASH.fullmatch(wanted):
             return []
-        if among is None:
-            if size not in self._sized:
-                self._sized[size] = self._hashed(self._by_size.get(size, []))
-            found = self._sized[size]
-        else:
-            found = self._hashed([one for one in among if self._sizes[one] == size])
+        place = id(group), size  # groups stay: they are `names` and what the indexes below hold
+        if place not in self._by_hash:
+            is_all = group is self.names
+            sized = self._by_size.get(size, []) if is_all else [one for one in group if self._sizes[one] == size]
+            self._by_hash[place] = self._hashed(sized)
+        found = self._by_hash[place]
         same, unread = found.get(wanted, []), found.get("", [])
         if unread and not same and self.on_step is None:
             text = f"{name}: only the content of files of its size can tell which it is: {some_names(unread)}."
@@ -177,7 +179,7 @@ class Listing:
     def _ambiguous(self, name: str, fitting: Iterable[str]) -> AmbiguousFileError:
         options = sorted(fitting)
         text = f"{name}: several files in {self.where} fit: {some_names(options)}; choose one of them."
-        return AmbiguousFileError(text, options)
+        return AmbiguousFileError(text, options[:_MOST_CANDIDATES])
 
     @cached_property
     def _exact(self) -> frozenset[str]:
@@ -186,6 +188,10 @@ class Listing:
     @cached_property
     def _sizes(self) -> dict[str, int]:
         return {name: self._size(name) for name in self.names}
+
+    @cached_property
+    def _by_hash(self) -> dict[tuple[int, int], dict[str, list[str]]]:
+        return {}
 
     @cached_property
     def _by_size(self) -> dict[int, list[str]]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..files.openfile import read_bounded
-from ..text import parse_json, plain, plain_line, without_markup
+from ..text import CUT, LONGEST, parse_json, plain, plain_line, without_markup
 from .folders import beside
 
 LARGEST = 8 * 2**20  # bytes of one file
 LARGEST_TEXT = 64 * 2**10  # bytes of a .txt: a list of words is short
 MOST_WORDS = 200
+LONGEST_WORD = 300  # characters
 _SHA256 = re.compile(r"(?i)\b[0-9a-f]{64}\b")
 
 LORA_MANAGER, CIVITAI, RGTHREE, A1111 = "LoRA Manager", "civitai.info", "rgthree", "json"
@@ -130,9 +131,17 @@ def _words(value: Any) -> list[Word]:
 
 
 def split_words(text: Any) -> list[str]:
-    """Return the words in a text, separated by commas or line ends."""
-    words = [plain_line(word) for word in re.split(r"[,\n]", plain(text))]
-    return [word for word in words if word]
+    """Return the words in a text, separated by commas or line ends; one that is cut is none, for a prompt takes it."""
+    words = re.split(r"[,\n]", plain(text))
+    if isinstance(text, str) and len(text) > LONGEST:
+        words.pop()
+    return [word for word in map(word_of, words) if word]
+
+
+def word_of(text: str) -> str:
+    """Return a word as it may stand in a prompt; an empty text for one that is too long, or was cut by somebody."""
+    word = text.strip()
+    return "" if len(word) > LONGEST_WORD or word.endswith(CUT.strip()) else plain_line(word)
 
 
 def _object(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -13,8 +13,8 @@ from ..reading.lorafile import LoraFile
 from ..shortage import tells_shortages
 from ..stack.entry import StackEntry
 from ..stack.rows import each_file
-from ..text import json_list, json_object, plain_line
-from .sidecars import MOST_WORDS, Sidecar, read_sidecars, split_words
+from ..text import json_list, json_object
+from .sidecars import MOST_WORDS, Sidecar, read_sidecars, split_words, word_of
 
 MOST_TAGS = 100
 _KEYS = ("modelspec.trigger_phrase", "trained_words", "ss_trigger_words")
@@ -40,7 +40,7 @@ def trigger_words(path: str | os.PathLike[str]) -> list[str]:
 
 def words_of_stack(entries: Iterable[StackEntry]) -> str:
     """Return the trigger words of all files of located entries, each once, joined with commas."""
-    files = [entry.path for entry in each_file(entries) if entry.path]
+    files = dict.fromkeys(entry.path for entry in each_file(entries) if entry.path)
     return ", ".join(dict.fromkeys(word for path in files for word in trigger_words(path)))
 
 
@@ -78,7 +78,7 @@ def tags_in(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
             if type(count) is int and 0 < count < 2**53:
                 counts[tag] = counts.get(tag, 0) + count
     most = sorted(counts.items(), key=itemgetter(1), reverse=True)[:MOST_TAGS]
-    return [(word, count) for word, count in ((plain_line(tag), count) for tag, count in most) if word]
+    return [(word, count) for word, count in ((word_of(tag), count) for tag, count in most) if word]
 
 
 def _listed(text: str) -> list[str]:

@@ -17,11 +17,16 @@ class PlaceFinder:
     def __init__(self, lora: LoraFile, keymap: KeyMap) -> None:
         self.lora = lora
         self.keymap = keymap
-        self.read_as: dict[str, list[str]] = {}  # how -> modules; those whose names are read as they are: in none
+        self._read_as: dict[str, dict[str, None]] = {}  # how -> modules
         self.host_names: list[str] = []  # modules that only the host's own names have a place for
         asked = dict.fromkeys((spec.module, spec.param) for spec in lora.adapters)
         self._found = {one: keymap.look_up(*one) for one in each(asked)}
         self._prefix = self._common_prefix()
+
+    @property
+    def read_as(self) -> dict[str, list[str]]:
+        """How names had to be read -> the modules; those whose names are read as they are: in none."""
+        return {how: list(modules) for how, modules in self._read_as.items()}
 
     def find(self, spec: AdapterSpec) -> tuple[Target, ...]:
         """Return the targets of an adapter, none if it has no place."""
@@ -38,8 +43,8 @@ class PlaceFinder:
         return targets
 
     def _keep(self, how: str, module: str) -> None:
-        if how and module not in self.read_as.setdefault(how, []):
-            self.read_as[how].append(module)
+        if how:
+            self._read_as.setdefault(how, {})[module] = None
 
     def _without_prefix(self, spec: AdapterSpec, prefix: str) -> tuple[Target, ...]:
         dialect, rest = split_dialect(spec.module)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from ..files.openfile import Mark, mark_of
 from ..files.walking import files_below
 from ..reading.lorafile import LoraFile
 from ..stack.blockterms import parse_blocks
-from ..text import some_names
+from ..text import NAMES_SHOWN, some_names
 from .readback import Entry, ReadReceipt
 from .receipt import config_hash
+
+_SHOWN = 20  # problems
 
 LoraGiven = str | os.PathLike[str] | Sequence[Any]  # a path, or a path with strengths, as `merge` takes them
 
@@ -41,16 +45,22 @@ class Finder:
     hashes: Hashes
     problems: list[str] = field(default_factory=list)
     _hashed: dict[Path, tuple[Mark, str]] = field(default_factory=dict)
+    _places: dict[str, _SameLoras] = field(default_factory=dict[str, "_SameLoras"])  # of the stack, by content
+    _sized: dict[int, _SameSize] | None = None  # the files in the folders
 
     def inputs(self, base: Path | None, loras: Sequence[LoraGiven]) -> Inputs:
         (entry,) = self.receipt.inputs["base"] or (None,)
-        if entry is None or not self.receipt.inputs["loras"]:
+        stack = self.receipt.inputs["loras"]
+        if entry is None or not stack or not all("sha256" in one for one in stack):
             raise ReceiptError(f"{self.where}: its receipt is broken: it names no base, or no LoRA.")
+        for number, one in enumerate(stack):
+            self._places.setdefault(one["sha256"], _SameLoras()).add(number, one)
         found_base = self._base(entry, base)
         found = self._loras(loras)
         if self.problems or found_base is None:
-            raise ReceiptError(f"{self.where}: can't be verified:", *self.problems)
-        stack = self.receipt.inputs["loras"]
+            more = len(self.problems) - _SHOWN
+            told = self.problems[:_SHOWN] + ([f"  and {more} more"] if more > 0 else [])
+            raise ReceiptError(f"{self.where}: can't be verified:", *told)
         return Inputs(found_base, [_item(one, found[number]) for number, one in enumerate(stack)])
 
     def _base(self, entry: Entry, given: Path | None) -> Path | None:
@@ -76,13 +86,15 @@ class Finder:
         found: dict[int, Path] = {}
         for item in given:
             self._place(item, found)
-        for number, entry in enumerate(self.receipt.inputs["loras"]):
-            twin = next((path for other, path in found.items() if self._is_same(other, number)), None)
-            path = found.get(number) or twin or self._searched(entry)
+        stack = self.receipt.inputs["loras"]
+        twins = {stack[number]["sha256"]: path for number, path in reversed(found.items())}
+        for number, entry in enumerate(stack):
+            path = found.get(number) or twins.get(entry["sha256"]) or self._searched(entry)
             if path is None:
                 self.problems.append(f"  a LoRA is missing: {_named(entry)}{_at(entry)}; give it with --lora")
             else:
                 found[number] = path
+                twins.setdefault(entry["sha256"], path)
                 self._check_beside(path, entry)
         return found
 
@@ -91,25 +103,22 @@ class Finder:
         name, *strengths = [item] if isinstance(item, (str, os.PathLike)) else item
         path = adapter_file(Path(name))
         digest, stack = self._hash(path), self.receipt.inputs["loras"]
-        places = [number for number, entry in enumerate(stack) if entry["sha256"] == digest]
-        if not places:
-            names = ", ".join(_named(entry) for entry in stack)
+        places = self._places.get(digest)
+        if places is None:
+            names = some_names([_named(entry) for entry in stack[:NAMES_SHOWN]])
+            more = f" and {len(stack) - NAMES_SHOWN} more" if len(stack) > NAMES_SHOWN else ""
             self.problems.append(
-                f"  {path.name}: is not in the receipt, which names {names}; its content is "
+                f"  {path.name}: is not in the receipt, which names {names}{more}; its content is "
                 f"{digest[:12] or 'not readable'}"
             )
             return
-        fitting = [number for number in places if _fits(stack[number], strengths) and number not in found]
-        if fitting:
-            found[fitting[0]] = path
+        number = places.take(stack, strengths)
+        if number is not None:
+            found[number] = path
             return
-        found.setdefault(places[0], path)
-        at = " and ".join(_at(stack[number]).strip() for number in places)
+        found.setdefault(places.numbers[0], path)
+        at = " and ".join(_at(stack[number]).strip() for number in places.numbers[:NAMES_SHOWN])
         self.problems.append(f"  {path.name}: is given{_given(strengths)}, but the receipt says {at}")
-
-    def _is_same(self, first: int, second: int) -> bool:
-        stack = self.receipt.inputs["loras"]
-        return stack[first]["sha256"] == stack[second]["sha256"]
 
     def _check_beside(self, path: Path, entry: Entry) -> None:
         """Add what differs of the shards that an index lists, and of the configuration that counts."""
@@ -125,8 +134,16 @@ class Finder:
                 )
 
     def _searched(self, entry: Entry) -> Path | None:
-        sized = (path for folder in self.folders for path in _files(folder, entry["bytes"]))
-        return next((path for path in sized if self._hash(path) == entry["sha256"]), None)
+        if self._sized is None:
+            self._sized = {}
+            for path in (path for folder in self.folders for path in files_below(folder)):
+                with suppress(OSError):  # gone meanwhile, or a link to nowhere
+                    self._sized.setdefault(path.stat().st_size, _SameSize()).waiting.append(path)
+        same = self._sized.get(entry["bytes"], _SameSize())
+        while same.waiting and entry["sha256"] not in same.known:
+            path = same.waiting.popleft()
+            same.known.setdefault(self._hash(path), path)
+        return same.known.get(entry["sha256"])
 
     def _hash(self, path: Path) -> str:
         """Return the hash of a file's content; an empty text if it can't be read."""
@@ -157,14 +174,40 @@ def _is_still(path: Path, mark: Mark) -> bool:
         return False
 
 
-def _files(folder: Path, size: int) -> Iterator[Path]:
-    """Yield the files of this size below a folder."""
-    for path in files_below(folder):
-        try:
-            if path.stat().st_size == size:
-                yield path
-        except OSError:  # gone meanwhile, or a link to nowhere
-            continue
+@dataclass(slots=True)
+class _SameLoras:
+    """The places in a stack of one LoRA, which may be there many times at different strengths."""
+
+    numbers: list[int] = field(default_factory=list[int])
+    _free: dict[int, None] = field(default_factory=dict[int, None])
+    _by_strength: dict[tuple[float, float], dict[int, None]] = field(
+        default_factory=dict[tuple[float, float], dict[int, None]]
+    )
+
+    def add(self, number: int, entry: Entry) -> None:
+        self.numbers.append(number)
+        self._free[number] = None
+        self._by_strength.setdefault(_item(entry, Path())[1:3], {})[number] = None
+
+    def take(self, stack: Sequence[Entry], strengths: Sequence[Any]) -> int | None:
+        """Return the first place that is free and has these strengths, and take it; any if there are none."""
+        if strengths:
+            pair = float(strengths[0]), float(strengths[1] if len(strengths) > 1 else strengths[0])
+            free = self._by_strength.get(pair, {})
+        else:
+            free = self._free
+        number = next((number for number in free if _fits(stack[number], strengths)), None)
+        if number is not None:
+            del self._free[number], self._by_strength[_item(stack[number], Path())[1:3]][number]
+        return number
+
+
+@dataclass(slots=True)
+class _SameSize:
+    """Files of one size: those that were hashed, and those that were not yet."""
+
+    known: dict[str, Path] = field(default_factory=dict[str, Path])
+    waiting: deque[Path] = field(default_factory=deque[Path])
 
 
 def _item(entry: Entry, path: Path) -> tuple[Path, float, float, str]:

@@ -30,7 +30,7 @@ class PlacedSpec:
     target: Target
     strength: float
     report: LoraReport
-    changing: set[str]  # modules of the file of which an adapter read so far changes something
+    changing: dict[str, bool]  # modules of the file that were read so far -> whether an adapter changes something
 
     def read(self) -> Placed:
         """Read the tensors, and tell the report if they change nothing; raises AdapterError for NaN or infinity."""
@@ -46,12 +46,12 @@ class PlacedSpec:
     def tell(self, *, changes: bool) -> None:
         """Keep the report's list: a module is without effect if none of its adapters has one, a bias included."""
         module, without = self.spec.module, self.report.without_effect
-        if changes:
-            self.changing.add(module)
-            if module in without:
-                without.remove(module)
-        elif module not in self.changing and module not in without:
+        known = self.changing.get(module)
+        self.changing[module] = changes or bool(known)
+        if known is None and not changes:
             without.append(module)
+        elif known is False and changes:
+            without.remove(module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class LoraMatch:
     def at(self, strengths: Strengths) -> tuple[list[PlacedSpec], LoraReport]:
         """Return what is placed, with these strengths, and a report of its own."""
         report = replace(self.report, without_effect=[])
-        changing: set[str] = set()
+        changing: dict[str, bool] = {}
         placed = [
             PlacedSpec(self.lora, spec, target, strengths.at(target), report, changing) for spec, target in self.places
         ]

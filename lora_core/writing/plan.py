@@ -107,13 +107,14 @@ def plan(lora: LoraFile, keymap: KeyMap, writing: Writing, diffusers: Mapping[st
     once = {id(spec) for spec, _ in places}
     result = Plan(repeated=repeated, read_as=finder.read_as)
     found: dict[str, tuple[Slot, list[Piece]]] = {}
+    unmatched: dict[str, None] = {}
     for spec, targets in each(found_targets):
         if not targets and spec.optional:
             continue
         problem = _problem(spec, targets)
         if problem:
             result.kept.append(spec)
-            result.unmatched += [spec.module] if not targets and spec.module not in result.unmatched else []
+            unmatched |= {} if targets else {spec.module: None}
             result.mismatched += [problem] if targets else []
             continue
         if id(spec) not in once:
@@ -122,6 +123,7 @@ def plan(lora: LoraFile, keymap: KeyMap, writing: Writing, diffusers: Mapping[st
         for slot in _slots_of(runs, slots):
             piece = Piece(spec, targets[0], _shared(runs, slot.runs))
             found.setdefault(f"{slot.name} {slot.param}", (slot, []))[1].append(piece)
+    result.unmatched = list(unmatched)
     result.jobs = [job for slot, pieces in found.values() for job in _jobs(slot, pieces)]
     return result
 

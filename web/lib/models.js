@@ -18,7 +18,8 @@
  * @returns {Model[]}
  */
 export function modelsOf(rows, known) {
-    const before = Array.isArray(known) ? known.filter((model) => typeof model?.name === "string") : [];
+    const named = Array.isArray(known) ? known.filter((model) => typeof model?.name === "string") : [];
+    const before = new Map(named.reverse().map((model) => [model.name, model])); // of two the first
     const names = rows.flatMap((row) => [row.name, row.low ?? ""]).filter(Boolean);
-    return [...new Set(names)].map((name) => ({ ...before.find((model) => model.name === name), name, directory: "loras" }));
+    return [...new Set(names)].map((name) => ({ ...before.get(name), name, directory: "loras" }));
 }

@@ -137,10 +137,15 @@ export function checkKey(/** @type {import("./rows.js").Row} */ row) {
  */
 export function runsOf(rows, fileOf, loras) {
     const own = (/** @type {string} */ name) => name.replaceAll("\\", "/").split("/").at(-1);
-    const left = loras.filter((lora) => typeof lora?.name === "string");
+    /** @type {Map<string | undefined, any[]>} the last first */
+    const left = new Map();
+    for (const lora of loras.filter((one) => typeof one?.name === "string").reverse()) {
+        const same = left.get(own(lora.name)) ?? [];
+        same.push(lora);
+        left.set(own(lora.name), same);
+    }
     return rows.map((row) => {
         const file = fileOf(row) ?? row.name;
-        const at = row.on && file ? left.findIndex((lora) => own(lora.name) === own(file)) : -1;
-        return at < 0 ? null : left.splice(at, 1)[0];
+        return (row.on && file ? left.get(own(file))?.pop() : null) ?? null;
     });
 }

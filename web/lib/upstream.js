@@ -2,7 +2,7 @@
 /** What is wired to a node before anything has run: the model that it works on, and the rows of its stack. */
 
 import { isNewer, parseRows } from "./rows.js";
-import { linkInto, slotsOf, sources, targets, widgetValue } from "./wires.js";
+import { followed, Links, slotsOf, sources, targets, widgetValue } from "./wires.js";
 
 /**
  * @typedef {import("../types").GraphNode} GraphNode
@@ -27,7 +27,7 @@ const LOADER_FILES = Object.entries({ ckpt_name: "", unet_name: "diffusion_model
  * @returns {string | null}
  */
 export function modelOf(node) {
-    return only(modelsAt({ node, slot: 0, path: [] }, new Set()));
+    return only(modelsAt([{ node, slot: 0, path: [] }], new Links()));
 }
 
 /**
@@ -35,12 +35,12 @@ export function modelOf(node) {
  * @param {GraphNode} node
  */
 export function modelOfStack(node) {
-    return only(consumersOf(node).flatMap((place) => modelsAt(place, new Set())));
+    return only(modelsAt(consumersOf(node), new Links()));
 }
 
 /** Returns the nodes that a node's LORA_STACK goes to, through other Stack nodes. */
 export function consumersOf(/** @type {GraphNode} */ node) {
-    return stackConsumers({ node, slot: 0, path: [] }, new Set());
+    return stackConsumers({ node, slot: 0, path: [] }, new Links());
 }
 
 /**
@@ -50,7 +50,7 @@ export function consumersOf(/** @type {GraphNode} */ node) {
  * @returns {{rows: import("./rows.js").Row[], complete: boolean}}
  */
 export function stackRows(node) {
-    return rowsAt({ node, slot: 0, path: [] }, new Set());
+    return rowsAt({ node, slot: 0, path: [] }, new Links());
 }
 
 /** @param {(string | null)[]} names */
@@ -60,22 +60,25 @@ function only(names) {
 }
 
 /**
- * @param {Place} place
- * @param {Set<GraphNode>} seen
+ * @param {Place[]} places
+ * @param {Links} links
  * @returns {(string | null)[]}
  */
-function modelsAt({ node, path }, seen) {
-    if (seen.has(node)) return [];
-    seen.add(node);
-    const own = OWN_FILES[kindOf(node)];
-    if (own) return [fileName(widgetValue(node, own, path), "")];
+function modelsAt(places, links) {
+    /** @type {Set<GraphNode>} */
+    const seen = new Set();
     const isModel = (/** @type {unknown} */ type) => type === "MODEL";
-    const inputs = slotsOf(node.inputs, (input, slot) =>
-        input.name !== LOW_INPUT && (isModel(input.type) || isModel(linkInto(node, slot)?.type)));
-    const before = inputs.flatMap((slot) => sources(node, slot, path));
-    if (inputs.length) return before.flatMap((place) => modelsAt(place, seen));
-    const loader = LOADER_FILES.find(([name]) => node.widgets?.some((widget) => widget.name === name));
-    return [loader ? fileName(widgetValue(node, loader[0], path), loader[1]) : null];
+    return followed(places, ({ node, path }, found) => {
+        if (seen.has(node)) return [];
+        seen.add(node);
+        const own = OWN_FILES[kindOf(node)];
+        const inputs = own ? [] : slotsOf(node.inputs, (input, slot) =>
+            input.name !== LOW_INPUT && (isModel(input.type) || isModel(links.into(node, slot)?.type)));
+        if (inputs.length) return inputs.flatMap((slot) => sources(node, slot, path, links));
+        const loader = own ? [own, ""] : LOADER_FILES.find(([name]) => node.widgets?.some((widget) => widget.name === name));
+        found.push(loader ? fileName(widgetValue(node, loader[0], path, links), loader[1]) : null);
+        return [];
+    });
 }
 
 /** @returns {string | null} */
@@ -84,37 +87,50 @@ function fileName(/** @type {unknown} */ value, /** @type {string} */ folder) {
 }
 
 /**
- * @param {Place} place
- * @param {Set<GraphNode>} seen
+ * @param {Place} start
+ * @param {Links} links
  * @returns {{rows: import("./rows.js").Row[], complete: boolean}}
  */
-function rowsAt({ node, path }, seen) {
-    const found = { rows: /** @type {import("./rows.js").Row[]} */ ([]), complete: true };
-    if (seen.has(node)) return found;
-    seen.add(node);
-    const slot = (node.inputs ?? []).findIndex((input) => input.name === "lora_stack");
-    for (const place of slot < 0 ? [] : sources(node, slot, path)) {
-        const value = kindOf(place.node) === "LoraCoreStack" ? widgetValue(place.node, "rows", place.path) : undefined;
-        const before = rowsAt(place, seen);
-        const known = value !== undefined && !isNewer(value);
-        found.rows.push(...before.rows, ...(known ? parseRows(value).rows : []));
-        found.complete &&= before.complete && known;
-    }
-    return found;
+function rowsAt(start, links) {
+    let complete = true;
+    /** @type {Set<GraphNode>} */
+    const seen = new Set();
+    /** @typedef {{place: Place, own: boolean}} Task its own rows, or those of what is wired to it, which come before */
+    const rows = followed([/** @type {Task} */ ({ place: start, own: false })], (
+        { place: { node, path }, own }, /** @type {import("./rows.js").Row[]} */ found) => {
+        if (own) {
+            const value = kindOf(node) === "LoraCoreStack" ? widgetValue(node, "rows", path, links) : undefined;
+            const known = value !== undefined && !isNewer(value);
+            for (const row of known ? parseRows(value).rows : []) found.push(row);
+            complete &&= known;
+            return [];
+        }
+        if (seen.has(node)) return [];
+        seen.add(node);
+        const slot = (node.inputs ?? []).findIndex((input) => input.name === "lora_stack");
+        const places = slot < 0 ? [] : sources(node, slot, path, links);
+        return places.flatMap((place) => [{ place, own: false }, { place, own: true }]);
+    });
+    return { rows, complete };
 }
 
 /**
  * Returns the nodes, and there the inputs, that a node's LORA_STACK outputs go to, through other Stack nodes.
- * @param {Place} place
- * @param {Set<GraphNode>} seen
+ * @param {Place} start
+ * @param {Links} links
  * @returns {Place[]}
  */
-function stackConsumers({ node, path }, seen) {
-    if (seen.has(node)) return [];
-    seen.add(node);
+function stackConsumers(start, links) {
+    /** @type {Set<GraphNode>} */
+    const seen = new Set();
     const stacks = (/** @type {GraphNode} */ one) => slotsOf(one.outputs, (output) => output.type === "LORA_STACK");
-    const places = stacks(node).flatMap((slot) => targets(node, slot, path));
-    return places.flatMap((place) => (stacks(place.node).length ? stackConsumers(place, seen) : [place]));
+    return followed([start], (place, /** @type {Place[]} */ found) => {
+        const slots = stacks(place.node);
+        if (!slots.length && place !== start) found.push(place);
+        if (!slots.length || seen.has(place.node)) return [];
+        seen.add(place.node);
+        return slots.flatMap((slot) => targets(place.node, slot, place.path, links));
+    });
 }
 
 /** The id that the graph knows a node by: the class that the server knows, or the front end's type. */

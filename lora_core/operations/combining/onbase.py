@@ -49,7 +49,7 @@ class OnBase:
         assert self.base is not None
         found: dict[str, list[tuple[int, PlacedSpec]]] = {}
         for member in self.members:
-            changing: set[str] = set()
+            changing: dict[str, bool] = {}
             strengths = member.item.strengths_on(self.base.keymap)
             for spec, target in match_lora(member.lora, self.base.keymap).places:
                 placed = PlacedSpec(member.lora, spec, target, strengths.at(target), member.report, changing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from .agreement import Agreement, agreements, pairs_of, places_of, total_of, twi
 from .measures import analysed, summed, unmeasured
 from .reference import Reference, guessed, shared_arches
 
+MOST_COMPARED = 32  # LoRAs: each pair of them is measured in every tensor
+_TWINS = 10  # warnings
+
 
 @tells_shortages
 def inspect(
@@ -41,7 +45,8 @@ def inspect(
 
     Reads headers and single numbers only, unless asked for more. With `spectra` every adapter is read and measured,
     and compared with the weights of `against`: `layers` and `blocks` of the report. `stack` names more LoRAs, each as
-    a path or with strengths; all are measured, and `pairs` and `blocks` tell where they reinforce or cancel each other.
+    a path or with strengths; all are measured, and `pairs` and `blocks` tell where the first 32 reinforce or cancel
+    each other.
     `on_step(done, total)` counts layers and may raise to cancel.
 
     Nothing is an error that a report can say: a LoRA without a single match is reported as such, and so are layers of
@@ -152,17 +157,20 @@ def _measure(
     layers = [reference.layers(item, one) for item, one in zip(loras, report.loras, strict=True)]
     if not checkpoints:  # else the match has told
         report.warnings += [warning for one in report.loras for warning in about_blocks(one)]
-    places = places_of(layers) if len(loras) > 1 else {}
+    compared = min(len(loras), MOST_COMPARED)
+    places = places_of(layers[:compared]) if len(loras) > 1 else {}
     step = LayerSteps(on_step, sum(map(len, layers)) + len(places))
     described = zip(layers, report.loras, strict=True)
     entries = [analysed(own, reference, one, step) for own, one in described]
     report.layers = [{"lora": number, **entry} for number, own in enumerate(entries) for entry in own]
-    blocks = agreements(places, len(loras), reference, step)
+    blocks = agreements(places, compared, reference, step)
     names = [item.lora.name for item in loras]
     if len(loras) > 1:
-        report.pairs = pairs_of(blocks, names)
-        report.interference = total_of(blocks, len(loras)).interference
-        report.warnings += twins(report.pairs)
+        report.pairs = pairs_of(blocks, names[:compared])
+        report.interference = total_of(blocks, compared).interference
+        report.warnings += islice(twins(report.pairs), _TWINS)
+    if len(loras) > compared:
+        report.warnings.append(f"{len(loras)} LoRAs: the first {compared} alone are compared with each other.")
     report.blocks = _blocks(entries, blocks)
     for number, described in enumerate(report.loras):
         described.blocks = _with_sizes(described.blocks, {one["block"]: one["loras"][number] for one in report.blocks})
@@ -174,14 +182,16 @@ def _measure(
 def _blocks(entries: Sequence[Sequence[dict[str, Any]]], agreed: Mapping[str, Agreement]) -> list[dict[str, Any]]:
     """Return the report's blocks in the order of the model; a LoRA that has nothing in one has None there."""
     names = in_order([*(entry["block"] for own in entries for entry in own), *agreed])
+    by_block: list[dict[str, list[dict[str, Any]]]] = []
+    for own in entries:
+        by_block.append({})
+        for entry in own:
+            by_block[-1].setdefault(entry["block"], []).append(entry)
     return [
         {
             "block": name,
             "interference": agreed[name].interference if name in agreed else None,
-            "loras": [
-                summed(here) if (here := [entry for entry in own if entry["block"] == name]) else None
-                for own in entries
-            ],
+            "loras": [summed(own[name]) if name in own else None for own in by_block],
         }
         for name in names
     ]

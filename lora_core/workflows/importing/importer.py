@@ -12,6 +12,7 @@ from .chains import Chain, find_chains, is_loader, row_of_loader
 from .left import UNKNOWN, group_with_loras, holds_loras, wired_values
 from .model import Converted, FoundNode, Graph, Peer, RowValue, WireSource
 from .names import Names
+from .pairing import Pairing
 from .peers import PEERS, core
 from .shapes import SHAPES
 
@@ -104,9 +105,10 @@ class Importer:
             read = self._tried(node, partial(PEERS[node.type].rows, node.values))
             rows |= {} if read is None else {str(node.id): read}
         models = [node for node in nodes if node.type == core.MODEL.type and str(node.id) in rows]
-        for encoder in [node for node in nodes if node.type == core.ENCODER.type and str(node.id) in rows]:
-            free = [node for node in models if str(node.id) not in self._done and not self._are_chained(node, encoder)]
-            model = core.fitting_loader(encoder, free, rows)
+        encoders = [node for node in nodes if node.type == core.ENCODER.type and str(node.id) in rows]
+        pairing = Pairing(self._graph.nodes(), models, rows) if encoders else None
+        for encoder in encoders:
+            model = pairing.take(encoder) if pairing else None
             if model is None:
                 self._reasons[str(encoder.id)] = _NO_MODEL
             else:
@@ -122,11 +124,6 @@ class Importer:
         self._done |= {str(model.id), str(encoder.id)}
         self._result.converted += 2
         self._result.notes.append(SEMANTICS_NOTE)
-
-    def _are_chained(self, one: FoundNode, other: FoundNode) -> bool:
-        """Return whether one of two nodes gets something from the other, so that they cannot be one."""
-        nodes = {str(node.id): node for node in self._graph.nodes()}
-        return any(_is_above(nodes, above, below) for above, below in ((one, other), (other, one)))
 
     def _loader(self, peer: Peer, node: FoundNode, rows: list[RowValue], sources: dict[str, WireSource]) -> None:
         upstream = {"lora_stack": sources.pop("lora_stack")} if "lora_stack" in sources else {}
@@ -186,20 +183,6 @@ class Importer:
 
     def _note(self, node: FoundNode, text: str) -> None:
         self._result.notes.append(f"{node}: {text}")
-
-
-def _is_above(nodes: Mapping[str, FoundNode], above: FoundNode, below: FoundNode) -> bool:
-    waiting, seen = [str(below.id)], set[str]()
-    while waiting:
-        node = nodes.get(waiting.pop())
-        for source in node.wired.values() if node else ():
-            key = str(source.node)
-            if key == str(above.id):
-                return True
-            if key not in seen:
-                seen.add(key)
-                waiting.append(key)
-    return False
 
 
 def _value(rows: list[RowValue]) -> dict[str, Any]:

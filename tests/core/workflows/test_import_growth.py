@@ -96,11 +96,22 @@ def stacks_of_ours(count: int) -> Flow:
     return invented.flow(nodes, links)
 
 
+def for_encoders(count: int) -> Flow:
+    """Return ComfyUI's loaders with rows: for each of a model one for a text encoder, of other LoRAs each."""
+    nodes: list[Flow] = []
+    for n in range(count):
+        for number, kind, socket in ((2 * n, "LoadLoraModel", "MODEL"), (2 * n + 1, "LoadLoraTextEncoder", "CLIP")):
+            slots = [(socket.lower(), socket, None)]
+            nodes.append(invented.node(10 + number, kind, slots, (socket,), [1, f"a{n}.safetensors", 1.0, True]))
+    return invented.flow(nodes)
+
+
 GROWING: dict[str, Callable[[int], growing.Run]] = {
     "built-in loaders in a row": lambda n: converting(in_a_row(loader, n)),
     "built-in loaders at a hub": lambda n: converting(at_one_hub(loader, n)),
     "others' loaders in a row": lambda n: converting(in_a_row(power, n)),
     "others' loaders at a hub": lambda n: converting(at_one_hub(power, n)),
+    "encoders": lambda n: converting(for_encoders(n)),
     "a prompt": lambda n: converting(as_prompt(n)),
     "groups": lambda n: converting(in_groups(n)),
     "damaged nodes": lambda n: converting(damaged(n)),

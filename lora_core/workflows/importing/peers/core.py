@@ -7,10 +7,9 @@ many rows there are, then the values of each. Load LoRA changes a model, so a te
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
-from ..model import FoundNode, Peer, RowValue, Values, row
+from ..model import Peer, RowValue, Values, row
 from ..shapes import ROW, ROWS_ENCODER, ROWS_MODEL, SHAPES
 
 _FIELD = re.compile(rf"loras\.(\d{{1,4}})\.({'|'.join(ROW)})")
@@ -37,14 +36,6 @@ def joined(model: list[RowValue], encoder: list[RowValue]) -> list[RowValue]:
         return [*model, *encoder]
     both = [(one, one["strength"], _clip(other)) for one, other in zip(model, encoder, strict=True)]
     return [{**one, "strength_clip": None if clip == strength else clip} for one, strength, clip in both]
-
-
-def fitting_loader(encoder: FoundNode, nodes: Iterable[FoundNode], rows: dict[str, list[RowValue]]) -> FoundNode | None:
-    """Return the model's loader among `nodes` that can take over `encoder`: of the same LoRAs, or the only one."""
-    fitting = [node for node in nodes if node.mode == encoder.mode]
-    names = [one["name"] for one in rows[str(encoder.id)]]
-    same = [node for node in fitting if [one["name"] for one in rows[str(node.id)]] == names]
-    return same[0] if same else fitting[0] if len(fitting) == 1 else None
 
 
 def _clip(item: RowValue) -> float:
