@@ -39,8 +39,7 @@ class Temporary:
         """Make the file and return its descriptor, which is the caller's to close; raises OSError."""
         self._open_folder()
         for _ in range(_ATTEMPTS):
-            name, folder = self._where
-            fd = os.open(name, _CREATE, 0o666, dir_fd=folder)  # less the umask, as any new file
+            fd = os.open(self.path, _CREATE, 0o666)  # less the umask, as any new file
             if os.name == "nt":  # an open file can be neither removed nor renamed there
                 break
             self._lock = os.dup(fd)  # held until the file has its name, when `fd` is closed
@@ -128,7 +127,10 @@ class Temporary:
         return True
 
     def _again(self) -> None:
-        """Take another name: somebody was just removing what had the first."""
+        """Take another name: somebody was just removing what had the first, or put another folder there."""
+        with suppress(OSError):
+            self._remove()
+            self.path.unlink()
         os.close(self._lock)
         self._lock, self.path = -1, self.target.with_name(temporary_name(self.target.name))
 

@@ -136,7 +136,7 @@ class Finder:
     def _searched(self, entry: Entry) -> Path | None:
         if self._sized is None:
             self._sized = {}
-            for path in (path for folder in self.folders for path in files_below(folder)):
+            for path in (path for folder in self.folders for path in files_below(folder, ways=1)):
                 with suppress(OSError):  # gone meanwhile, or a link to nowhere
                     self._sized.setdefault(path.stat().st_size, _SameSize()).waiting.append(path)
         same = self._sized.get(entry["bytes"], _SameSize())

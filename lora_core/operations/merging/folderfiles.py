@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,15 @@ from typing import Any
 from ...files.foldercontent import Names, is_elsewhere, other_files
 from ...files.folderwriter import FolderWriter
 from ...files.modelfolder import WEIGHT_SUFFIXES, read_index
+from ...files.openfile import read_bounded
+from ...files.private import config_without_paths, tells_paths
 from ...options import MergeDtype
 from ...reading.checkpoint import Checkpoint, OpenPart
 from ...receipts.receipt import RECEIPT_FILE
 from ...text import counted, some_names
 from .fileplan import FilePlan
+
+_LARGEST_CONFIG = 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,17 @@ class FolderFiles:
                 found.append((config, part))
         return found
 
+    @staticmethod
+    def copy(copied: Sequence[tuple[Path, Names]], folder: FolderWriter, on_bytes: Callable[[int], None]) -> None:
+        """Copy files: byte for byte, but for configurations that tell where their author's files lie."""
+        for path, names in copied:
+            text = _without_paths(path)
+            if text is None:
+                folder.copy(path, *names, on_bytes=on_bytes)
+            else:
+                folder.write_text(text, *names)
+                on_bytes(path.stat().st_size)
+
     def write_json(self, folder: FolderWriter) -> None:
         for path, part in self.json_files():
             content = read_index(path, path.name)
@@ -69,7 +84,8 @@ class FolderFiles:
                 content = self._indexed(content, part)
             else:  # the weights are plain numbers now
                 content.pop("quantization_config", None)
-            folder.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", *below(part), path.name)
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            folder.write_text(config_without_paths(text), *below(part), path.name)
 
     def _untouched(self) -> list[tuple[Path, Names]]:
         """Return the weight files in which nothing changes, and the indices of parts that consist of them."""
@@ -87,6 +103,17 @@ class FolderFiles:
         metadata = content.get("metadata")
         known = metadata if isinstance(metadata, dict) else {}
         return {**content, "metadata": {**known, "total_size": total}, "weight_map": dict(sorted(files.items()))}
+
+
+def _without_paths(path: Path) -> str | None:
+    """Return what a configuration is to be, None if that is what it is."""
+    data = read_bounded(path, _LARGEST_CONFIG) if tells_paths(path.name) else None
+    try:
+        text = data.decode("utf-8") if data else ""
+    except UnicodeDecodeError:
+        return None
+    cleaned = config_without_paths(text)
+    return None if cleaned == text else cleaned
 
 
 def below(part: OpenPart) -> Names:

@@ -99,8 +99,7 @@ class Rewriter:
         written = files.written(others)
         with FolderWriter(out, self.checkpoint.path, self._total, overwrite=overwrite, written=written) as folder:
             self._count(0)
-            for path, names in others:
-                folder.copy(path, *names, on_bytes=self._count)
+            files.copy(others, folder, self._count)
             for part, plan in self.plans:
                 if plan.is_copy or plan.source is None:
                     continue

@@ -162,4 +162,4 @@ def test_demo_shows_the_main_job(tmp_path: Path) -> None:
     assert "merged and re-extracted weights differ by 0.0" in done.stdout
     again = cli("demo", tmp_path / "demo")
     assert again.returncode == 1
-    assert again.stderr.startswith("demo: model.safetensors, merged.safetensors, extracted.safetensors, ")
+    assert again.stderr.startswith("lora-core: demo: model.safetensors, merged.safetensors, extracted.safetensors, ")
