@@ -1,4 +1,4 @@
-"""The table of fault cases in docs/reliability.md names tests that are there, and that say which case they hold."""
+"""The tables of docs/reliability.md, of cases and of attacks, name tests that are there, and that say what they hold."""
 
 from __future__ import annotations
 
@@ -10,37 +10,48 @@ from pathlib import Path
 from tests.core.samples import REPO
 
 TABLE = REPO / "docs/reliability.md"
-CASES = range(1, 46)
+CASES, ATTACKS = range(1, 46), range(1, 34)
 TEST = re.compile(r"`(test_\w+)::(test_\w+)`")  # names of test files are unique
 
 
-def rows() -> dict[int, str]:
-    """Return the lines of the table by the number of their case."""
-    lines = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if re.match(r"\| \d+ \|", line)]
-    numbered = {int(line.split("|")[1]): line for line in lines}
-    assert len(numbered) == len(lines), "a case has one row"
+Row = tuple[str, int]  # of which table, and its number
+
+
+def rows() -> dict[Row, str]:
+    """Return the lines of both tables: cases have numbers, attacks an A before theirs."""
+    found = re.findall(r"^\| (A?)(\d+) (\|.*)$", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
+    numbered = {("attack" if letter else "case", int(number)): line for letter, number, line in found}
+    assert len(numbered) == len(found), "each has one row"
     return numbered
 
 
-def marked(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield the tests of a file with the cases that they hold."""
-    for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        for mark in item.decorator_list if isinstance(item, ast.FunctionDef) else ():
-            if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.case":
-                yield from ((item.name, ast.literal_eval(number)) for number in mark.args)
+def marked(path: Path) -> Iterator[tuple[str, Row]]:
+    """Yield the tests of a file with the cases and attacks that they hold: by a mark of their own, or of the file's."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    of_all = [node.value for node in tree.body if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)]
+    for item in ast.walk(tree):
+        if isinstance(item, ast.FunctionDef) and item.name.startswith("test_"):
+            for mark in (*item.decorator_list, *of_all):
+                yield from ((item.name, row) for row in _rows_of(mark))
 
 
-def test_every_case_has_a_row_with_a_test_and_how_it_was_seen_to_fail() -> None:
+def _rows_of(mark: ast.expr) -> Iterator[Row]:
+    kind = ast.unparse(mark.func).removeprefix("pytest.mark.") if isinstance(mark, ast.Call) else ""
+    if kind in ("case", "attack") and isinstance(mark, ast.Call):
+        yield from ((kind, ast.literal_eval(number)) for number in mark.args)
+
+
+def test_each_has_a_row_with_a_test_and_how_it_was_seen_to_fail() -> None:
     table = rows()
-    assert sorted(table) == list(CASES)
-    for number, line in table.items():
-        assert TEST.search(line), f"case {number} names no test"
-        assert len(line.split(" | ")) == 5, f"case {number}: case, promise, tests, result, how it was seen to fail"
-        assert line.rstrip(" |").split(" | ")[-1].strip(), f"case {number} was never seen to fail"
+    assert sorted(table) == [("attack", number) for number in ATTACKS] + [("case", number) for number in CASES]
+    for row, line in table.items():
+        assert TEST.search(line), f"{row} names no test"
+        assert len(line.split(" | ")) == 4, f"{row}: what happens, tests, result, how it was seen to fail"
+        assert line.rstrip(" |").split(" | ")[-1].strip(), f"{row} was never seen to fail"
 
 
 def test_tests_and_rows_name_each_other() -> None:
-    told = {(path, name, number) for number, line in rows().items() for path, name in TEST.findall(line)}
-    held = {(path.stem, name, number) for path in (REPO / "tests").rglob("test_*.py") for name, number in marked(path)}
-    assert told - held == set(), "in the table, without a test that says so"
-    assert held - told == set(), "tests that the table does not name"
+    told = {(path, name, row) for row, line in rows().items() for path, name in TEST.findall(line)}
+    held = {(path.stem, name, row) for path in (REPO / "tests").rglob("test_*.py") for name, row in marked(path)}
+    assert told - held == set(), "in a table, without a test that says so"
+    assert held - told == set(), "tests that no table names"
