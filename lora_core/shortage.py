@@ -27,6 +27,7 @@ HANDLES = (
 DEPTH = "an input is nested too deeply, or too many nodes are chained, for Python to follow; nothing was kept."
 # how torch, its allocators and drivers say it: they have one type for whatever goes wrong
 _OF_MEMORY = ("not enough memory", "allocate memory", "out of memory", "alloc_cpu", "bad_alloc")
+_OF_DEVICE = "OutOfMemoryError"  # torch's, of a device's memory: ComfyUI knows it, and unloads its models
 _OF_THREADS = ("start new thread", "thread creation failed")
 _OF_SYSTEM = {errno.EMFILE: HANDLES, errno.ENFILE: HANDLES, errno.ENOMEM: MEMORY}
 
@@ -69,6 +70,8 @@ def lacking(error: BaseException) -> str:
     """Return what there is too little of, and what to do; nothing if the error is another one."""
     if isinstance(error, RecursionError):
         return DEPTH
+    if type(error).__name__ == _OF_DEVICE:
+        return ""
     if isinstance(error, OSError):
         return _OF_SYSTEM.get(error.errno or 0, "")
     text = str(error).lower() if isinstance(error, RuntimeError) else ""
