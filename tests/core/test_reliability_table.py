@@ -1,4 +1,4 @@
-"""The tables of docs/reliability.md, of cases and of attacks, name tests that are there, and that say what they hold."""
+"""The tables of docs/reliability.md, of cases and attacks, name tests that are there, and that say what they hold."""
 
 from __future__ import annotations
 
