@@ -156,14 +156,15 @@ def parse_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] 
     if sum(signs) > MOST_PARTS:
         raise ValueError(f"it has more than {MOST_PARTS} parts")
     try:
-        value = json.loads(text, parse_int=_whole_number, object_pairs_hook=pairs)
+        value = json.loads(text, parse_int=whole_number, object_pairs_hook=pairs)
     except RecursionError:
         raise ValueError(f"it has more than {MOST_LEVELS} levels") from None
     _check_levels(value)
     return value
 
 
-def _whole_number(text: str) -> int:
+def whole_number(text: str) -> int:
+    """Return a number of JSON; raises ValueError for more digits than any count has."""
     if len(text) > MOST_DIGITS:
         raise ValueError(f"a number of {len(text)} digits")
     return int(text)

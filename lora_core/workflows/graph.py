@@ -71,7 +71,7 @@ def prompt_of(data: Any, name: str) -> dict[str, Any]:
             return flattened(data)
     except WorkflowError as error:
         raise about(error, f"{name}: ") from error
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError) as error:
         raise WorkflowError(f"{name}: a damaged workflow file: {error!r}.") from error
     if isinstance(data, Mapping) and data and all(_is_api_node(value) for value in data.values()):
         return {str(key): value for key, value in data.items()}

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from ...lora_core.text import whole_number
 from .answers import RouteError
 
 LARGEST_BODY = 2**20  # bytes
@@ -61,7 +62,7 @@ def object_in(body: bytearray) -> dict[str, Any]:
     if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise RouteError(413, f"the request holds more than {MOST_VALUES} values.")
     try:
-        data = json.loads(body, parse_constant=_refuse)
+        data = json.loads(body, parse_constant=_refuse, parse_int=whole_number)
     except (ValueError, RecursionError) as error:
         raise RouteError(400, "the request is not valid JSON.") from error
     if not isinstance(data, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,10 @@ LOAD = {"class_type": "LoraCoreLoad", "inputs": {"model": ["5", 0], "lora_name":
         (api(lora_stack=["2", 0]), "node 2 (Merge to Checkpoint): is wired to itself."),
         ({"a": 1}, "workflow.json: not a workflow file: expected ComfyUI's editor or API format."),
         ({"nodes": [{"id": 1}], "links": []}, "workflow.json: a damaged workflow file: KeyError('type')."),
+        (
+            {"nodes": [], "links": [[1, 1, math.inf, 1, 0, "M"]]},
+            "workflow.json: a damaged workflow file: OverflowError(",
+        ),
         (api(dtype="int3"), None),
     ],
 )
