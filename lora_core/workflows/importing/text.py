@@ -20,7 +20,7 @@ from ...errors import OptionError
 from ...options.importing import TEXT_DIALECT, TextDialect
 from ...shortage import tells_shortages
 from ...stack.rows import ROWS_VERSION
-from ...text import message_line, visible_json
+from ...text import NAMES_SHOWN, message_line, shortened, visible_json
 from .alternatives import FoundTag, comments, tags_of, variants
 from .model import RowValue, row
 from .names import Names
@@ -129,11 +129,17 @@ class _RowMaker:
         made = row(tag.name, tag.model or 1.0, tag.clip, on=on, where=whole)
         made["name"], note = self._files.completed(made["name"])
         self.result.rows.append(made)
-        for text in ([note] if note else []) + [f"{part} is not kept." for part in tag.lost]:
+        for text in ([note] if note else []) + _told_lost(tag.lost):
             self._tell(whole, text)
 
     def _tell(self, whole: str, text: str) -> None:
-        self.result.notes.append(f"{whole}: {text}")
+        self.result.notes.append(f"{shortened(whole)}: {text}")
+
+
+def _told_lost(lost: tuple[str, ...]) -> list[str]:
+    rest = len(lost) - NAMES_SHOWN
+    told = [f"{part} is not kept." for part in lost[:NAMES_SHOWN]]
+    return [*told, f"{rest} more parts are not kept."] if rest > 0 else told
 
 
 def _model_then_clip(parts: list[str]) -> _Tag:
@@ -153,7 +159,7 @@ def _easy_use(parts: list[str]) -> _Tag:
     name, *rest = (part.strip() for part in parts)
     numbers = [part for part in rest if _NUMBER.fullmatch(part)]
     model, clip = (*numbers, "1", "1")[:2] if numbers else ("1", "1")
-    return _Tag(name, model, clip, tuple(part for part in rest if part and part not in numbers))
+    return _Tag(name, model, clip, tuple(part for part in rest if part and not _NUMBER.fullmatch(part)))
 
 
 def _a1111(parts: list[str]) -> _Tag:

@@ -245,7 +245,7 @@ LOAD = {"class_type": "LoraCoreLoad", "inputs": {"model": ["5", 0], "lora_name":
         ({"nodes": [{"id": 1}], "links": []}, "workflow.json: a damaged workflow file: KeyError('type')."),
         (
             {"nodes": [], "links": [[1, 1, math.inf, 1, 0, "M"]]},
-            "workflow.json: a damaged workflow file: OverflowError(",
+            "workflow.json: a damaged workflow file: OverflowError('cannot convert float infinity to integer').",
         ),
         (api(dtype="int3"), None),
     ],
