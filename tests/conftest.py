@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from lora_core.parallel import asking
 from tests import tiers
 
 TESTS = Path(__file__).parent
@@ -30,6 +32,12 @@ pytest_plugins = [] if tiers.why_not("host") else ["tests.host_fixtures"]
 # A time limit per example fails on a busy machine and says nothing about the code.
 settings.register_profile("lora-core", deadline=None)
 settings.load_profile("lora-core")
+
+
+@pytest.fixture(autouse=True)
+def _no_questions_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a slow machine is asked between two steps is asked of nobody, so that a test can count the steps."""
+    monkeypatch.setattr(asking, "SECONDS", math.inf)
 
 
 def pytest_configure(config: pytest.Config) -> None:

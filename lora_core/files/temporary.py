@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import OutputError
-from ..text import storable
+from ..text import message_line, storable
 from .locks import LOCK_FILE, take
 from .outputs import NOTHING_KEPT, PARTIAL, as_output_error, temporary_name
 from .placing import give_name, patiently, sync_name, take_mode
@@ -96,7 +96,8 @@ class Temporary:
         if left and isinstance(error, OutputError) and NOTHING_KEPT in str(error):
             raise OutputError(str(error).replace(NOTHING_KEPT, f"what was written is left as {left}")) from error
         if left:
-            log.warning("%s: what was written could not be removed, and is left as %s", self.target.name, left)
+            told = f"{self.target.name}: what was written could not be removed, and is left as {left}"
+            log.warning(message_line(told))
 
     @property
     def _where(self) -> tuple[str, int | None]:

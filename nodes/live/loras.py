@@ -31,7 +31,7 @@ from .models import LoadedModel
 SHARE = 8  # of the machine's memory, one part in so many is for LoRA files that are not in use
 LEAST = 2**30  # bytes for them in any case
 
-# A file's path, or the numbers of tensors that no file holds; size and time of the file; what it was read with
+# A file's path, or the numbers of tensors that no file holds; the mark of the file; what it was read with
 FileKey = tuple[str | tuple[tuple[str, int], ...], Mark | None, Semantics]
 Source = Path | Mapping[str, Any]
 
@@ -42,7 +42,7 @@ class LoadedLora(LoraFile):
     """A LoRA file whose tensors are in memory, with all that was made of them so far."""
 
     def __init__(self, source: Source, key: FileKey) -> None:
-        super().__init__(source, key[3])
+        super().__init__(source, key[-1])
         with self:
             self.load()
             self.file.check_unchanged()

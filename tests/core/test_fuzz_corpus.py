@@ -73,7 +73,7 @@ def _no_rules_for_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _nothing_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(errors, "visible", lambda text: text)
+    monkeypatch.setattr(errors, "message_line", lambda text: text)
 
 
 def _any_weight(monkeypatch: pytest.MonkeyPatch) -> None:

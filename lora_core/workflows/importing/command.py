@@ -41,10 +41,12 @@ def import_workflow(
         result = convert_workflow(data, to=to, names=lora_names(models))
     except LoraError as error:
         raise about(error, f"{name_of(source)}: ") from error
-    write_text(target, json.dumps(result.workflow, ensure_ascii=False, indent=2) + "\n", overwrite=overwrite)
+    text = json.dumps(result.workflow, ensure_ascii=False, indent=2) + "\n"
     report.notes = [counted_nodes(result.converted), *result.notes]
+    watch.stop()  # what may fail comes before the file
+    write_text(target, text, overwrite=overwrite)
     report.outputs = [described_file(target)]
-    return watch.stop()
+    return report
 
 
 def lora_names(models: str | os.PathLike[str] | None) -> list[str] | None:

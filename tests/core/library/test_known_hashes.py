@@ -133,7 +133,7 @@ def test_errors_are_a_screen_at_most(tmp_path: Path) -> None:
     with pytest.raises(AmbiguousFileError) as error:
         listed(tmp_path, names).find("x/face.bin")
     assert len(str(error.value)) < 200
-    assert len(error.value.candidates) == 500
+    assert len(error.value.candidates) == 100
     entries = [(f"row {number}", StackEntry(f"gone{number}", 1, 1)) for number in range(2_000)]
     lines = missing_files(entries, listed(tmp_path, names)).split("\n")
     assert lines[MOST_LINES] == f"And {2_000 - MOST_LINES} more."

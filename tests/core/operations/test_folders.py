@@ -240,7 +240,7 @@ def test_a_huge_index_is_refused_unread(tmp_path: Path) -> None:
     folder = shard(tmp_path / "sharded", {"a": torch.ones(2)}, "model", 1)
     with (folder / INDEX).open("r+b") as file:
         file.truncate(40 * 2**20)
-    assert "above our limit" in samples.message(FileFormatError, lambda: Checkpoint(folder))
+    assert "the limit for the index of a model is" in samples.message(FileFormatError, lambda: Checkpoint(folder))
 
 
 def test_a_wrong_sum_of_sizes_is_a_warning(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ class Asked(dict[Path, int]):
         self[path] = self.get(path, 0) + 1
         return path.stem
 
+    computed = of
+
     def known(self, path: Path) -> str:
         return ""
 
