@@ -18,8 +18,8 @@ class PlaceFinder:
         self.keymap = keymap
         self.read_as: dict[str, list[str]] = {}  # how -> modules; those whose names are read as they are: in none
         self.host_names: list[str] = []  # modules that only the host's own names have a place for
-        asked = dict.fromkeys((spec.module, spec.param) for spec in lora.adapters)
-        self._found = {one: keymap.look_up(*one) for one in asked}
+        asked = {(spec.module, spec.param): spec for spec in lora.adapters}
+        self._found = {one: keymap.look_up_first(spec.names, spec.param) for one, spec in asked.items()}
         self._prefix = self._common_prefix()
 
     def find(self, spec: AdapterSpec) -> tuple[Target, ...]:
