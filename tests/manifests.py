@@ -32,6 +32,7 @@ class Checkpoint:
     detected_class: str | None  # ComfyUI's class; None for text encoders
     comfy_prefix: str  # text encoders: the prefix inside ComfyUI
     aio_prefix: str  # text encoders: the prefix in an all-in-one checkpoint of SD3 and later
+    edition: str  # what the keys tell: another model's id if they are the same as its keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def checkpoint(arch: str) -> Checkpoint:
         data.get("detected_class"),
         data.get("comfy_prefix", ""),
         data.get("aio_prefix", ""),
+        data.get("edition", arch.removeprefix("te_")),
     )
 
 

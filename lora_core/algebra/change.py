@@ -69,10 +69,7 @@ class Change:
         """Return what of an adapter's change falls on its target, as a change of the whole tensor of this shape."""
         length = target.shape[0] if target.shape else 1
         change = self._rows(target.rows[0], length) if target.rows else self
-        if target.swap_halves:
-            half = length // 2
-            first, second = change._rows(0, half), change._rows(half, length - half)
-            change = second._laid(0, length).plus(first._laid(length - half, length))
+        change = Change((target.laid(change.parts[0]), *change.parts[1:]))
         change = change._transposed() if target.transposed else change
         return change if target.start is None else change._laid(target.start, shape[0])
 

@@ -29,9 +29,7 @@ class Product:
     @classmethod
     def at(cls, target: Target, up: torch.Tensor, down: torch.Tensor) -> Product:
         """Return the product of factors as the adapter sees them, as the target's weight lies in the checkpoint."""
-        if target.swap_halves:
-            half = up.shape[0] // 2
-            up = torch.cat((up[half:], up[:half]))
+        up = target.laid(up)
         if target.transposed:
             up, down = down.t(), up.t()
         return cls(up, down, target.start or 0)

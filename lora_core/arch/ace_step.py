@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from .blockgroups import TRANSFORMER_BLOCKS
 
 _LAYER = "layers.{i}."
@@ -20,12 +20,6 @@ ACE_STEP = Arch(
         ),
     ),
     text_encoders={"umt5base": ("te", "te1")},
-    marks=(
-        Mark(r"transformer_blocks_\d+_attn_to_", frozenset({2560})),
-        Mark(r"transformer_blocks_\d+_cross_attn_(to|add)_", frozenset({2560})),
-        Mark(r"transformer_blocks_\d+_ff_(inverted|depth|point)_conv"),
-        Mark(r"lyric_(encoder|proj|embs)|(speaker|genre)_embedder"),
-    ),
 )
 
 _PARTS = (
@@ -62,11 +56,6 @@ ACE_STEP_15 = Arch(
         Rename("proj_out.1", "proj_out_conv"),
     ),
     text_encoders={"qwen3_06b_ace_step_1.5_2b": ("te", "te1"), "qwen3_2b": ("te2",)},
-    marks=(
-        Mark(r"(decoder_)?layers_\d+_(cross_attn_([qkvo]_proj|to_)|self_attn_to_)"),
-        Mark(r"(decoder_)?layers_\d+_self_attn_[qkvo]_proj", frozenset({2048})),  # language models have others
-        Mark(r"(decoder_)?layers_\d+_mlp_(gate|up|down)_proj", frozenset({2048, 6144})),
-    ),
 )
 
 ACE_STEPS = (ACE_STEP, ACE_STEP_15)

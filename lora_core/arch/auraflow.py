@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from .blockgroups import STREAM_PRESETS
 
 _DOUBLE, _JOINT = "double_layers.{i}.", "joint_transformer_blocks.{i}."
@@ -51,11 +51,4 @@ AURAFLOW = Arch(
     block_presets=STREAM_PRESETS,
     renames=RENAMES,
     text_encoders={"pile_t5xl": ("te1", "te")},
-    marks=(
-        Mark(r"double_layers_\d+_(attn_w[12][qkvo]|mlp[XC]_c_|mod[XC]_1)"),
-        Mark(r"single_layers_\d+_(attn_w1[qkvo]|mlp_c_|modCX_1)"),
-        Mark(r"joint_transformer_blocks_"),
-        Mark(r"single_transformer_blocks_\d+_attn_to_([qkv]|qkv|out_0)$", frozenset({3072})),
-        Mark(r"single_transformer_blocks_\d+_(ff_(linear_[12]|out_projection)|norm1_linear)$"),
-    ),
 )

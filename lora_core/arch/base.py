@@ -6,11 +6,9 @@ Templates are dotted names; a whole token may be a number, `{i}` or `{j}` (any n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
 from typing import Literal
 
 Shape = tuple[int, ...]
@@ -29,6 +27,7 @@ class Rename:
     there: str | tuple[str, ...]
     sizes: tuple[int, ...] = ()  # relative lengths of the pieces that are fused here; equal if empty
     swap_halves: bool = False  # the two halves of the output axis are in the other order there
+    order: tuple[int, ...] = ()  # the equal pieces of the output axis as they lie there, each by its number here
     transposed: bool = False  # the matrix lies on its side here
     chunks: int | Fraction | None = None  # applies only to a weight whose output is this many times its input
     read_only: bool = False  # a spelling to read and never to write
@@ -60,26 +59,6 @@ class Edition:
     text_encoders: Mapping[str, tuple[str, ...]] | None = None  # where they are others than the architecture's
 
 
-_compiled = cache(re.compile)  # a LoRA's names are held against all marks
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A module name that gives an architecture away in a LoRA file.
-
-    `pattern` must match the start of the name, dialect prefix removed and dots written as `_`; `inputs`, if given,
-    are the widths that the module's input may have.
-    """
-
-    pattern: str
-    inputs: frozenset[int] | None = None
-
-    def fits(self, name: str, shape: Shape | None) -> bool:
-        if not _compiled(self.pattern).match(name):
-            return False
-        return self.inputs is None or shape is None or (len(shape) > 1 and shape[1] in self.inputs)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Arch:
     """One architecture of a diffusion model or a text encoder.
@@ -96,7 +75,6 @@ class Arch:
     renames: tuple[Rename, ...] = ()
     editions: tuple[Edition, ...] = ()
     text_encoders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # encoder's id -> numbers, usual first
-    marks: tuple[Mark, ...] = ()
     beside: tuple[Rename, ...] = ()  # other names of what stands beside the model in its files, full names of keys
     kohya_names: NameStyle = "here"  # which names kohya's trainers write
     kohya_modules: str = ""  # kohya's trainers name only modules that begin so
@@ -106,8 +84,8 @@ class Arch:
     host_splits: bool = False  # ComfyUI splits its fused weights when it loads them, so names for it are split too
 
 
-# What stands before a diffusion model's keys: in checkpoints, inside ComfyUI, in model-only files.
-DIFFUSION_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.model.", "net.", "")
+# What stands before a diffusion model's keys: in checkpoints, inside ComfyUI, in model-only files, in pipelines.
+DIFFUSION_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.model.", "net.", "transformer.", "")
 
 
 def _fits_shape(found: Shape | None, wanted: tuple[int | None, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""HunyuanDiT's first text encoder: a BERT, with or without the `bert.` level."""
+"""Encoders that are BERTs: HunyuanDiT's first, with or without the `bert.` level, and Jina CLIP 2."""
 
 from __future__ import annotations
 
@@ -20,3 +20,15 @@ HYDIT_CLIP = Arch(
     kohya_names="there",
     kohya_modules="encoder.layer.",
 )
+
+JINA_CLIP_2 = Arch(
+    id="jina_clip_2",
+    title="Jina CLIP 2",
+    role="text_encoder",
+    signatures=(Signature(shapes={"model.encoder.layers.0.mixer.Wqkv.weight": (3072, 1024)}),),
+    prefixes=("text_encoders.jina.transformer.", "jina.transformer.", ""),
+    renames=(Rename("model.{rest}", "{rest}", read_only=True),),
+    kohya_modules="model.encoder.layers.",
+)
+
+BERTS = (HYDIT_CLIP, JINA_CLIP_2)

@@ -31,6 +31,9 @@ GROUP_TITLES = {
     "lyric": "Lyric encoder",
     "timbre": "Timbre encoder",
     "adapter": "Text adapter",
+    "perceiver": "Perceiver",
+    "image": "Image blocks",
+    "pixel": "Pixel blocks",
     "other": "All other modules",
     "te": "Text encoders",
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from .blockgroups import DOUBLE_SINGLE, STREAM_PRESETS
-from .flux import ATTENTION, DOUBLE, FEED_FORWARD, SINGLE, own_marks
+from .flux import ATTENTION, FEED_FORWARD
 from .flux_kin import DISTILLED_GUIDANCE
 
 CHROMA_RADIANCE = Arch(
@@ -22,9 +22,4 @@ CHROMA_RADIANCE = Arch(
     # diffusers has no such model; what it has in common with Flux.1 and Chroma goes by their names there
     renames=(*ATTENTION, *FEED_FORWARD, *DISTILLED_GUIDANCE, Rename("txt_in", "context_embedder")),
     text_encoders={"t5xxl": ("te1", "te", "te3")},
-    marks=(  # Flux.1 and Chroma have the blocks, Chroma the guidance too: only the last belong to no other model
-        *own_marks(DOUBLE, SINGLE),
-        Mark(r"distilled_guidance_layer_(in_proj|out_proj|layers_\d_(in|out)_layer)$"),
-        Mark(r"(img_in_patch|nerf_(image_embedder|blocks|final_layer(_conv)?)_.*)$"),
-    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 from .blockgroups import BLOCKS
 
 _HERE, _THERE = "blocks.{i}.", "transformer_blocks.{i}."
@@ -29,7 +29,10 @@ RENAMES = (
     Rename("ofs_embedding_linear_2", "ofs_embedding.linear_2"),
 )
 
-_WIDTHS = (1920, 3072)
+
+def _inputs(name: str, title: str, channels: int) -> Edition:
+    return Edition(name, title, Signature(shapes={"patch_embed.proj.weight": (3072, channels)}))
+
 
 COGVIDEOX = Arch(
     id="cogvideox",
@@ -43,22 +46,19 @@ COGVIDEOX = Arch(
                 "transformer_blocks.0.norm1.linear.weight",
                 "transformer_blocks.0.attn1.to_q.weight",
                 "patch_embed.text_proj.weight",
-            )
+            ),
+            lacks=("time_condition_embed.timestep_embedder.linear_1.weight",),  # CogView 4
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
     blocks=BLOCKS,
     renames=RENAMES,
     editions=(
+        Edition("cogvideox_1.5_5b_i2v", "CogVideoX 1.5 I2V", Signature(has=("ofs_embedding_linear_1.weight",))),
+        _inputs("cogvideox_5b_i2v", "CogVideoX 5B I2V", 32),
+        _inputs("cogvideox_fun_5b_inpaint", "CogVideoX-Fun 5B", 48),
         Edition("cogvideox_2b", "CogVideoX 2B", Signature(shapes={"norm_final.weight": (1920,)})),
         Edition("cogvideox_5b", "CogVideoX 5B", Signature(shapes={"norm_final.weight": (3072,)})),
     ),
     text_encoders={"t5xxl": ("te1", "te")},
-    marks=(
-        Mark(r"blocks_\d+_(q|k|v|attn_out|ff_proj|ff_out)$", frozenset((*_WIDTHS, 7680, 12288))),
-        # Mochi has the same names and widths in diffusers, and six blocks more
-        Mark(r"transformer_blocks_(\d|[123]\d|4[01])_attn1_to_", frozenset(_WIDTHS)),
-        Mark(r"transformer_blocks_(\d|[123]\d|4[01])_ff_net_", frozenset((*_WIDTHS, 7680, 12288))),
-        Mark(r"(transformer_)?blocks_\d+_norm[12]_linear", frozenset({512})),
-    ),
 )

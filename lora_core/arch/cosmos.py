@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 from .blockgroups import BLOCKS
 
 _PARTS = {
@@ -58,7 +58,8 @@ COSMOS_PREDICT2 = Arch(
     signatures=(Signature(has=("blocks.0.mlp.layer1.weight", "x_embedder.proj.1.weight", "t_embedding_norm.weight")),),
     others=(
         Signature(
-            has=("patch_embed.proj.weight", "time_embed.norm.weight", "transformer_blocks.0.norm1.linear_2.weight")
+            has=("patch_embed.proj.weight", "time_embed.norm.weight", "transformer_blocks.0.norm1.linear_2.weight"),
+            lacks=("learnable_pos_embed.pos_emb_t",),  # Cosmos 1
         ),
     ),
     prefixes=DIFFUSION_PREFIXES,
@@ -81,15 +82,4 @@ COSMOS_PREDICT2 = Arch(
         ),
     ),
     text_encoders={"t5xxl_cosmos_predict2": ("te1", "te")},
-    marks=(
-        Mark(r"blocks_\d+_(self|cross)_attn_(q|k|v|output)_proj$"),
-        Mark(r"blocks_\d+_mlp_layer[12]$"),
-        Mark(r"blocks_\d+_adaln_modulation_(self_attn|cross_attn|mlp)_[12]$"),
-        Mark(r"llm_adapter_blocks_\d+_"),
-        Mark(r"transformer_blocks_\d+_attn1_to_", frozenset({2048, 5120})),
-        Mark(r"transformer_blocks_\d+_attn2_to_(q|out_0)$", frozenset({2048, 5120})),
-        Mark(r"transformer_blocks_\d+_attn2_to_(k|v|kv)$", frozenset({1024})),
-        Mark(r"transformer_blocks_\d+_norm[123]_linear_[12]$"),
-        Mark(r"transformer_blocks_\d+_ff_net_(0_proj|2)$", frozenset({2048, 5120, 8192, 20480})),
-    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from .blockgroups import LAYERS
 
 _ATTENTION = "layers.{i}.self_attention."
@@ -17,8 +17,4 @@ ERNIE_IMAGE = Arch(
         Rename(tuple(f"{_ATTENTION}to_{part}" for part in "qkv"), f"{_ATTENTION}to_qkv", read_only=True),
     ),
     text_encoders={"ministral3_3b": ("te", "te1")},
-    marks=(
-        Mark(r"layers_\d+_self_attention_to_([qkv]|qkv|out_0)$", frozenset({4096})),
-        Mark(r"layers_\d+_mlp_(gate_proj|up_proj|linear_fc2)$", frozenset({4096, 12288})),
-    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 from .blockgroups import DOUBLE_SINGLE, STREAM_PRESETS
 
 _DOUBLE, _DOUBLE_THERE = "double_blocks.{i}.", "transformer_blocks.{i}."
@@ -101,36 +101,6 @@ RENAMES = (
     *(Rename(f"{_SINGLE}linear2", f"{_SINGLE}processor.{name}", read_only=True) for name in ("proj", "proj_lora")),
 )
 
-WIDTH = frozenset({3072})
-# the numbers of its blocks: HunyuanVideo, as wide and with the same names, has one more and two more
-DOUBLE, SINGLE = r"\d|1[0-8]", r"[12]?\d|3[0-7]"
-
-
-def marks(double: str, single: str) -> tuple[Mark, ...]:
-    """Return the marks of the modules that Flux.1 shares with models made from it, in the blocks that these have."""
-    there, other = f"transformer_blocks_({double})_", f"single_transformer_blocks_({single})_"
-    return (
-        *own_marks(double, single),
-        Mark(
-            rf"{there}(attn_(to_([qkv]|qkv|added_qkv|out_0|add_out)|add_[qkv]_proj)|ff(_context)?_net_0_proj)$", WIDTH
-        ),
-        Mark(rf"{there}ff(_context)?_net_2$", frozenset({12288})),
-        Mark(rf"{other}proj_out$", frozenset({15360})),
-        Mark(rf"{other}(attn_to_([qkv]|qkv)|proj_mlp)$", WIDTH),
-    )
-
-
-def own_marks(double: str, single: str) -> tuple[Mark, ...]:
-    """Return those of `marks` that are in BFL's names."""
-    here, own = f"double_blocks_({double})_(img|txt)_", f"single_blocks_({single})_"
-    return (
-        Mark(rf"{here}(attn_(qkv|proj)|mlp_0)$", WIDTH),
-        Mark(rf"{here}mlp_2$", frozenset({12288})),
-        Mark(rf"{own}linear1(_qkv|_mlp)?$", WIDTH),
-        Mark(rf"{own}linear2$", frozenset({15360})),
-        Mark(rf"({here}attn|{own[:-1]})_norm_(query|key)_norm"),
-    )
-
 
 _LACKS = (
     "distilled_guidance_layer.norms.0.weight",  # Chroma
@@ -167,14 +137,4 @@ FLUX1 = Arch(
         Edition("flux1_schnell", "Flux.1 schnell", Signature(lacks=("guidance_in.in_layer.weight",))),
     ),
     text_encoders={"clip_l": ("te1", "te"), "t5xxl": ("te3", "te2")},
-    marks=(
-        *marks(DOUBLE, SINGLE),
-        Mark(rf"double_blocks_({DOUBLE})_(img|txt)_mod_lin$", WIDTH),
-        Mark(rf"single_blocks_({SINGLE})_modulation_lin$", WIDTH),
-        Mark(rf"transformer_blocks_({DOUBLE})_norm1(_context)?_linear", WIDTH),
-        Mark(rf"single_transformer_blocks_({SINGLE})_norm_linear", WIDTH),
-        Mark(r"(double|single)_blocks_\d+_processor_"),
-        Mark(r"context_embedder$", frozenset({4096})),
-        Mark(r"(time_in|vector_in|guidance_in|time_text_embed_(text|guidance)_embedder)_", frozenset({256, 768, 3072})),
-    ),
 )

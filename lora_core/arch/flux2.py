@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 from .blockgroups import DOUBLE_SINGLE, STREAM_PRESETS
 from .flux import FINAL_MODULATION, SHARED, embedder, linear1
 
 _SINGLE, _SINGLE_THERE = "single_blocks.{i}.", "single_transformer_blocks.{i}.attn."
-_WIDTHS = frozenset({3072, 4096, 6144})
 
 RENAMES = (
     *SHARED,
@@ -51,16 +50,5 @@ FLUX2 = Arch(
         _size("flux2_dev", "Flux.2 dev", 6144, "mistral3_24b"),
         _size("flux2_klein_9b", "Flux.2 Klein 9B", 4096, "qwen3_8b"),
         _size("flux2_klein_4b", "Flux.2 Klein 4B", 3072, "qwen3_4b"),
-    ),
-    marks=(
-        Mark(r"double_blocks_[0-7]_(img|txt)_(attn_(qkv|proj)|mlp_0)$", _WIDTHS),
-        Mark(r"double_blocks_[0-7]_(img|txt)_mlp_2$", frozenset({9216, 12288, 18432})),
-        Mark(r"single_blocks_[0-4]?\d_linear1(_qkv|_mlp)?$", _WIDTHS),
-        Mark(r"single_blocks_[0-4]?\d_linear2$", frozenset({12288, 16384, 24576})),
-        Mark(r"transformer_blocks_[0-7]_attn_(to_([qkv]|qkv|added_qkv|out_0|add_out)|add_[qkv]_proj)$", _WIDTHS),
-        Mark(r"transformer_blocks_[0-7]_ff(_context)?_linear_(in|out)$"),
-        Mark(r"single_transformer_blocks_[0-4]?\d_attn_to_(qkv_mlp_proj|out)$"),
-        Mark(r"(double_stream_modulation_(img|txt)|single_stream_modulation)_lin"),
-        Mark(r"time_guidance_embed_"),
     ),
 )

@@ -1,10 +1,11 @@
-"""Chroma and LongCat-Image: Flux.1's blocks with another guidance, another text encoder or fewer layers."""
+"""Chroma, LongCat-Image, Ovis-Image and Bria Fibo: Flux.1's blocks with other guidance, encoders, or fewer layers."""
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from .blockgroups import DOUBLE_SINGLE, STREAM_PRESETS
-from .flux import DOUBLE, FEED_FORWARD, MODULATION, SHARED, SINGLE, embedder, marks
+from .flux import FEED_FORWARD, MODULATION, SHARED, embedder, linear1
+from .rows import fused
 
 _SINGLE = "single_transformer_blocks.0.proj_mlp.weight"
 DISTILLED_GUIDANCE = (
@@ -25,11 +26,6 @@ CHROMA = Arch(
     block_presets=STREAM_PRESETS,
     renames=(*SHARED, *FEED_FORWARD, *DISTILLED_GUIDANCE),
     text_encoders={"t5xxl": ("te1", "te", "te3")},
-    marks=(  # apart from the last, Flux.1 has these too: of some LoRAs nobody can tell which of the two they are for
-        *marks(DOUBLE, SINGLE),
-        Mark(r"context_embedder$", frozenset({4096})),
-        Mark(r"distilled_guidance_layer_"),
-    ),
 )
 
 LONGCAT_IMAGE = Arch(
@@ -60,15 +56,61 @@ LONGCAT_IMAGE = Arch(
         *embedder("time_in", "time_text_embed.timestep_embedder", read_only=True),  # as Flux.1 has it
     ),
     text_encoders={"qwen25_7b": ("te", "te1")},
-    marks=(  # Flux.1 has all but the last two
-        *marks("\\d", "1?\\d"),
-        Mark(r"double_blocks_\d_(img|txt)_mod_lin", frozenset({3072})),
-        Mark(r"single_blocks_1?\d_modulation_lin", frozenset({3072})),
-        Mark(r"transformer_blocks_\d_norm1(_context)?_linear", frozenset({3072})),
-        Mark(r"single_transformer_blocks_1?\d_norm_linear", frozenset({3072})),
-        Mark(r"(context_embedder|txt_in)$", frozenset({3584})),
-        Mark(r"(time_in|time_embed_timestep_embedder)_", frozenset({256, 3072})),
+)
+
+_OVIS_MLP = tuple(
+    row
+    for stream, there in (("img", "ff"), ("txt", "ff_context"))
+    for row in (
+        Rename(
+            tuple(f"double_blocks.{{i}}.{stream}_mlp.{part}_proj" for part in ("up", "gate")),
+            f"transformer_blocks.{{i}}.{there}.net.0.proj",
+        ),
+        Rename(f"double_blocks.{{i}}.{stream}_mlp.down_proj", f"transformer_blocks.{{i}}.{there}.net.2"),
+    )
+)
+
+OVIS_IMAGE = Arch(
+    id="ovis_image",
+    title="Ovis-Image",
+    signatures=(Signature(has=("double_blocks.0.img_mlp.gate_proj.weight", "single_blocks.0.linear1.weight")),),
+    others=(
+        Signature(
+            has=("context_embedder_norm.weight", "timestep_embedder.linear_1.weight", "x_embedder.weight", _SINGLE)
+        ),
+    ),
+    prefixes=DIFFUSION_PREFIXES,
+    blocks=DOUBLE_SINGLE,
+    block_presets=STREAM_PRESETS,
+    renames=(
+        *SHARED,
+        *MODULATION,
+        *_OVIS_MLP,
+        *linear1("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", mlp=8),
+        Rename("single_blocks.{i}.linear2", "single_transformer_blocks.{i}.proj_out"),
+        *embedder("time_in", "timestep_embedder"),
+        *embedder("time_in", "time_text_embed.timestep_embedder", read_only=True),  # as Flux.1 has it
+        Rename("txt_norm", "context_embedder_norm"),
+        Rename("txt_in", "semantic_txt_in", read_only=True),  # the makers
+        Rename("txt_norm", "semantic_txt_norm", read_only=True),
+    ),
+    text_encoders={"qwen3_2b": ("te", "te1")},
+)
+
+BRIA_FIBO = Arch(
+    id="bria_fibo",
+    title="Bria Fibo",
+    signatures=(
+        Signature(has=("caption_projection.0.linear.weight", "time_embed.timestep_embedder.linear_1.weight", _SINGLE)),
+    ),
+    prefixes=DIFFUSION_PREFIXES,
+    blocks={"double": "transformer_blocks", "single": "single_transformer_blocks"},
+    block_presets=STREAM_PRESETS,
+    renames=(
+        fused("transformer_blocks.{i}.attn."),
+        fused("transformer_blocks.{i}.attn.", "add_#_proj", "to_added_qkv"),
+        fused("single_transformer_blocks.{i}.attn."),
     ),
 )
 
-FLUX_KIN = (CHROMA, LONGCAT_IMAGE)
+FLUX_KIN = (CHROMA, LONGCAT_IMAGE, OVIS_IMAGE, BRIA_FIBO)

@@ -1,8 +1,8 @@
-"""HiDream I1: the makers, diffusers and ComfyUI share one naming."""
+"""HiDream I1 and O1: the makers, diffusers and ComfyUI share one naming; O1 is a language model that draws pixels."""
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from .blockgroups import STREAM_PRESETS
 
 # trained on fused projections
@@ -28,5 +28,24 @@ HIDREAM_I1 = Arch(
     block_presets=STREAM_PRESETS,
     renames=RENAMES,
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",), "t5xxl": ("te3",), "llama_hidream_i1": ("te4",)},
-    marks=(Mark(r"(double|single)_stream_blocks_\d+_block_"),),
 )
+
+# the language model and the eye have no prefix of their own: a file of the makers begins every name with `model.`, and
+# some trainers keep that level
+HIDREAM_O1 = Arch(
+    id="hidream_o1",
+    title="HiDream O1",
+    signatures=(
+        Signature(
+            has=("x_embedder.proj1.weight", "final_layer2.linear.weight", "language_model.layers.0.mlp.up_proj.weight")
+        ),
+    ),
+    prefixes=("model.", *DIFFUSION_PREFIXES),
+    blocks={"blocks": "language_model.layers"},
+    renames=tuple(
+        Rename(f"{part}.{{rest}}", f"model.{part}.{{rest}}", read_only=True)
+        for part in ("language_model", "visual", "x_embedder", "t_embedder1", "final_layer2")
+    ),
+)
+
+HIDREAMS = (HIDREAM_I1, HIDREAM_O1)

@@ -5,7 +5,7 @@ ComfyUI's names are Flux.1's and fuse query, key, value; the makers' fuse them t
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 from .blockgroups import DOUBLE_SINGLE, STREAM_PRESETS
 
 
@@ -105,23 +105,6 @@ RENAMES = (
 )
 
 
-# Flux.1 is as wide as HunyuanVideo, and has most of its names in one block fewer (two single ones). So that the files
-# of both fit their own best, these marks go without some names of the first blocks.
-_BLOCK = r"blocks_(?!0_(img_attn_qkv|img_mlp_0|linear1|attn_to_k|ff_net_2|proj_mlp)$)\d+_"
-
-
-def _marks(width: int) -> tuple[Mark, ...]:
-    inner, joined = frozenset({width, 4 * width}), frozenset({width, 5 * width})
-    return (
-        Mark(r"txt_in_individual_token_refiner_blocks_\d+_", inner),
-        Mark(r"context_embedder_token_refiner_refiner_blocks_\d+_", inner),
-        Mark(rf"double_{_BLOCK}(img|txt)_(mod_lin(ear)?|attn_(qkv|q|k|v|proj)|mlp_(0|2|fc1|fc2))$", inner),
-        Mark(rf"single_{_BLOCK}(linear[12](_(qkv|q|k|v|mlp|fc))?|modulation_lin(ear)?)$", joined),
-        Mark(rf"transformer_{_BLOCK}(attn_(to|add)_|norm1_|norm1_context_|ff_|ff_context_)", inner),
-        Mark(rf"single_transformer_{_BLOCK}(attn_to_|norm_|proj_)", joined),
-    )
-
-
 _REFINER = "txt_in.individual_token_refiner.blocks.0.norm1.weight"
 _VECTOR, _KIND = "vector_in.in_layer.weight", "cond_type_embedding.weight"
 
@@ -138,6 +121,10 @@ def _diffusers(key: str) -> Signature:
     return Signature(has=("context_embedder.token_refiner.refiner_blocks.0.norm1.weight", key))
 
 
+def _inputs(name: str, title: str, channels: int) -> Edition:
+    return Edition(name, title, Signature(shapes={"img_in.proj.weight": (None, channels)}))
+
+
 HUNYUAN_VIDEO = Arch(
     id="hunyuan_video",
     title="HunyuanVideo",
@@ -148,11 +135,11 @@ HUNYUAN_VIDEO = Arch(
     block_presets=STREAM_PRESETS,
     renames=RENAMES,
     editions=(
-        Edition("hunyuan_video_i2v", "HunyuanVideo I2V", Signature(shapes={"img_in.proj.weight": (None, 33)})),
+        _inputs("hunyuan_video_i2v", "HunyuanVideo I2V", 33),
+        _inputs("skyreels_v1_i2v", "SkyReels V1 I2V", 32),
         Edition("hunyuan_video", "HunyuanVideo", Signature()),
     ),
     text_encoders={"clip_l": ("te1", "te", "te2"), "llama": ("te1", "te")},
-    marks=_marks(3072),
 )
 
 HUNYUAN_VIDEO_15 = Arch(
@@ -163,8 +150,8 @@ HUNYUAN_VIDEO_15 = Arch(
     prefixes=DIFFUSION_PREFIXES,
     blocks={"double": "double_blocks", "refiner": "txt_in.individual_token_refiner.blocks"},
     renames=RENAMES,
+    editions=(_inputs("hunyuan_video_1.5_sr", "HunyuanVideo 1.5 SR", 98),),
     text_encoders={"qwen25_7b": ("te1", "te"), "byt5_small": ("te2",)},
-    marks=_marks(2048),
 )
 
 HUNYUAN_IMAGE_21 = Arch(
@@ -176,8 +163,8 @@ HUNYUAN_IMAGE_21 = Arch(
     blocks={**DOUBLE_SINGLE, "refiner": "txt_in.individual_token_refiner.blocks"},
     block_presets=STREAM_PRESETS,
     renames=RENAMES,
+    editions=(_inputs("hunyuan_image_2.1_refiner", "HunyuanImage 2.1 refiner", 128),),
     text_encoders={"qwen25_7b": ("te1", "te"), "byt5_small": ("te2",)},
-    marks=_marks(3584),
 )
 
 HUNYUAN_VIDEOS = (HUNYUAN_VIDEO, HUNYUAN_VIDEO_15, HUNYUAN_IMAGE_21)

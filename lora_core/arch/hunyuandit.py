@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 from .blockgroups import BLOCKS
 
 _AT = "blocks.{i}."
@@ -57,12 +57,4 @@ HUNYUANDIT = Arch(
         Edition("hunyuandit_1.2", "HunyuanDiT 1.2", Signature()),
     ),
     text_encoders={"hydit_clip": ("te1", "te"), "mt5xl": ("te2",)},
-    marks=(
-        Mark(r"blocks_\d+_attn1_(Wqkv|out_proj)$"),
-        Mark(r"blocks_\d+_attn2_(q_proj|kv_proj|out_proj)$"),
-        Mark(r"blocks_\d+_mlp_fc[12]$", frozenset({1408, 6144})),
-        Mark(r"blocks_\d+_(default_modulation_1|norm1_linear|skip_linear)$", frozenset({1408, 2816})),
-        Mark(r"blocks_\d+_attn[12]_to_", frozenset({1408, 1024})),
-        Mark(r"blocks_\d+_ff_net_(0_proj|2)$", frozenset({1408, 6144})),
-    ),
 )

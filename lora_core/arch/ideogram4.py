@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from .blockgroups import LAYERS
 
 _ATTENTION = "layers.{i}.attention."
@@ -19,10 +19,4 @@ IDEOGRAM4 = Arch(
         Rename(f"{_ATTENTION}o", f"{_ATTENTION}to_out.0"),
     ),
     text_encoders={"qwen3_8b": ("te", "te1")},  # the language model of Qwen3-VL 8B
-    marks=(
-        Mark(r"layers_\d+_attention_(qkv|o|to_[qkv]|to_out_0)$", frozenset({4608})),
-        Mark(r"layers_\d+_feed_forward_w[123]$", frozenset({4608, 12288})),
-        Mark(r"layers_\d+_adaln_modulation$", frozenset({512})),
-        Mark(r"llm_cond_proj$"),
-    ),
 )

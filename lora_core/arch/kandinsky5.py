@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Signature
 
 
 def _edition(name: str, title: str, width: int) -> Edition:
@@ -28,7 +28,4 @@ KANDINSKY5 = Arch(
         _edition("kandinsky5_pro_video", "Kandinsky 5 Video Pro", 4096),
     ),
     text_encoders={"clip_l": ("te1", "te", "te2"), "qwen25_7b": ("te1", "te")},
-    marks=(
-        Mark(r"(visual|text)_transformer_blocks_\d+_(self_attention|cross_attention|feed_forward|\w+_modulation)_"),
-    ),
 )

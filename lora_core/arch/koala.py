@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from .base import DIFFUSION_PREFIXES, Arch, Edition, Signature
 from .blockgroups import UNET
-from .unet import ENDS, cross_attention, unet_renames
-
-# where cross attention is, in both naming styles
-_PLACES = (
-    r"down_blocks_[12]_attentions_0|up_blocks_[01]_attentions_[01]|mid_block_attentions_0"
-    r"|(input_blocks_[35]|output_blocks_[0-3]|middle_block)_1"
-)
+from .unet import ENDS, unet_renames
 
 KOALA = Arch(
     id="koala",
@@ -41,8 +35,6 @@ KOALA = Arch(
         Edition("koala_700m", "KOALA 700M", Signature()),
     ),
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",)},
-    # SDXL has most of these modules too, and further ones; a file with nothing else may be of either
-    marks=(cross_attention(_PLACES, "[0-5]", 2048),),
     kohya_names="here",
     diffusers_name="unet",
 )

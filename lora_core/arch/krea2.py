@@ -5,7 +5,7 @@ The modulation of a block is a vector in the makers' files and a table of six ro
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from .blockgroups import BLOCKS
 
 _BLOCKS = (
@@ -69,11 +69,4 @@ KREA2 = Arch(
     blocks={**BLOCKS, "fusion": "txtfusion.layerwise_blocks", "refiner": "txtfusion.refiner_blocks"},
     renames=RENAMES,
     text_encoders={"qwen3vl_4b": ("te", "te1")},
-    marks=(
-        Mark(r"blocks_[12]?\d_(attn_(w[qkvo]|gate)|mlp_(gate|up))$", frozenset({6144})),
-        Mark(r"blocks_[12]?\d_mlp_down$", frozenset({16384})),
-        Mark(r"transformer_blocks_[12]?\d_(attn_to_([qkv]|qkv|gate|out|out_0)|ff_(gate|up))$", frozenset({6144})),
-        Mark(r"transformer_blocks_[12]?\d_ff_down$", frozenset({16384})),
-        Mark(r"(txtfusion|text_fusion)_"),
-    ),
 )

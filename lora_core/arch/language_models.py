@@ -95,25 +95,36 @@ def _encoder(
     shapes: Mapping[str, Shape],
     has: tuple[str, ...] = (),
     lacks: tuple[str, ...] = (),
-    wrapper: str = "",
+    wrappers: tuple[str, ...] = (),
+    editions: tuple[Edition, ...] = (),
+    prefixes: tuple[str, ...] = (),
+    renames: tuple[Rename, ...] = _SPLIT_ROWS,
 ) -> Arch:
     own, *others = _signatures(shapes, has, lacks)
-    name = wrapper or encoder
+    names = wrappers or (encoder,)
     return Arch(
         id=encoder,
         title=title,
         role="text_encoder",
         signatures=(own,),
         others=tuple(others),
-        prefixes=(f"text_encoders.{name}.transformer.", f"{name}.transformer.", "transformer.", ""),
-        renames=_SPLIT_ROWS,
+        prefixes=prefixes
+        or (
+            *(f"{text}{name}.transformer." for name in names for text in ("text_encoders.", "")),
+            *_LONE,
+        ),
+        renames=renames,
+        editions=editions,
         kohya_names="there",
         kohya_modules="layers.",
     )
 
 
+_LONE = ("transformer.", "")
 _VISION = "visual.pos_embed.weight"
 _GATE_KEY, _NORM_KEY = f"{_GATE}.weight", "self_attn.q_norm.weight"
+_SCALAR = "layer_scalar"  # Gemma 4
+_SINKS = "layers.0.self_attn.sinks"
 
 ENCODERS = (
     _encoder("llama", "LLaVA Llama 3 8B", {_GATE_KEY: (14336, 4096), "embed_tokens": (128320, 4096)}),
@@ -121,7 +132,7 @@ ENCODERS = (
         "llama_hidream_i1",
         "Llama 3 8B",
         {_GATE_KEY: (14336, 4096), "embed_tokens": (128256, 4096)},
-        wrapper="llama",
+        wrappers=("llama",),
     ),
     _encoder("mistral3_24b", "Mistral Small 3", {_GATE_KEY: (32768, 5120), f"{_K}.weight": (1024, 5120)}),
     _encoder("ministral3_3b", "Ministral 3 3B", {_GATE_KEY: (9216, 3072), f"{_Q}.weight": (4096, 3072)}),
@@ -136,22 +147,77 @@ ENCODERS = (
         "qwen3_06b_ace_step_1.5_2b",
         "Qwen 3 0.6B Embedding",
         {_GATE_KEY: (3072, 1024), _NORM_KEY: (128,), "embed_tokens": (151669, 1024)},
-        wrapper="qwen3_06b",
+        wrappers=("qwen3_06b",),
     ),
     _encoder("qwen3_2b", "Qwen 3 1.7B", {_GATE_KEY: (6144, 2048), _NORM_KEY: (128,)}),
     _encoder("qwen3_4b", "Qwen 3 4B", {_GATE_KEY: (9728, 2560), _NORM_KEY: (128,)}, lacks=(_VISION,)),
     _encoder("qwen3vl_4b", "Qwen 3 VL 4B", {_GATE_KEY: (9728, 2560), _NORM_KEY: (128,)}, has=(_VISION,)),
-    _encoder("qwen3_8b", "Qwen 3 8B", {_GATE_KEY: (12288, 4096), _NORM_KEY: (128,)}),
+    _encoder(  # Qwen 3 8B's layers among its own embeddings and audio heads
+        "minimax_music3_ar",
+        "MiniMax Music 3's language model",
+        {_GATE_KEY: (12288, 4096), _NORM_KEY: (128,), "embed_tokens": (200000, 4096)},
+        prefixes=("text_encoders.", ""),
+        renames=(*_LEVEL_ROWS, Rename("model.{rest}", "{rest}", read_only=True)),
+    ),
+    _encoder(
+        "qwen3_8b",
+        "Qwen 3 8B",
+        {_GATE_KEY: (12288, 4096), _NORM_KEY: (128,)},
+        wrappers=("qwen3_8b", "qwen3vl_8b"),
+        editions=(
+            Edition("qwen3vl_8b", "Qwen 3 VL 8B", Signature(has=(_VISION,))),
+            # a file of its layers for ComfyUI, which has no use for the last norm
+            Edition("qwen3vl_8b_text_only", "Qwen 3 VL 8B, text only", Signature(lacks=("model.norm.weight",))),
+        ),
+    ),
+    _encoder(
+        "qwen3vl_32b_minimax_h3",
+        "Qwen 3 VL 32B",
+        {_GATE_KEY: (25600, 5120), _NORM_KEY: (128,)},
+        has=(_VISION,),
+        wrappers=("qwen3vl_32b",),
+    ),
     _encoder("gemma2_2b", "Gemma 2 2B", {_GATE_KEY: (9216, 2304)}, has=("pre_feedforward_layernorm.weight",)),
-    _encoder("gemma3_12b", "Gemma 3 12B", {_GATE_KEY: (15360, 3840), _NORM_KEY: (256,)}),
+    _encoder("gemma3_4b", "Gemma 3 4B", {_GATE_KEY: (10240, 2560), _NORM_KEY: (256,)}, wrappers=("gemma",)),
+    _encoder("gemma3_12b", "Gemma 3 12B", {_GATE_KEY: (15360, 3840), _NORM_KEY: (256,)}, lacks=(_SCALAR,)),
+    _encoder(
+        "gemma4_12b",
+        "Gemma 4 12B",
+        {_GATE_KEY: (15360, 3840), _NORM_KEY: (256,)},
+        has=(_SCALAR,),
+        wrappers=("gemma3_12b",),  # so ComfyUI calls it
+    ),
+    Arch(
+        id="gpt_oss_20b",
+        title="GPT-OSS 20B",
+        role="text_encoder",
+        signatures=(Signature(has=(_SINKS,), shapes={"layers.0.mlp.router.weight": (32, 2880)}),),
+        others=(Signature(has=(f"model.{_SINKS}",), shapes={"model.layers.0.mlp.router.weight": (32, 2880)}),),
+        prefixes=("text_encoders.gpt_oss.transformer.", "gpt_oss.transformer.", *_LONE),
+        renames=tuple(Rename(name, f"model.{name}") for name in ("layers.{rest}", "embed_tokens", "norm")),
+        kohya_modules="layers.",
+    ),
+    Arch(
+        id="t5gemma_b",
+        title="T5Gemma B",
+        role="text_encoder",
+        signatures=(
+            Signature(
+                has=("model.encoder.layers.0.pre_self_attn_layernorm.weight",),
+                shapes={"model.encoder.embed_tokens.weight": (None, 768)},
+            ),
+        ),
+        prefixes=("text_encoders.t5gemma.transformer.", "t5gemma.transformer.", *_LONE),
+        renames=(Rename("model.{rest}", "{rest}", read_only=True),),
+        kohya_modules="model.encoder.layers.",
+    ),
 )
-
-_FAMILY = ("transformer.", "")  # the prefixes
 
 # Titles of the family, the first that fits; another size or maker is "Llama-like"
 _NORM_4 = "model.layers.0.pre_feedforward_layernorm.weight"
 _INPUT_NORM, _QUERY_NORM = "model.layers.0.input_layernorm.weight", f"model.layers.0.{_NORM_KEY}"
 _FAMILIES = (
+    Edition("gemma4", "Gemma 4", Signature(has=(_NORM_4, _QUERY_NORM, f"model.layers.0.{_SCALAR}"))),
     Edition("gemma3", "Gemma 3", Signature(has=(_NORM_4, _QUERY_NORM))),
     Edition("gemma2", "Gemma 2", Signature(has=(_NORM_4,))),
     Edition("qwen3", "Qwen 3", Signature(has=(_QUERY_NORM, _INPUT_NORM), lacks=(f"model.layers.0.{_Q}.bias",))),
@@ -179,7 +245,7 @@ PHI3 = Arch(
     role="text_encoder",
     signatures=(_FUSED_LAYER,),
     others=tuple(_OTHER_FUSED_LAYERS),
-    prefixes=_FAMILY,
+    prefixes=_LONE,
     renames=_FUSED_ROWS,
 )
 LANGUAGE_MODEL = Arch(
@@ -188,7 +254,7 @@ LANGUAGE_MODEL = Arch(
     role="text_encoder",
     signatures=(_LAYER,),
     others=tuple(_OTHER_LAYERS),
-    prefixes=_FAMILY,
+    prefixes=_LONE,
     renames=_SPLIT_ROWS,
     editions=_FAMILIES,
 )

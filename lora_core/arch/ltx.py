@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 from .blockgroups import TRANSFORMER_BLOCKS
 
 _BLOCK = "transformer_blocks.{i}."
@@ -62,13 +62,6 @@ _HERE = ("patchify_proj.weight", "adaln_single.linear.weight", "transformer_bloc
 _THERE = ("proj_in.weight", "time_embed.linear.weight", "transformer_blocks.0.attn1.norm_q.weight")
 
 
-def _video_marks(*widths: int) -> tuple[Mark, ...]:
-    return (
-        Mark(r"transformer_blocks_\d+_attn[12]_to_", frozenset(widths)),
-        Mark(r"transformer_blocks_\d+_ff_net_", frozenset((*widths, *(4 * width for width in widths)))),
-    )
-
-
 LTXV = Arch(
     id="ltxv",
     title="LTX-Video",
@@ -81,9 +74,7 @@ LTXV = Arch(
         Edition("ltxv_2b", "LTX-Video 2B", Signature(shapes={"patchify_proj.weight": (2048,)})),
         Edition("ltxv_13b", "LTX-Video 13B", Signature(shapes={"patchify_proj.weight": (4096,)})),
     ),
-    # a LoRA of the attention alone may be of either 4096 wide model
     text_encoders={"t5xxl": ("te1", "te")},
-    marks=(*_video_marks(2048, 4096), Mark(r"caption_projection_linear_1", frozenset({4096}))),
 )
 
 LTX2 = Arch(
@@ -102,13 +93,15 @@ LTX2 = Arch(
             ("audio_aggregate_embed", "audio_text_proj_in"),
         )
     ),
-    editions=(Edition("ltx2_19b", "LTX-2 19B", Signature(lacks=("prompt_adaln_single.linear.weight",))),),
-    text_encoders={"gemma3_12b": ("te", "te1")},
-    marks=(
-        *_video_marks(4096),
-        Mark(r"(audio_)?caption_projection_linear_1", frozenset({3840})),
-        Mark(r"transformer_blocks_\d+_audio_(attn[12]|ff|to_video_attn)_"),
-        Mark(r"transformer_blocks_\d+_video_to_audio_attn_"),
-        Mark(r"av_(ca|cross_attn)_"),
+    editions=(
+        Edition("ltx2_19b", "LTX-2 19B", Signature(lacks=("prompt_adaln_single.linear.weight",))),
+        Edition(
+            "ltx2.5_22b",
+            "LTX-2.5",
+            Signature(has=("keyframes_abs_pos_embedding",)),
+            text_encoders={"gemma4_12b": ("te", "te1")},
+        ),
+        Edition("ltx2.3_22b", "LTX-2.3", Signature()),
     ),
+    text_encoders={"gemma3_12b": ("te", "te1")},
 )

@@ -1,11 +1,13 @@
-"""Lumina 2 and Z-Image: blocks with fused query, key, value; diffusers splits them, and renames most of Lumina 2."""
+"""Lumina 2, Z-Image and their kin: blocks with fused query, key, value; diffusers splits them, and renames more."""
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 from .blockgroups import LAYERS
+from .rows import fused
 
 _BLOCKS = ("layers", "noise_refiner", "context_refiner")
+_Z_IMAGE_BLOCKS = (*_BLOCKS, "siglip_refiner")
 _Z_IMAGE_PARTS = ("to_q", "to_k", "to_v", "to_out.0", "norm_q", "norm_k")
 
 
@@ -51,16 +53,14 @@ LUMINA2_RENAMES = (
 
 Z_IMAGE_RENAMES = (
     *_EDGES,
-    *(row for block in _BLOCKS for row in _attention(block, "attention", sizes=(1, 1, 1))),
+    *(row for block in _Z_IMAGE_BLOCKS for row in _attention(block, "attention", sizes=(1, 1, 1))),
 )
-
-_BLOCK = r"(layers|noise_refiner|context_refiner)_\d+_"
 
 LUMINA2 = Arch(
     id="lumina2",
     title="Lumina 2",
     signatures=(
-        Signature(has=("noise_refiner.0.attention.k_norm.weight",), shapes={"cap_embedder.1.weight": (2304,)}),
+        Signature(has=("noise_refiner.0.attention.k_norm.weight",), shapes={"cap_embedder.1.weight": (2304, 2304)}),
     ),
     others=(
         Signature(
@@ -73,12 +73,6 @@ LUMINA2 = Arch(
     blocks={**LAYERS, "noise": "noise_refiner", "context": "context_refiner"},
     renames=LUMINA2_RENAMES,
     text_encoders={"gemma2_2b": ("te", "te1")},
-    marks=(
-        Mark(_BLOCK + r"attention_(qkv|out)$", frozenset({2304})),
-        Mark(_BLOCK + r"attn_to_(q|k|v|qkv|out_0)$", frozenset({2304})),
-        Mark(_BLOCK + r"feed_forward_(w|linear_)[123]$", frozenset({2304, 9216})),
-        Mark(_BLOCK + r"adaLN_modulation_1$", frozenset({1024})),
-    ),
 )
 
 Z_IMAGE = Arch(
@@ -96,10 +90,38 @@ Z_IMAGE = Arch(
     prefixes=DIFFUSION_PREFIXES,
     blocks={**LAYERS, "noise": "noise_refiner", "context": "context_refiner"},
     renames=Z_IMAGE_RENAMES,
+    editions=(
+        Edition("z_image_omni", "Z-Image Omni", Signature(has=("siglip_embedder.1.weight",))),
+        Edition("z_image_pixel", "Z-Image in pixel space", Signature(has=("dec_net.cond_embed.weight",))),
+    ),
     text_encoders={"qwen3_4b": ("te", "te1")},
-    marks=(
-        Mark(_BLOCK + r"attention_(qkv|out|to_q|to_k|to_v|to_qkv|to_out_0)$", frozenset({3840})),
-        Mark(_BLOCK + r"feed_forward_w[123]$", frozenset({3840, 10240})),
-        Mark(_BLOCK + r"adaLN_modulation_0$", frozenset({256})),
+)
+
+NEWBIE_IMAGE = Arch(
+    id="newbie_image",
+    title="NewBie",
+    signatures=(
+        Signature(
+            has=("noise_refiner.0.attention.k_norm.weight", "clip_text_pooled_proj.1.weight"),
+            shapes={"cap_embedder.1.weight": (2304, 2560)},
+        ),
+    ),
+    prefixes=DIFFUSION_PREFIXES,
+    blocks={**LAYERS, "noise": "noise_refiner", "context": "context_refiner"},
+    renames=LUMINA2_RENAMES,
+    text_encoders={"gemma3_4b": ("te", "te1"), "jina_clip_2": ("te2",)},
+)
+
+BRIA_FIBO2 = Arch(
+    id="bria_fibo2",
+    title="Bria Fibo 2",
+    signatures=(Signature(has=("perceiver.layers.0.cross_attention.to_q.weight", "layers.0.attention.to_q.weight")),),
+    prefixes=DIFFUSION_PREFIXES,
+    blocks={**LAYERS, "noise": "noise_refiner", "perceiver": "perceiver.layers"},
+    renames=(
+        *(fused(f"{block}.{{i}}.attention.") for block in ("layers", "noise_refiner")),
+        fused("perceiver.layers.{i}.self_attention."),
     ),
 )
+
+LUMINAS = (LUMINA2, Z_IMAGE, NEWBIE_IMAGE, BRIA_FIBO2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 from .blockgroups import BLOCKS
 
 _HERE, _THERE = "blocks.{i}.", "transformer_blocks.{i}."
@@ -45,11 +45,4 @@ MOCHI = Arch(
     blocks=BLOCKS,
     renames=RENAMES,
     text_encoders={"t5xxl": ("te1", "te")},
-    marks=(
-        Mark(r"blocks_\d+_(attn_(qkv|proj)|mlp|mod)_[xy]"),
-        Mark(r"transformer_blocks_\d+_attn1_(to|add)_", frozenset({1536, 3072})),
-        Mark(r"transformer_blocks_\d+_ff_net_", frozenset({3072, 8192})),
-        Mark(r"transformer_blocks_\d+_ff_context_net_", frozenset({1536, 4096})),
-        Mark(r"transformer_blocks_\d+_norm1(_context)?_linear", frozenset({3072})),
-    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 from .blockgroups import BLOCKS
 
 _HERE, _THERE = "blocks.{i}.", "transformer_blocks.{i}."
@@ -50,12 +50,4 @@ PIXART = Arch(
         Edition("pixart_sigma", "PixArt Sigma", Signature()),
     ),
     text_encoders={"t5xxl": ("te1", "te")},
-    marks=(
-        Mark(r"blocks_\d+_attn_(qkv|proj)$", frozenset({1152})),
-        Mark(r"blocks_\d+_cross_attn_(q_linear|kv_linear|proj)$", frozenset({1152})),
-        Mark(r"blocks_\d+_mlp_fc[12]$", frozenset({1152, 4608})),
-        Mark(r"transformer_blocks_\d+_attn[12]_to_([qkv]|qkv|kv|out_0)$", frozenset({1152})),
-        Mark(r"transformer_blocks_\d+_ff_net_(0_proj|2)$", frozenset({1152, 4608})),
-        Mark(r"(t_block_1|adaln_single_linear)$", frozenset({1152})),
-    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 
 _HERE, _THERE = "joint_blocks.{i}.", "transformer_blocks.{i}."
 
@@ -68,11 +68,4 @@ SD3 = Arch(
         Edition("sd3_medium", "Stable Diffusion 3 Medium", Signature()),
     ),
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",), "t5xxl": ("te3",)},
-    marks=(
-        Mark(r"joint_blocks_\d+_(x|context)_block_"),
-        Mark(
-            r"transformer_blocks_([12]?\d|3[0-7])_(attn|attn2|norm1|norm1_context|ff|ff_context)_",
-            frozenset({1536, 2432}),
-        ),
-    ),
 )

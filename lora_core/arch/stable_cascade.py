@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Rename, Signature
 
 _SPLIT = ("to_q", "to_k", "to_v")
 
@@ -18,7 +18,6 @@ def _attention(blocks: str) -> tuple[Rename, ...]:
 
 
 _ATTENTION = (*_attention("down_blocks"), *_attention("up_blocks"))
-_BLOCK = r"(down|up)_blocks_\d+_\d+_"
 
 
 def _layouts(first: str, *has: str) -> tuple[Signature, tuple[Signature, ...]]:
@@ -42,11 +41,6 @@ STABLE_CASCADE_C = Arch(
     renames=_ATTENTION,
     text_encoders={"clip_g": ("prior_te", "te", "te1")},
     host_splits=True,
-    marks=(
-        Mark(f"{_BLOCK}(attention|kv_mapper|channelwise)_", frozenset({1536, 2048, 3072, 4096, 6144, 8192})),
-        Mark(f"{_BLOCK}mapper_crp"),
-        Mark(r"clip_(txt|img)_mapper|clip_txt_pooled_mapper"),
-    ),
 )
 
 STABLE_CASCADE_B = Arch(
@@ -59,13 +53,6 @@ STABLE_CASCADE_B = Arch(
     renames=(*_ATTENTION, Rename("clip_mapper", "clip_txt_pooled_mapper")),
     text_encoders={"clip_g": ("prior_te", "te", "te1")},
     host_splits=True,
-    marks=(
-        Mark(
-            f"{_BLOCK}(attention|kv_mapper|channelwise)_",
-            frozenset({320, 576, 640, 1152, 1280, 2304, 2560, 4608, 5120}),
-        ),
-        Mark(r"(effnet|pixels)_mapper|clip_mapper"),
-    ),
 )
 
 STABLE_CASCADE = (STABLE_CASCADE_C, STABLE_CASCADE_B)

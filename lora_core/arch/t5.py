@@ -35,6 +35,7 @@ T5S = (
     _t5("umt5base", "UMT5 base", 256384, 768, 2048, has=_EVERY_BLOCK),
     _t5("pile_t5xl", "Pile-T5-XL", 32128, 2048, 5120, has=_EVERY_BLOCK),
     _t5("mt5xl", "mT5-XL", 250112, 2048, 5120),
+    _t5("t5base", "T5 base", 32128, 768, 3072, plain=True),
     _t5("byt5_small", "ByT5 small", 1510, 1472, 3584),
     Arch(
         id="t5",

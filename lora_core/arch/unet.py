@@ -5,7 +5,9 @@ The checkpoint counts blocks through (`input_blocks.4`), diffusers by level and 
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from collections.abc import Callable
+
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 from .blockgroups import SD1_PRESETS, SDXL_PRESETS, UNET
 
 _RESNET = {
@@ -19,11 +21,11 @@ _RESNET = {
 _TRANSFORMER = ("norm", "proj_in", "proj_out", "transformer_blocks.{rest}")
 
 
-def _resnet(here: str, there: str) -> tuple[Rename, ...]:
+def resnet_rows(here: str, there: str) -> tuple[Rename, ...]:
     return tuple(Rename(f"{here}.{part}", f"{there}.{other}") for part, other in _RESNET.items())
 
 
-def _transformer(here: str, there: str) -> tuple[Rename, ...]:
+def transformer_rows(here: str, there: str) -> tuple[Rename, ...]:
     own, other = f"{here}.transformer_blocks.{{i}}.", f"{there}.transformer_blocks.{{i}}."
     return (
         *(Rename(f"{here}.{part}", f"{there}.{part}") for part in _TRANSFORMER),
@@ -39,22 +41,27 @@ def _transformer(here: str, there: str) -> tuple[Rename, ...]:
     )
 
 
-def unet_renames(levels: int, resnets: int = 2) -> tuple[Rename, ...]:
+Rows = Callable[[str, str], tuple[Rename, ...]]  # of what stands below one name here and another there
+
+
+def unet_renames(
+    levels: int, resnets: int = 2, resnet: Rows = resnet_rows, transformer: Rows = transformer_rows
+) -> tuple[Rename, ...]:
     """Return the rows of a U-Net with up to `levels` resolutions and `resnets` blocks in each."""
-    rows: list[Rename] = [*_resnet("middle_block.0", "mid_block.resnets.0")]
-    rows += _transformer("middle_block.1", "mid_block.attentions.0")
-    rows += _resnet("middle_block.2", "mid_block.resnets.1")
+    rows: list[Rename] = [*resnet("middle_block.0", "mid_block.resnets.0")]
+    rows += transformer("middle_block.1", "mid_block.attentions.0")
+    rows += resnet("middle_block.2", "mid_block.resnets.1")
     for level in range(levels):
         for place in range(resnets):
             here = f"input_blocks.{1 + level * (resnets + 1) + place}"
-            rows += _resnet(f"{here}.0", f"down_blocks.{level}.resnets.{place}")
-            rows += _transformer(f"{here}.1", f"down_blocks.{level}.attentions.{place}")
+            rows += resnet(f"{here}.0", f"down_blocks.{level}.resnets.{place}")
+            rows += transformer(f"{here}.1", f"down_blocks.{level}.attentions.{place}")
         here = f"input_blocks.{(level + 1) * (resnets + 1)}"
         rows.append(Rename(f"{here}.0.op", f"down_blocks.{level}.downsamplers.0.conv"))
         for place in range(resnets + 1):
             here = f"output_blocks.{level * (resnets + 1) + place}"
-            rows += _resnet(f"{here}.0", f"up_blocks.{level}.resnets.{place}")
-            rows += _transformer(f"{here}.1", f"up_blocks.{level}.attentions.{place}")
+            rows += resnet(f"{here}.0", f"up_blocks.{level}.resnets.{place}")
+            rows += transformer(f"{here}.1", f"up_blocks.{level}.attentions.{place}")
         # the upsampler follows the attention where there is one
         rows += (Rename(f"{here}.{place}.conv", f"up_blocks.{level}.upsamplers.0.conv") for place in (1, 2))
         rows.append(Rename(f"{here}.1.conv", f"{here}.2.conv", read_only=True))  # diffusers' name does not tell which
@@ -73,28 +80,14 @@ ENDS = (
 RENAMES = (*unet_renames(levels=4), *ENDS)
 
 _ONE_CLIP = ("te", "te1")
-# where cross attention is, in both naming styles
-_SD_PLACES = (
-    r"(down_blocks_[012]|up_blocks_[123])_attentions_\d|mid_block_attentions_0"
-    r"|(input_blocks_[124578]|output_blocks_([3-9]|1[01])|middle_block)_1"
-)
-_REFINER_PLACES = (
-    r"(down_blocks|up_blocks)_[12]_attentions_\d|mid_block_attentions_0"
-    r"|(input_blocks_[4578]|output_blocks_[3-8]|middle_block)_1"
-)
-_SDXL_PLACES = (
-    r"down_blocks_[12]_attentions_[01]|up_blocks_[01]_attentions_\d|mid_block_attentions_0"
-    r"|(input_blocks_[4578]|output_blocks_[0-5]|middle_block)_1"
-)
-
-
-def cross_attention(places: str, blocks: str, width: int) -> Mark:
-    """Return the mark of a U-Net whose cross attention sees text of this width."""
-    return Mark(rf"({places})_transformer_blocks_{blocks}_attn2_(processor_)?to_[kv]$", frozenset({width}))
 
 
 def _deepest(number: int) -> str:
     return f"input_blocks.7.1.transformer_blocks.{number}.norm1.weight"
+
+
+def _inputs(name: str, title: str, channels: int) -> Edition:
+    return Edition(name, title, Signature(shapes={"input_blocks.0.0.weight": (None, channels)}))
 
 
 # cross attention in diffusers' naming
@@ -116,29 +109,39 @@ SD15 = Arch(
     blocks=UNET,
     block_presets=SD1_PRESETS,
     renames=RENAMES,
+    editions=(
+        _inputs("sd15_inpaint", "Stable Diffusion 1.5 Inpainting", 9),
+        _inputs("sd15_instructpix2pix", "Stable Diffusion 1.5 InstructPix2Pix", 8),
+    ),
     text_encoders={"clip_l": _ONE_CLIP},
-    marks=(cross_attention(_SD_PLACES, "0", 768),),
     kohya_names="there",
     diffusers_name="unet",
 )
+
+_SD21_CROSS: dict[str, tuple[int | None, ...]] = {
+    "input_blocks.0.0.weight": (320,),
+    "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 1024),
+}
+_IN_TIME = ("input_blocks.1.1.time_stack.0.attn1.to_q.weight",)  # Stable Video Diffusion
 
 SD21 = Arch(
     id="sd21",
     title="Stable Diffusion 2",
     signatures=(
-        Signature(
-            has=("input_blocks.0.0.weight",),
-            lacks=("label_emb.0.0.weight",),
-            shapes={"input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 1024)},
-        ),
+        Signature(lacks=("label_emb.0.0.weight",), shapes=_SD21_CROSS),
+        Signature(lacks=_IN_TIME, shapes={**_SD21_CROSS, "label_emb.0.0.weight": (None, 4)}),  # Lotus
     ),
     others=(Signature(lacks=("add_embedding.linear_1.weight",), shapes={_CROSS_0: (320, 1024)}),),
     prefixes=DIFFUSION_PREFIXES,
     blocks=UNET,
     block_presets=SD1_PRESETS,
     renames=RENAMES,
+    editions=(
+        Edition("lotus_d", "Lotus", Signature(has=("label_emb.0.0.weight",))),
+        _inputs("sd2_inpaint", "Stable Diffusion 2 Inpainting", 9),
+        _inputs("sd2_depth", "Stable Diffusion 2 Depth", 5),
+    ),
     text_encoders={"clip_h": _ONE_CLIP},
-    marks=(cross_attention(_SD_PLACES, "0", 1024),),
     kohya_names="there",
     diffusers_name="unet",
 )
@@ -168,9 +171,10 @@ SDXL = Arch(
     editions=(
         Edition("segmind_vega", "Segmind Vega", Signature(has=(_deepest(1),), lacks=(_deepest(2),))),
         Edition("ssd1b", "SSD-1B", Signature(has=(_deepest(3),), lacks=(_deepest(4),))),
+        _inputs("sdxl_inpaint", "SDXL Inpainting", 9),
+        _inputs("sdxl_instructpix2pix", "SDXL InstructPix2Pix", 8),
     ),
     text_encoders={"clip_l": ("te1", "te"), "clip_g": ("te2",)},
-    marks=(cross_attention(_SDXL_PLACES, r"\d", 2048),),
     kohya_names="here",
     diffusers_name="unet",
 )
@@ -192,7 +196,6 @@ SDXL_REFINER = Arch(
     blocks=UNET,
     renames=RENAMES,
     text_encoders={"clip_g": _ONE_CLIP},
-    marks=(cross_attention(_REFINER_PLACES, "[0-3]", 1280),),
     kohya_names="here",
     diffusers_name="unet",
 )

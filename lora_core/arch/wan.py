@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import DIFFUSION_PREFIXES, Arch, Edition, Mark, Rename, Signature
+from .base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Signature
 from .blockgroups import BLOCKS
 
 _ATTENTION = (("self_attn", "attn1"), ("cross_attn", "attn2"))
@@ -39,6 +39,19 @@ def _block(block: str, image: bool) -> tuple[Rename, ...]:
     return (*rows, Rename((f"{cross}k_img", f"{cross}v_img"), f"{block}.attn2.to_added_kv")) if image else rows
 
 
+_ANIMATE2 = (  # diffusers keeps the makers' names of Animate 2 but for these
+    *(
+        Rename(f"blocks.{{i}}.{attention}.{part}", f"blocks.{{i}}.{attention}.{other}", read_only=True)
+        for attention, _ in _ATTENTION
+        for part, other in _PARTS
+        if part != other and (attention == "cross_attn" or not part.endswith("_img"))
+    ),
+)
+
+# WanDancer's music encoder; ComfyUI splits it
+_MUSIC = "music_encoder.{i}.self_attn."
+_WANDANCER = (Rename(f"{_MUSIC}in_proj", tuple(f"{_MUSIC}{part}_proj" for part in "qkv"), read_only=True),)
+
 _FUSER, _ADAPTER = "face_adapter.fuser_blocks.{i}.", "face_adapter.{i}."
 _MOTION = "motion_encoder.enc.net_app.convs"
 
@@ -74,9 +87,13 @@ RENAMES = (
     Rename("img_emb.proj.1", "condition_embedder.image_embedder.ff.net.0.proj"),
     Rename("img_emb.proj.3", "condition_embedder.image_embedder.ff.net.2"),
     Rename("img_emb.proj.4", "condition_embedder.image_embedder.norm2"),
+    Rename("img_emb.emb_pos", "condition_embedder.image_embedder.pos_embed"),
     Rename("head.modulation", "scale_shift_table"),
+    Rename("head.modulation", "norm_out.scale_shift_table", read_only=True),  # Helios
     Rename("head.head", "proj_out"),
     *_ANIMATE,
+    *_ANIMATE2,
+    *_WANDANCER,
 )
 
 
@@ -84,6 +101,7 @@ def _width(width: int) -> dict[str, tuple[int | None, ...]]:
     return {"head.modulation": (None, None, width)}
 
 
+_SEES = ("img_emb.proj.0.bias",)
 _VACE = ("vace_patch_embedding.weight",)
 
 WAN21 = Arch(
@@ -96,6 +114,14 @@ WAN21 = Arch(
         Signature(
             has=("blocks.0.attn1.to_q.weight", "condition_embedder.time_proj.weight", "patch_embedding.weight"),
         ),
+        Signature(  # Animate 2 in diffusers
+            has=(
+                "blocks.0.self_attn.to_q.weight",
+                "blocks.0.ffn.0.weight",
+                "head.modulation",
+                "patch_embedding.weight",
+            ),
+        ),
     ),
     prefixes=DIFFUSION_PREFIXES,
     blocks={**BLOCKS, "vace": "vace_blocks", "face": "face_adapter.fuser_blocks"},
@@ -104,19 +130,35 @@ WAN21 = Arch(
         Edition("wan21_vace_14b", "Wan 2.1 VACE 14B", Signature(has=_VACE, shapes=_width(5120))),
         Edition("wan21_vace_1.3b", "Wan 2.1 VACE 1.3B", Signature(has=_VACE)),
         Edition("wan22_animate_14b", "Wan 2.2 Animate", Signature(has=("face_adapter.fuser_blocks.0.k_norm.weight",))),
-        Edition("wan21_i2v_14b", "Wan 2.1 I2V", Signature(has=("img_emb.proj.0.bias",))),
+        *(
+            Edition(name, title, Signature(has=(key,)))
+            for name, title, key in (
+                ("wan22_s2v_14b", "Wan 2.2 S2V", "audio_injector.injector.0.q.weight"),
+                ("wan22_wandancer_14b", "WanDancer", "music_injector.injector.0.q.weight"),
+                ("wan21_humo_17b", "HuMo 17B", "audio_proj.audio_proj_glob_1.layer.weight"),
+                ("wan21_scail2_14b", "SCAIL 2", "patch_embedding_mask.weight"),
+                ("wan21_scail_14b", "SCAIL", "patch_embedding_pose.weight"),
+                ("wan21_flf2v_14b", "Wan 2.1 FLF2V", "img_emb.emb_pos"),
+                ("helios_14b", "Helios", "patch_short.weight"),
+                ("anyflow_14b", "AnyFlow", "condition_embedder.delta_embedder.linear_1.weight"),
+            )
+        ),
+        *(
+            Edition(
+                f"{version}_fun_{kind}_{size}", f"{title} Fun {kind.title()}", Signature(has=(key, *more), lacks=less)
+            )
+            for kind, key in (("control", "ref_conv.weight"), ("camera", "control_adapter.conv.weight"))
+            for version, title, size, more, less in (
+                ("wan21", "Wan 2.1", "14b", _SEES, ()),
+                ("wan22", "Wan 2.2", "a14b", (), _SEES),
+            )
+        ),
+        # ChronoEdit and Wan 2.2 Animate 2 have the same keys; Animate 2's file says in its header what it is
+        Edition("wan21_i2v_14b", "Wan 2.1 I2V", Signature(has=_SEES)),
         Edition("wan22_i2v_a14b", "Wan 2.2 I2V", Signature(shapes={"patch_embedding.weight": (5120, 36)})),
         Edition("wan22_ti2v_5b", "Wan 2.2 TI2V 5B", Signature(shapes=_width(3072))),
         Edition("wan21_t2v_14b", "Wan 2.1 T2V 14B", Signature(shapes=_width(5120))),
         Edition("wan21_t2v_1.3b", "Wan 2.1 T2V 1.3B", Signature(shapes=_width(1536))),
     ),
     text_encoders={"umt5xxl": ("te", "te1")},
-    marks=(
-        Mark(r"(vace_)?blocks_\d+_(self_attn|cross_attn)_([qkvo]$|k_img|v_img|norm)"),
-        Mark(r"(vace_)?blocks_\d+_attn[12]_(to_|add_)", frozenset({1536, 3072, 5120})),
-        Mark(r"(vace_)?blocks_\d+_attn[12]_norm"),
-        Mark(r"(vace_)?blocks_\d+_ffn_(0|2|net)"),
-        Mark(r"vace_blocks_\d+_(before|after)_proj"),
-        Mark(r"face_adapter_(fuser_blocks_)?\d+_"),
-    ),
 )

@@ -102,7 +102,8 @@ def named_block(arch: Arch, module: str) -> Block:
     An architecture without groups has those that the modules' names tell: the numbered ones below one name.
     """
     for group, counted in arch.blocks.items():
-        number = module[len(counted) + 1 :].partition(".")[0] if module.startswith(f"{counted}.") else ""
+        rest = module[len(counted) :] if module.startswith(counted) else ""
+        number = rest.removeprefix(".").partition(".")[0]
         if number.isdecimal():
             return group, int(number)
     group, _, number = block_of(module).rpartition(".")

@@ -9,7 +9,8 @@ from ..arch.base import NameStyle, Shape, Shapes
 from ..errors import KeyCollisionError
 from .detection import FoundArch, params_of
 from .dialects import BASE
-from .renames import Place, renames_of
+from .places import Place
+from .renames import renames_of
 from .targets import Role, Target, overlap, whole_shape
 
 
@@ -156,9 +157,7 @@ class Component:
         found: list[Target] = []
         for held, module in self._held.get(place.module, ()):
             key = self._params[module].get(param)
-            target = overlap(place, held, key, self.shapes[key], self.role) if key else None
-            if target:
-                found.append(target)
+            found += overlap(place, held, key, self.shapes[key], self.role) if key else ()
         if len(found) == 1 and found[0].rows is None:
             return tuple(found)
         found.sort(key=lambda target: target.rows or (0, 0))

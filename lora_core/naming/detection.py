@@ -1,18 +1,14 @@
-"""Which architectures a file holds, from its keys and shapes alone, and which ones a LoRA's names and shapes fit."""
+"""Which architectures a file holds, from its keys and shapes alone."""
 
 from __future__ import annotations
 
-import random
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from ..arch import ARCHES, DIFFUSION_ARCHES
+from ..arch import DIFFUSION_ARCHES, ENCODER_ARCHES
 from ..arch.base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Shape, Shapes
 from .renames import renames_of
-
-_SAMPLE = 300  # modules; every mark of an architecture is on many more in a file of that size
 
 # Key endings that are another spelling of a module's parameter
 _PARAM_SPELLINGS = {"scale": "weight"}  # BFL's norms
@@ -46,16 +42,18 @@ def detect(shapes: Shapes) -> list[FoundArch]:
     """Return what the keys hold: the diffusion model if there is one, then text encoders.
 
     Of the text encoders that fit at one prefix the first counts: those of a known size stand before their families.
+    A language model that is a part of the diffusion model is no text encoder.
     """
-    found: list[FoundArch] = []
-    taken: set[str] = set()  # prefixes of text encoders
-    for arch in ARCHES:
+    found = [item for arch in DIFFUSION_ARCHES for prefix in arch.prefixes if (item := _fit(arch, shapes, prefix))]
+    inside = tuple(item.prefix for item in found if item.prefix)
+    beside = {key: shape for key, shape in shapes.items() if not key.startswith(inside)} if inside else shapes
+    taken = {item.prefix for item in found}  # and of text encoders
+    for arch in ENCODER_ARCHES:
         for prefix in arch.prefixes:
-            item = None if prefix in taken else _fit(arch, shapes, prefix)
+            item = None if prefix in taken else _fit(arch, beside, prefix)
             if item:
                 found.append(item)
-                if arch.role == "text_encoder":
-                    taken.add(prefix)
+                taken.add(prefix)
     return found
 
 
@@ -69,22 +67,6 @@ def own_prefix(shapes: Shapes) -> str:
 def unknown_arch(title: str, prefix: str, renames: tuple[Rename, ...] = ()) -> FoundArch:
     """Return an architecture with no other names than `renames`: what a host loads and LoRA Core does not know."""
     return FoundArch(Arch(title, title, signatures=(), prefixes=(prefix,), renames=renames), None, prefix)
-
-
-def guess_arches(modules: Iterable[tuple[str, Shape | None]]) -> list[Arch]:
-    """Return the diffusion architectures that a LoRA's modules fit best, judging by their marks.
-
-    `modules` are names without dialect prefix, dots written as `_`, each with the shape of its change if known. Of
-    many modules a sample is looked at, the same at every run.
-    """
-    names = list(modules)
-    if len(names) > _SAMPLE:
-        names = random.Random(0).sample(names, _SAMPLE)
-    hits: Counter[str] = Counter()
-    for name, shape in names:
-        hits.update(arch.id for arch in DIFFUSION_ARCHES if any(mark.fits(name, shape) for mark in arch.marks))
-    best = max(hits.values(), default=0)
-    return [arch for arch in DIFFUSION_ARCHES if best and hits[arch.id] == best]
 
 
 def _fit(arch: Arch, shapes: Shapes, prefix: str) -> FoundArch | None:

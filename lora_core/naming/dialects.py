@@ -22,11 +22,19 @@ _SIZES = {
     "t5xxl": ("t5xxl", "t5xxl_cosmos_predict2"),
     "llama": ("llama", "llama_hidream_i1"),
     "qwen3_06b": ("qwen3_06b", "qwen3_06b_ace_step_1.5_2b"),
+    "qwen3vl_8b": ("qwen3_8b",),
+    "qwen3vl_32b": ("qwen3vl_32b_minimax_h3",),
+    "gemma3_12b": ("gemma3_12b", "gemma4_12b"),
+    "gemma": ("gemma3_4b",),
+    "gpt_oss": ("gpt_oss_20b",),
+    "t5gemma": ("t5gemma_b",),
+    "jina": ("jina_clip_2",),
 }
 _NAMES = (
     *("clip_l", "clip_g", "clip_h", "hydit_clip", "t5xxl", "umt5xxl", "umt5base", "pile_t5xl", "mt5xl", "byt5_small"),
     *("llama", "mistral3_24b", "ministral3_3b", "qwen25_3b", "qwen25_7b", "gemma2_2b", "gemma3_12b"),
-    *("qwen3_06b", "qwen3_2b", "qwen3_4b", "qwen3vl_4b", "qwen3_8b"),
+    *("qwen3_06b", "qwen3_2b", "qwen3_4b", "qwen3vl_4b", "qwen3_8b", "qwen3vl_8b", "qwen3vl_32b"),
+    *("t5base", "t5gemma", "gemma", "jina", "gpt_oss"),
 )
 _ENCODERS: dict[str, tuple[str, ...]] = {name: _SIZES.get(name, (name,)) for name in _NAMES}
 # Those that ComfyUI also names without their own name: all but CLIP, and of two that are alike the larger one
@@ -68,6 +76,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("comfy", "diffusion_model.", (DIFFUSION,)),
     *(Dialect("comfy", f"text_encoders.{name}.transformer.", encoders) for name, encoders in _ENCODERS.items()),
     Dialect("comfy", "text_encoders.transformer.", _UNNAMED),
+    Dialect("comfy", "text_encoders.", ("minimax_music3_ar",)),
     Dialect("onetrainer", "lora_transformer_", (DIFFUSION,), flat=True),
     Dialect("simpletuner", "lycoris_", (DIFFUSION,), flat=True),
     Dialect("wan-fun", "lora_unet__", (DIFFUSION,), flat=True),

@@ -56,6 +56,15 @@ class KeyMap:
         """
         return self.look_up(name, param)[0]
 
+    def find_first(self, names: Sequence[str], param: str = "weight") -> tuple[Target, ...]:
+        """Return the targets of the first of a module's names that is known."""
+        return self.look_up_first(names, param)[0]
+
+    def look_up_first(self, names: Sequence[str], param: str = "weight") -> tuple[tuple[Target, ...], str]:
+        """Return what `look_up` has of the first of a module's names that is known."""
+        found = (self.look_up(name, param) for name in names)
+        return next((one for one in found if one[0]), ((), ""))
+
     def look_up(self, name: str, param: str = "weight") -> tuple[tuple[Target, ...], str]:
         """Return the targets as `find`, and what had to be changed in the name to find them, as text; mostly nothing.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from ..arch import ARCHES
 from ..arch.base import Arch, Shape
@@ -46,8 +47,13 @@ def outlined(name: str) -> list[FoundArch]:
 @cache
 def read_outline(name: str) -> Outline:
     """Return the outline of the model that has this id."""
-    stored = json.loads(_path(name).read_text(encoding="utf-8"))
+    stored = _stored(name)
     return Outline(expanded(stored["keys"]), frozenset(expanded(dict.fromkeys(stored.get("diffusers", ()), ()))))
+
+
+def compact_outline(name: str) -> Mapping[str, Shape]:
+    """Return the keys as they are stored: a row for many."""
+    return {key: tuple(shape) for key, shape in _stored(name)["keys"].items()}
 
 
 def diffusers_names(found: FoundArch) -> frozenset[str]:
@@ -69,16 +75,21 @@ def _is_in_layout(found: FoundArch) -> bool:
     return any(signature.fits(read_outline(found.id).shapes) for signature in found.arch.signatures)
 
 
+def _stored(name: str) -> dict[str, Any]:
+    return json.loads(_path(name).read_text(encoding="utf-8"))
+
+
 def _path(name: str) -> Path:
     return FOLDER / f"{name}.json"
 
 
 def _keys(row: str) -> Iterator[str]:
-    choices = [list(_numbers(token)) if token.startswith("{") else [token] for token in row.split(".")]
+    choices = [list(map(str, numbers_in(token))) if token.startswith("{") else [token] for token in row.split(".")]
     return (".".join(tokens) for tokens in product(*choices))
 
 
-def _numbers(token: str) -> Iterator[str]:
-    for run in token[1:-1].split(","):
+def numbers_in(token: str) -> Iterator[int]:
+    """Yield what a token stands for: a number, or a set of them."""
+    for run in token.strip("{}").split(","):
         first, _, last = run.partition("-")
-        yield from (str(number) for number in range(int(first), int(last or first) + 1))
+        yield from range(int(first), int(last or first) + 1)

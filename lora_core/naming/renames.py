@@ -11,31 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from ..arch.base import Arch, Rename, Shape
-
-
-class Place(NamedTuple):
-    """A module of an architecture's own layout, or a run of its output rows, given as fractions of the whole."""
-
-    module: str
-    begin: int = 0
-    end: int = 1
-    of: int = 1
-    swap_halves: bool = False
-    transposed: bool = False
-
-    def piece(self, begin: int, end: int, of: int) -> Place:
-        """Return a part of this run, given as fractions of it."""
-        length = self.end - self.begin
-        return self._replace(
-            begin=self.begin * of + begin * length, end=self.begin * of + end * length, of=self.of * of
-        )
-
-    def inside(self, outer: Place) -> Place:
-        """Return this place, which counts in the rows of `outer`, in the rows of the module that `outer` is in."""
-        run = outer.piece(self.begin, self.end, self.of)
-        return run._replace(
-            swap_halves=self.swap_halves != outer.swap_halves, transposed=self.transposed != outer.transposed
-        )
+from .places import Place
 
 
 class _Row(NamedTuple):
@@ -51,10 +27,10 @@ class _Row(NamedTuple):
 
     def changed(self, place: Place) -> Place:
         """Return `place` as this row's names there see it."""
-        return place._replace(
-            swap_halves=place.swap_halves != self.rename.swap_halves,
-            transposed=place.transposed != self.rename.transposed,
-        )
+        rename = self.rename
+        place = place.ordered(rename.order, len(rename.order)) if rename.order else place
+        place = place.swapped() if rename.swap_halves else place
+        return place._replace(transposed=place.transposed != rename.transposed)
 
 
 class _Index:

@@ -40,6 +40,15 @@ class AdapterSpec:
         return "alpha" in self.around
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The module's names, the first that is known counts: with PEFT's name of the adapter if that was left in.
+
+        A trainer that leaves it in may hold rows in another order than those that write the same name without it.
+        """
+        ends = (info.name[len(self.module) :] for info in self.parts.values())
+        return (f"{self.module}.default", self.module) if any(".default." in end for end in ends) else (self.module,)
+
+    @property
     def shapes(self) -> dict[str, Shape]:
         return {name: info.shape for name, info in self.parts.items()}
 

@@ -19,8 +19,8 @@ class PlaceFinder:
         self.keymap = keymap
         self._read_as: dict[str, dict[str, None]] = {}  # how -> modules
         self.host_names: list[str] = []  # modules that only the host's own names have a place for
-        asked = dict.fromkeys((spec.module, spec.param) for spec in lora.adapters)
-        self._found = {one: keymap.look_up(*one) for one in each(asked)}
+        asked = {(spec.module, spec.param): spec for spec in lora.adapters}
+        self._found = {one: keymap.look_up_first(spec.names, spec.param) for one, spec in each(asked.items())}
         self._prefix = self._common_prefix()
 
     @property

@@ -15,7 +15,7 @@ from .lorafile import LoraFile
 
 ModelFile = tuple[Shapes, Sequence[FoundArch]]
 
-_REMEMBERED = 16  # key maps, of 2 MB each and 8 at most: an architecture has fewer editions
+_REMEMBERED = 24  # key maps, of 2 MB each and 8 at most: an architecture has fewer editions
 
 
 def best_outlines(loras: Sequence[LoraFile], candidates: Sequence[FoundArch]) -> list[FoundArch]:
@@ -28,7 +28,7 @@ def best_outlines(loras: Sequence[LoraFile], candidates: Sequence[FoundArch]) ->
 
 def fitting(lora: LoraFile, keymap: KeyMap) -> int:
     """Return how many adapters have a place of their shape in a model."""
-    places = ((spec, keymap.find(spec.module, spec.param)) for spec in lora.adapters)
+    places = ((spec, keymap.find_first(spec.names, spec.param)) for spec in lora.adapters)
     return sum(bool(targets) and spec.fits(targets[0].adapter_shape) for spec, targets in places)
 
 

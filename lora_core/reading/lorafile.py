@@ -18,8 +18,9 @@ from ..files.memory import IN_MEMORY, MemoryTensors
 from ..files.tensorheader import TensorInfo
 from ..files.tensors import Tensors
 from ..lazytorch import torch
-from ..naming.detection import detect, guess_arches
+from ..naming.detection import detect
 from ..naming.dialects import DIFFUSION, addressed_roles, split_dialect
+from ..naming.guessing import guess_arches
 from ..options import Semantics
 from ..parallel.asking import ask, each
 from ..text import counted, some_names
@@ -117,8 +118,7 @@ class LoraFile:
     def arches(self) -> list[Arch]:
         """The diffusion architectures that the modules' names and shapes fit; empty if none stands out."""
         shapes = {spec.module: spec.delta_shape() for spec in self.adapters if spec.param == "weight"}
-        known = {module: shape for module, shape in shapes.items() if len(shape) > 1 and 0 not in shape}
-        names = ((split_dialect(module), known.get(module)) for module in self.modules)
+        names = ((split_dialect(module), shapes.get(module)) for module in self.modules)
         return guess_arches(
             (rest.replace(".", "_"), shape) for (dialect, rest), shape in names if DIFFUSION in dialect.roles
         )

@@ -61,8 +61,8 @@ def _rows(places: Iterable[Place]) -> set[int]:
     """Return the rows of the weight that are changed; all of them if the adapter lies on its side."""
     found: set[int] = set()
     for _, target in places:
-        start, length = target.start or 0, (target.shape[::-1] if target.transposed else target.shape or (1,))[0]
-        found.update(range(start, start + length))
+        runs = ((0, target.shape[-1]),) if target.transposed else target.runs
+        found.update(row for start, length in runs for row in range(start, start + length))
     return found
 
 

@@ -103,7 +103,7 @@ class Converter:
 
     def _weight(self, spec: AdapterSpec, adapter: Adapter, shape: Shape) -> torch.Tensor:
         """Return the weight that an adapter changes, as it sees it."""
-        targets = self.base.keymap.find(spec.module, spec.param) if self.base else ()
+        targets = self.base.keymap.find_first(spec.names, spec.param) if self.base else ()
         if self.base is None or not targets:
             raise OptionError(
                 f"{self.lora.name}: {spec.module}: the change of {adapter.kind} depends on the weight, so it becomes "

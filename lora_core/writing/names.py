@@ -85,10 +85,9 @@ def _once(names: Iterable[WrittenName], chosen: frozenset[str]) -> Iterator[Writ
         several = [name for name in several if name.module in chosen] or several
         taken: list[range] = []
         for name in several:
-            start = name.target.start or 0
-            rows = range(start, start + (name.target.shape[0] if name.target.shape else 1))
-            if all(rows.stop <= other.start or other.stop <= rows.start for other in taken):
-                taken.append(rows)
+            rows = [range(start, start + length) for start, length in name.target.runs]
+            if all(one.stop <= other.start or other.stop <= one.start for one in rows for other in taken):
+                taken += rows
                 yield name
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from ..arch.base import Shape
 from ..naming.component import Component
@@ -147,13 +148,10 @@ def _problem(spec: AdapterSpec, targets: Sequence[Target]) -> dict[str, object] 
 
 
 def _runs(target: Target) -> list[Run]:
-    first = target.rows[0] if target.rows else 0
-    length, start = target.shape[0] if target.shape else 1, target.start or 0
-    key = _tensor_of(target)
-    if not target.swap_halves:
-        return [Run(first, key, start, length)]
-    half = length // 2
-    return [Run(first, key, start + half, length - half), Run(first + length - half, key, start, half)]
+    ends = accumulate((length for _, length in target.runs), initial=target.rows[0] if target.rows else 0)
+    return [
+        Run(row, _tensor_of(target), start, length) for row, (start, length) in zip(ends, target.runs, strict=False)
+    ]
 
 
 def _tensor_of(target: Target) -> str:

@@ -12,8 +12,9 @@ from itertools import accumulate
 
 import pytest
 import torch
-from diffusers.loaders import single_file_utils
+from diffusers.loaders import lora_conversion_utils, single_file_utils
 
+from lora_core.arch import ARCHES
 from lora_core.naming.detection import FoundArch, detect
 from lora_core.naming.keymap import KeyMap
 from tests import manifests
@@ -79,3 +80,32 @@ def test_diffusers_names_find_the_rows_that_diffusers_converts(model: str) -> No
         found = [target.take(weights[target.key]) for target in targets]
         assert found, key
         assert torch.equal(torch.cat(found), expected), key
+
+
+@pytest.mark.parametrize("end", [".default", ""])
+def test_diffusers_reads_a_lora_of_minimax_h3_as_we_do(end: str) -> None:
+    """DiffSynth's rows lie head by head, and only the adapter's name in the tensors' names tells."""
+    rows = {"attn.qkv_proj": 3 * 7168, "mlp.fc1": 2 * 14336}
+    state = {
+        f"blocks.0.{module}.lora_{letter}{end}.weight": value
+        for module, height in rows.items()
+        for letter, value in (("A", torch.ones(1, 4)), ("B", torch.arange(float(height)).reshape(-1, 1)))
+    }
+    converted = lora_conversion_utils._convert_non_diffusers_minimax_h3_lora_to_diffusers(dict(state))
+    shapes = {
+        key.removeprefix("transformer.").replace(".lora_B", ""): (value.shape[0], 4)
+        for key, value in converted.items()
+        if ".lora_B" in key
+    }
+    keymap = KeyMap((shapes, [FoundArch(next(one for one in ARCHES if one.id == "minimax_h3"), None, "", True)]))
+    for module in rows:
+        up = state[f"blocks.0.{module}.lora_B{end}.weight"]
+        targets = keymap.find_first((f"blocks.0.{module}{end}", f"blocks.0.{module}"))
+        found = {target.key: torch.empty(shapes[target.key][0], 1) for target in targets}
+        for target in targets:
+            first = target.rows[0] if target.rows else 0
+            target.put(found[target.key], up[first : first + target.shape[0]])
+        assert found
+        for key, value in found.items():
+            name = key.removesuffix(".weight")
+            assert torch.equal(value, converted[f"transformer.{name}.lora_B.weight"])

@@ -97,7 +97,7 @@ class Reference:
         return owners
 
     def _layer(self, item: StackedLora, spec: AdapterSpec, strengths: Strengths) -> AdapterLayer:
-        targets = self._keymap.find(spec.module, spec.param)
+        targets = self._keymap.find_first(spec.names, spec.param)
         fits = bool(targets) and spec.fits(targets[0].adapter_shape)
         without_place = item.strength_model if DIFFUSION in split_dialect(spec.module)[0].roles else item.strength_clip
         strength = strengths.at(targets[0]) if targets else without_place

@@ -82,7 +82,7 @@ def block(module: str) -> str:
 
 def base_weight(spec: AdapterSpec, base: Checkpoint) -> torch.Tensor | None:
     """Return the weight that an adapter changes, as it sees it, in fp32; None if the model has no place for it."""
-    targets = base.keymap.find(spec.module, spec.param)
+    targets = base.keymap.find_first(spec.names, spec.param)
     return weight_on(targets, base.tensor) if targets and spec.fits(targets[0].adapter_shape) else None
 
 
@@ -99,7 +99,7 @@ def _keymap(lora: LoraFile, base: Checkpoint | None) -> KeyMap | None:
 def _shape(spec: AdapterSpec, keymap: KeyMap | None) -> Shape:
     """Return the shape of the change; the model tells the kernel where the parts of a convolution are flat."""
     shape = spec.delta_shape()
-    targets = keymap.find(spec.module, spec.param) if keymap and len(shape) == 2 and not spec.new_shape else ()
+    targets = keymap.find_first(spec.names, spec.param) if keymap and len(shape) == 2 and not spec.new_shape else ()
     if targets and spec.fits(targets[0].adapter_shape):
         return targets[0].adapter_shape
     return shape

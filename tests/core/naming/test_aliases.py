@@ -38,7 +38,7 @@ def compared(table: str) -> tuple[int, list[str], dict[str, set[str]], list[str]
             agree += 1
             continue
         reason = why(table, name, FAULTS if targets else LACKS)
-        if not targets and alias.key not in held:
+        if alias.key not in held:
             reason = NO_SUCH_KEY
         if reason:
             explained.setdefault(reason, set()).add(name)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lora_core.arch import DIFFUSION_ARCHES
 from lora_core.arch.base import DIFFUSION_PREFIXES
+from lora_core.naming import detection
 from lora_core.naming.detection import detect
 from tests import manifests
 from tests.core import samples
@@ -14,11 +16,14 @@ ARCHS = manifests.archs()
 # What a whole file holds besides its diffusion model
 ENCODERS_INSIDE = {"sd15": ["clip_l"], "sd21": ["clip_h"], "sdxl": ["clip_l", "clip_g"], "sdxl_refiner": ["clip_g"],
                    "ssd1b": ["clip_l", "clip_g"], "segmind_vega": ["clip_l", "clip_g"],
-                   "koala_700m": ["clip_l", "clip_g"], "koala_1b": ["clip_l", "clip_g"]}  # fmt: skip
+                   "koala_700m": ["clip_l", "clip_g"], "koala_1b": ["clip_l", "clip_g"],
+                   "sd15_inpaint": ["clip_l"], "sd15_instructpix2pix": ["clip_l"], "sd2_inpaint": ["clip_h"],
+                   "sd2_depth": ["clip_h"], "lotus_d": ["clip_h"], "sdxl_inpaint": ["clip_l", "clip_g"],
+                   "sdxl_instructpix2pix": ["clip_l", "clip_g"]}  # fmt: skip
 
 
 def own_id(arch: str) -> str:
-    return arch.removeprefix("te_")
+    return manifests.checkpoint(arch).edition
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -60,4 +65,16 @@ def test_keys_that_tell_two_architectures_apart_count() -> None:
 def test_a_model_in_diffusers_naming_is_found_to_be_itself(arch: str) -> None:
     """The names may be the same as the makers', or others; the edition is told all the same."""
     keys = manifests.checkpoint(arch).diffusers_keys
-    assert [item.id for item in detect(keys)] == [arch]
+    assert [item.id for item in detect(keys)] == [own_id(arch)]
+
+
+@pytest.mark.parametrize("arch", [arch for arch in ARCHS if not arch.startswith("te_")])
+def test_a_model_that_nobody_described_is_not_taken_for_its_neighbour(
+    arch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the data of its own architecture, a checkpoint is no other's."""
+    manifest = manifests.checkpoint(arch)
+    own = detect(manifest.keys)[0].arch
+    monkeypatch.setattr(detection, "DIFFUSION_ARCHES", tuple(one for one in DIFFUSION_ARCHES if one is not own))
+    found = [*detect(manifest.keys), *detect(manifest.diffusers_keys)]
+    assert [item.id for item in found if item.arch.role == "diffusion"] == []

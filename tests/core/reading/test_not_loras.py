@@ -67,27 +67,9 @@ KINDS: dict[str, tuple[str, dict[str, Tensor]]] = {
     "Flux ControlNet": ("ControlNet", shaped("controlnet_x_embedder.weight", "transformer_blocks.0.attn.to_q.weight")),
     "Z-Image control": ("ControlNet", shaped(*blocks("control_layers.{i}.attention.qkv.weight"))),
     "T2I-Adapter": ("T2I-Adapter", shaped("adapter.conv_in.weight", *blocks("adapter.body.{i}.block1.weight"))),
-    "motion LoRA": (
-        "motion LoRA",
-        shaped(
-            *blocks(
-                "down_blocks.{i}.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.to_q_lora.down.weight"
-            ),
-            *blocks(
-                "down_blocks.{i}.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.to_q_lora.up.weight"
-            ),
-        ),
-    ),
-    "motion LoRA of diffusers": (
-        "motion LoRA",
-        shaped(
-            *blocks("unet.down_blocks.0.motion_modules.{i}.transformer_blocks.0.attn1.to_k.lora_A.weight"),
-            *blocks("unet.down_blocks.0.motion_modules.{i}.transformer_blocks.0.attn1.to_k.lora_B.weight"),
-        ),
-    ),
     "motion module": (
         "motion module",
-        shaped(*blocks("down_blocks.{i}.motion_modules.0.temporal_transformer.proj_in.weight")),
+        shaped(*blocks("down_blocks.{i}.motion_modules.1.temporal_transformer.proj_in.weight")),
     ),
     "IP-Adapter": ("IP-Adapter", shaped("image_proj.proj.weight", *blocks("ip_adapter.{i}.to_k_ip.weight"))),
     "FaceID with its LoRA": (
