@@ -78,18 +78,12 @@ def test_every_expression_is_known() -> None:
     [
         (r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", "fullmatch"),
         (r"\{([^{}]*\|[^{}]*)\}", "search"),
-        (r"\s*\d+\s*:\s*", "sub"),
-        (r".+\.original_module\..+", "fullmatch"),
-        (r"[^\s#'\"][^:#]*?\s*:(?:\s+.*)?", "fullmatch"),
-        (r"(?s)/\*.*?\*/|//[^\n]*", "finditer"),
-        (r"\s+$", "search"),
-        (r"(a+)+b", "match"),
+        (r'"(?:[^"\\]|\\.)*"', "sub"),
         (r"(?:a|b|ab)*c", "match"),
-        (r"\d+-\d+", "search"),
     ],
 )
 def test_the_check_finds_what_grows_faster(pattern: str, method: str) -> None:
-    """Among them the expressions that stood in the package before."""
+    """The first three stood in the package before; the last doubles with every few letters."""
     assert "times as long" in what_grows(Expression("", re.compile(pattern), (method,)))
 
 
