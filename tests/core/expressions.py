@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import math
 import re
 import re._constants as opcodes  # pyright: ignore
 import re._parser as parser  # pyright: ignore
@@ -17,15 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("fullmatch", "match", "search", "sub", "subn", "split", "findall", "finditer")
 _FUNCTIONS = [f"re.{method}" for method in (*METHODS, "compile")]
 # Characters. What doubles with every few of them is found among the first; each is 25 % more, so that none takes long
-_FIRST = tuple(round(24 * 1.25**step) for step in range(13))
+_FIRST = tuple(round(24 * 1.25**step) for step in range(10))
 _FEW, _MANY_TIMES = 2_000, 5
 LIMIT = 11  # for five times the text: 5 for what is linear, 25 for what is quadratic
-_INNOCENT = 2e-4  # seconds for the few: two million steps, as of what is quadratic, take five times as long or more
-    2e-4  # seconds for the few: two million steps, as of what is quadratic, take five times as long at the least
-)
-_LITTLE = 7  # for the few after the last of the first: 5.7 for what is linear, 33 for what is quadratic
+_INNOCENT = 2e-4  # seconds for the few: what is quadratic takes two million steps, five times as long or more
+_LITTLE = 14  # for the few after the last of the first: 11 for what is linear, 125 for what is quadratic
 _CERTAIN = 0.2  # seconds, beside which nothing that comes between counts
-_HOPELESS = 0.05  # seconds for the few or less: what is linear takes a hundredth
+_HOPELESS = 0.05  # seconds for the few or less: what is linear takes a hundredth; asked twice
 _ENDS = ("", "\0", "\n")  # what may not fit behind a text that fits
 
 
@@ -203,13 +202,13 @@ def is_repeating(pieces: Any) -> bool:
 
 
 def growth(work: Callable[[str], object], make: Callable[[int], str]) -> float:
-    """Return how many times longer the work takes for five times the text; at LIMIT what would never end."""
+    """Return how many times longer the work takes for five times the text; endless for what never ends."""
     earlier = before = 0.0
     for size in (*_FIRST, _FEW):
         text = make(size)
         earlier, before = before, _seconds(work, text)
-        if before > _HOPELESS and _seconds(work, text) > _HOPELESS:  # twice: something else may have come between
-            return LIMIT
+        if before > _CERTAIN or (before > _HOPELESS and _seconds(work, text) > _HOPELESS):
+            return math.inf
     if before < _INNOCENT or before / earlier < _LITTLE:
         return 0
     few, many = make(_FEW), make(_MANY_TIMES * _FEW)
@@ -224,7 +223,7 @@ def growth(work: Callable[[str], object], make: Callable[[int], str]) -> float:
 def _seconds(work: Callable[[str], object], text: str) -> float:
     begin = time.process_time()
     work(text)
-    return time.process_time() - begin
+    return max(time.process_time() - begin, 1e-6)
 
 
 def asked(expression: Expression, method: str) -> Callable[[str], object]:

@@ -131,8 +131,9 @@ def test_a_number_of_many_digits_is_told(digits: int) -> None:
     for dialect in get_args(TextDialect):
         with suppress(OptionError):
             rows_of_text(f"<lora:a:{'1' * digits}x:{'1' * digits}>", dialect)
-    for text in ("a=" + "1" * digits, "a." + "1" * digits + "=1"):
-        with pytest.raises(OptionError):
-            parse_blocks(text)
+    with pytest.raises(OptionError):
+        parse_blocks("a=" + "1" * digits)
+    with suppress(OptionError):  # so many digits are a name; which blocks there are is judged when the model is known
+        parse_blocks("a." + "1" * digits + "=1")
     with pytest.raises(OptionError):
         parse_rows('[{"name": "a", "strength": ' + "1" * digits + "}]")
