@@ -7,6 +7,7 @@ hold spaces, so one that a separator follows is read to that; a last name ends a
 from __future__ import annotations
 
 import re
+from itertools import dropwhile
 from urllib.parse import unquote
 
 _NAME = r"""[^\s/\\"'<>|:*?,;(){}\[\]]+"""  # of a file or folder, without spaces
@@ -22,6 +23,7 @@ _ROOTS = (
 )
 _OPTION = r"(?<=(?<![\w-])-[A-Za-z])"  # -I/home/…
 _SEPARATOR = r"%(?:25)*(?:2[Ff]|5[Cc])"
+_ANY_SEPARATOR = re.compile(_SEPARATOR)
 _ENCODED = r"(?:[\w.~+$@!-]|%(?!(?:25)*(?:2[Ff]|5[Cc]))[0-9A-Fa-f]{2})+"
 _BASE64 = rf"(?!/{_ROOTS}/)[A-Za-z0-9+/]{{100,}}={{0,2}}"
 
@@ -48,7 +50,7 @@ HINT = re.compile(
 )
 
 # A text that is one path from end to end: there the last name may hold spaces too
-_START = rf"(?:file:/+|[A-Za-z]:[/\\]|\\\\|\\{_NAME}\\|~(?:[A-Za-z_][\w.-]*)?[/\\]|/(?:{_ROOTS}|{_NAME})/)"
+_START = rf"(?:file:/|[A-Za-z]:[/\\]|\\\\|\\{_NAME}\\|~(?:[A-Za-z_][\w.-]*)?[/\\]|/(?:{_ROOTS}|{_NAME})/)"
 ONE_PATH = re.compile(
     rf"(?!{_BASE64}$)\s{{0,9}}{_START}(?:[^\s\"<>|*?:;,]|[ ,;](?![ ]?(?:[A-Za-z]:[/\\]|[/\\~]|--?\w))){{1,4096}}\Z"
 )
@@ -62,13 +64,12 @@ IN_QUERY = re.compile(rf"(?<==)(?:/|{_SEPARATOR}|~|[A-Za-z](?::|%3[Aa]))[^&#\s]+
 
 def names_of(path: str) -> list[str]:
     """Return the names in a path or an address, without drive, machine and user."""
-    decoded = unquote(unquote(path)) if re.search(_SEPARATOR, path) else path
+    decoded = unquote(unquote(path)) if _ANY_SEPARATOR.search(path) else path
     scheme, is_address, rest = decoded.partition("://")
     names = [name for name in re.split(r"[/\\]+", rest if is_address else decoded) if name.strip(" .?")]
     if is_address and scheme.lower() != "file":  # a machine, perhaps with a user
         names = names[1:]
-    while names and (names[0].endswith(":") or names[0].startswith("~")):
-        names = names[1:]
+    names = list(dropwhile(lambda name: name.endswith(":") or name.startswith("~"), names))
     if names and ":" in names[0] and "@" in names[0]:
         names[0] = names[0].rpartition(":")[2]
     return [name.strip() for name in names]

@@ -16,7 +16,7 @@ _WORKFLOW = frozenset(("prompt", "workflow", "extra_pnginfo"))  # ComfyUI's own 
 _HOMES = frozenset(("home", "homes", "users", "documents and settings", "media"))  # hold a folder for each user
 _DEEPEST = 8  # texts in JSON in texts
 _LONGEST_PATH = 4096
-_JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_JSON_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)  # without an end too: no sign is looked at twice
 _PATHS_OF_CONFIG = re.compile(r"(?:[\w-]+_)?config\.json|model_index\.json|[\w.-]+\.index(?:\.[\w-]+)?\.json")
 
 
@@ -73,7 +73,10 @@ def _in_json(value: str, change: Callable[[str], str]) -> str:
     def changed(match: re.Match[str]) -> str:
         if not _may_hold_paths(match[0]):
             return match[0]
-        before = json.loads(match[0], strict=False)
+        try:
+            before = json.loads(match[0], strict=False)
+        except ValueError:  # what has no end, or is no text of JSON
+            return match[0]
         after = change(before)
         return match[0] if after == before else json.dumps(after, ensure_ascii=match[0].isascii())
 

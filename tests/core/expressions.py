@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import math
 import re
 import re._constants as opcodes  # pyright: ignore
 import re._parser as parser  # pyright: ignore
@@ -16,11 +17,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("fullmatch", "match", "search", "sub", "subn", "split", "findall", "finditer")
 _FUNCTIONS = [f"re.{method}" for method in (*METHODS, "compile")]
-_SIZES = (12, 24, 100, 1_000, 10_000)  # characters; those of the first two are for what doubles with each of them
-LIMIT = 1_000  # between sizes that are 100 apart: 100 for what is linear, 10,000 for what is quadratic
-_INNOCENT = 2e-3  # seconds for the largest: a quadratic expression takes twenty times as long, at the least
-_LEAST = 1e-5  # seconds for a small one, below which a clock tells nothing
-_ENDS = ("", "\0", "\n", "x")  # what may not fit behind a text that fits
+# Characters. What doubles with every few of them is found among the first; each is 25 % more, so that none takes long
+_FIRST = tuple(round(24 * 1.25**step) for step in range(10))
+_FEW, _MANY_TIMES = 2_000, 5
+LIMIT = 11  # for five times the text: 5 for what is linear, 25 for what is quadratic
+_INNOCENT = 2e-4  # seconds for the few: what is quadratic takes two million steps, five times as long or more
+_LITTLE = 14  # for the few after the last of the first: 11 for what is linear, 125 for what is quadratic
+_CERTAIN = 0.2  # seconds, beside which nothing that comes between counts
+_HOPELESS = 0.05  # seconds for the few or less: what is linear takes a hundredth; asked twice
+_ENDS = ("", "\0", "\n")  # what may not fit behind a text that fits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,24 +55,34 @@ def _calls(node: ast.AST, *, inside: bool) -> Iterator[tuple[ast.Call, str | Non
 
 
 def package_expressions() -> list[Expression]:
-    """Return the expressions of the core, compiled ones by the names of their modules' values; each once."""
-    found: list[Expression] = []
+    """Return the expressions of the core with all ways in which its files ask them; each once."""
+    found: dict[re.Pattern[Any], Expression] = {}
     for path in source_files():
         where = path.relative_to(ROOT).as_posix()
-        text = path.read_text(encoding="utf-8")
         for node, pattern, _ in written_expressions(path):
             if pattern is not None and node.func.attr != "compile":
-                found.append(Expression(f"{where}:{node.lineno}", re.compile(pattern), (node.func.attr,)))
-        if not where.startswith("lora_core/"):
-            continue
+                _add(found, f"{where}:{node.lineno}", re.compile(pattern), [node.func.attr])
+    unasked: list[tuple[str, re.Pattern[Any], list[str]]] = []
+    for path in sorted((ROOT / "lora_core").rglob("*.py")):
+        where, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
         module = importlib.import_module(where.removesuffix(".py").replace("/", ".").removesuffix(".__init__"))
-        anywhere = tuple(dict.fromkeys(re.findall(rf"\.({'|'.join(METHODS)})\(", text)))
         for name, value in vars(module).items():
-            own = tuple(dict.fromkeys(re.findall(rf"\b{re.escape(name)}\.({'|'.join(METHODS)})\(", text)))
+            own = re.findall(rf"\b{re.escape(name)}\.({'|'.join(METHODS)})\(", text)
             for at, one in enumerate(_patterns_in(value)):
-                found.append(Expression(f"{where}:{name}[{at}]", one, own or anywhere))
-    once = {(one.pattern, one.methods): one for one in found if one.methods}
-    return [one for one in once.values() if is_repeating(parser.parse(one.pattern.pattern, flags_of(one.pattern)))]
+                if own:
+                    _add(found, f"{where}:{name}[{at}]", one, own)
+                else:
+                    unasked.append((f"{where}:{name}[{at}]", one, re.findall(rf"\.({'|'.join(METHODS)})\(", text)))
+    named = set(found)
+    for at, one, anywhere in unasked:  # by another name: of a loop, or an argument
+        if one not in named and anywhere:
+            _add(found, at, one, anywhere)
+    return [one for one in found.values() if is_repeating(parser.parse(one.pattern.pattern, flags_of(one.pattern)))]
+
+
+def _add(found: dict[re.Pattern[Any], Expression], where: str, pattern: re.Pattern[Any], methods: list[str]) -> None:
+    known = found.get(pattern, Expression(where, pattern, ()))
+    found[pattern] = dataclasses.replace(known, methods=tuple(dict.fromkeys((*known.methods, *methods))))
 
 
 def flags_of(pattern: re.Pattern[Any]) -> int:
@@ -105,7 +120,7 @@ _REPEATS = {opcodes.MAX_REPEAT, opcodes.MIN_REPEAT, getattr(opcodes, "POSSESSIVE
 _AROUND = (opcodes.ASSERT, opcodes.ASSERT_NOT, opcodes.AT, opcodes.GROUPREF)
 _LEAVES = (opcodes.LITERAL, opcodes.NOT_LITERAL, opcodes.IN, opcodes.ANY)
 _ALPHABET = "a0_. /\\-<>:\"'\n\t,|{}[]()#*~$=+%é"
-_MANY = 20  # a repeat of more is one without an end
+_ENDLESS = 20  # a repeat of more is one without an end
 
 
 class _Samples:
@@ -125,7 +140,7 @@ class _Samples:
         for kind, given in pieces:
             for inner in _inner(kind, given):
                 yield from self.pumps(inner, lead)
-            if kind in _REPEATS and given[1] > _MANY:
+            if kind in _REPEATS and given[1] > _ENDLESS:
                 yield from ((lead, text) for text in self.of(given[2]) if text)
             lead += self.of([(kind, given)])[0]
         yield lead, lead[-1:]
@@ -181,30 +196,34 @@ def _inner(kind: Any, given: Any) -> list[Any]:
 def is_repeating(pieces: Any) -> bool:
     """Tell whether an expression has a repeat without an end: without one it is linear."""
     return any(
-        (kind in _REPEATS and given[1] > _MANY) or any(map(is_repeating, _inner(kind, given))) for kind, given in pieces
+        (kind in _REPEATS and given[1] > _ENDLESS) or any(map(is_repeating, _inner(kind, given)))
+        for kind, given in pieces
     )
 
 
 def growth(work: Callable[[str], object], make: Callable[[int], str]) -> float:
-    """Return how many times longer the work takes for a text 100 times as long; a bound is enough if it is far off."""
-    times: list[float] = []
-    for at, size in enumerate(_SIZES):
+    """Return how many times longer the work takes for five times the text; endless for what never ends."""
+    earlier = before = 0.0
+    for size in (*_FIRST, _FEW):
         text = make(size)
-        times.append(_seconds(work, text))
-        if at == 1 and times[1] > 50 * _INNOCENT:
-            return times[1] / times[0] * LIMIT  # it doubles with every character, and would never end
-        if at > 2 and times[at] > _INNOCENT and times[at] / times[2] > LIMIT:
+        earlier, before = before, _seconds(work, text)
+        if before > _CERTAIN or (before > _HOPELESS and _seconds(work, text) > _HOPELESS):
+            return math.inf
+    if before < _INNOCENT or before / earlier < _LITTLE:
+        return 0
+    few, many = make(_FEW), make(_MANY_TIMES * _FEW)
+    after = _seconds(work, many)
+    for _ in range(3):  # a clock errs upwards only
+        if after / before < LIMIT or after > _CERTAIN:
             break
-    if times[-1] < _INNOCENT:
-        return times[-1] / times[2]
-    slow, fast = make(_SIZES[len(times) - 1]), make(_SIZES[2])
-    return min(_seconds(work, slow) for _ in range(2)) / min(_seconds(work, fast) for _ in range(20))
+        before, after = min(before, *(_seconds(work, few) for _ in range(3))), min(after, _seconds(work, many))
+    return after / before
 
 
 def _seconds(work: Callable[[str], object], text: str) -> float:
     begin = time.process_time()
     work(text)
-    return max(time.process_time() - begin, _LEAST)
+    return max(time.process_time() - begin, 1e-6)
 
 
 def asked(expression: Expression, method: str) -> Callable[[str], object]:

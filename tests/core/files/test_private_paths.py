@@ -128,3 +128,14 @@ def test_configurations_lose_paths_alone() -> None:
     names = ("config.json", "model_index.json", "scheduler_config.json", "tokenizer_config.json")
     assert all(map(tells_paths, names))
     assert not any(map(tells_paths, ("vocab.json", "tokenizer.json", "README.md", "merges.txt")))
+
+
+@pytest.mark.parametrize("broken", ['"\\q/home/a"', '"/home/a', '"/home/a\\', '"\\"/home/a'])
+def test_what_is_no_json_in_a_configuration_stays(broken: str) -> None:
+    assert config_without_paths('{"a": "/home/me/x", "b": ' + broken) == '{"a": "x", "b": ' + broken
+
+
+def test_a_text_of_a_configuration_without_an_end_is_read_once() -> None:
+    start = time.process_time()
+    config_without_paths('"' + '\\"' * 100_000)
+    assert time.process_time() - start < 20  # from each of its quotes to the end: 10,000,000,000 signs

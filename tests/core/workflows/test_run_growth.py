@@ -12,6 +12,7 @@ import pytest
 
 from lora_core.errors import LoraError, WorkflowError
 from lora_core.report import Report
+from lora_core.text import MOST_LEVELS
 from lora_core.workflows import run as run_module
 from lora_core.workflows.bounds import MAX_DEPTH
 from lora_core.workflows.graph import prompt_of
@@ -192,9 +193,22 @@ DEEP = {
 def test_what_is_nested_too_deeply_is_one_clear_error(case: str, frames: int, tmp_path: Path) -> None:
     file = tmp_path / "deep.json"
     file.write_text(DEEP[case])
-    with pytest.raises(WorkflowError, match=f"^deep.json: .*deeper than {MAX_DEPTH} levels") as caught:
+    with pytest.raises(WorkflowError, match=f"^deep.json: .*more than {MOST_LEVELS} levels") as caught:
         growing.at_depth(frames, lambda: run(file, models=tmp_path))
     assert len(str(caught.value)) < 200
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.attack(14)
+@pytest.mark.parametrize("frames", [0, 300])
+def test_what_was_read_elsewhere_is_not_nested_too_deeply_either(frames: int) -> None:
+    """The page and a program's own reading hand over what they have read."""
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    flow = {"1": {"class_type": "LoraCoreMerge", "inputs": {"lora_stack": deep}}}
+    with pytest.raises(WorkflowError, match=f"^deep.json: deeper than {MAX_DEPTH} levels; no workflow is.$"):
+        growing.at_depth(frames, lambda: prompt_of(flow, "deep.json"))
 
 
 BOMBS: dict[str, Callable[[], Flow]] = {
