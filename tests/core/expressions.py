@@ -7,12 +7,20 @@ import dataclasses
 import importlib
 import math
 import re
-import re._constants as opcodes  # pyright: ignore
-import re._parser as parser  # pyright: ignore
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+if sys.version_info >= (3, 11):
+    import re._compiler as compiler  # pyright: ignore
+    import re._constants as opcodes  # pyright: ignore
+    import re._parser as parser  # pyright: ignore
+else:
+    import sre_compile as compiler
+    import sre_constants as opcodes
+    import sre_parse as parser
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("fullmatch", "match", "search", "sub", "subn", "split", "findall", "finditer")
@@ -165,7 +173,7 @@ class _Samples:
 
 
 def _compiled(leaf: Any) -> re.Pattern[str]:
-    return re._compiler.compile(parser.SubPattern(parser.State(), [leaf]))  # type: ignore[attr-defined]
+    return compiler.compile(parser.SubPattern(parser.State(), [leaf]))
 
 
 def _leaves(pieces: Any) -> Iterator[Any]:
