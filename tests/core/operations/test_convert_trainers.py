@@ -60,5 +60,7 @@ def assert_guess(lora: LoraFile, model: ModelNames, edition: str, arch: str) -> 
     for writing in (WRITINGS["diffusers"], WRITINGS["comfy"]):
         guess = choose_model(lora, "", None, writing)
         assert guess.id in (edition, arch, None)
+        if guess.id == edition:  # the same outline, and so the same names
+            continue
         found, told = (plan(lora, item.keymap, writing, item.diffusers) for item in (guess, model))
         assert {job.slot.name for job in found.jobs} == {job.slot.name for job in told.jobs}
