@@ -7,7 +7,7 @@ other's results. Names form one space per architecture: each stands for rows of 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from ..arch.base import Arch, Rename, Shape
@@ -56,14 +56,17 @@ class _Index:
     def matching(self, name: str) -> Iterator[tuple[_Row, int, dict[str, str]]]:
         """Yield (row, place of the matched template in it, what its placeholders stand for)."""
         last = name[name.rfind(".") + 1 :]
-        is_known = ("#" if _is_number(last) else last) in self._lasts
+        is_known = _sign(last) in self._lasts
         if not is_known and not self._rests:
             return
         tokens = name.split(".")
         skeleton = _skeleton(tokens, rest=False)
-        numbers = [token for token in tokens if _is_number(token)]
-        if is_known:
-            for row, piece in self._rows.get(skeleton, ()):
+        rows = self._rows.get(skeleton) if is_known else None
+        if not rows and not self._rests:
+            return
+        numbers = [token for token, sign in zip(tokens, skeleton, strict=True) if sign == "#"]
+        if rows:
+            for row, piece in rows:
                 values = _number_values(row.numbers, numbers)
                 if values is not None:
                     yield row, piece, values
@@ -153,8 +156,14 @@ def _is_number(token: str) -> bool:
     return token.isdecimal() or (token.startswith("{") and token != "{rest}")
 
 
+@lru_cache(4096)  # names have few different tokens, and many of each
+def _sign(token: str) -> str:
+    """Return what stands for a token in a skeleton; a "#" in a name itself is no number."""
+    return "#" if _is_number(token) else "##" if token == "#" else token
+
+
 def _skeleton(tokens: Sequence[str], rest: bool) -> tuple[str, ...]:
-    return (*("#" if _is_number(token) else token for token in tokens), *(("{rest}",) if rest else ()))
+    return (*map(_sign, tokens), "{rest}") if rest else tuple(map(_sign, tokens))
 
 
 def _number_values(wanted: Sequence[str], found: Sequence[str]) -> dict[str, str] | None:

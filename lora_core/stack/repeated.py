@@ -6,9 +6,11 @@ Files of some converters hold the attention fused and split, or a module with an
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from ..errors import AdapterError
 from ..lazytorch import torch
+from ..naming.places import Run
 from ..naming.targets import Target
 from ..reading.adapterspec import AdapterSpec
 from ..reading.lorafile import LoraFile
@@ -41,6 +43,8 @@ def without_repeats(lora: LoraFile, places: Sequence[Place]) -> tuple[list[Place
 
 def _repeats(lora: LoraFile, by_module: dict[str, list[Place]]) -> Iterable[str]:
     """Yield the modules whose rows of the weight others change already, those with most rows first."""
+    if _are_apart(target for places in by_module.values() for _, target in places):
+        return
     kept: dict[str, set[int]] = {}
     for module in sorted(by_module, key=lambda name: -len(_rows(by_module[name]))):
         rows = _rows(by_module[module])
@@ -61,9 +65,19 @@ def _rows(places: Iterable[Place]) -> set[int]:
     """Return the rows of the weight that are changed; all of them if the adapter lies on its side."""
     found: set[int] = set()
     for _, target in places:
-        runs = ((0, target.shape[-1]),) if target.transposed else target.runs
-        found.update(row for start, length in runs for row in range(start, start + length))
+        for start, length in _runs(target):
+            found.update(range(start, start + length))
     return found
+
+
+def _are_apart(targets: Iterable[Target]) -> bool:
+    """Tell whether no two runs of rows meet, as in nearly every file: told without counting rows."""
+    runs = sorted(run for target in targets for run in _runs(target))
+    return all(start + length <= after for (start, length), (after, _) in pairwise(runs))
+
+
+def _runs(target: Target) -> tuple[Run, ...]:
+    return ((0, target.shape[-1]),) if target.transposed else target.runs
 
 
 def _same(lora: LoraFile, places: Sequence[Place], others: Sequence[Place], rows: list[int]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,10 @@ MODELS = [arch for arch in ARCHS if not arch.startswith("te_")]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_name_of_another_model_goes_nowhere(model: str) -> None:
-    shapes = manifests.checkpoint(model).keys
-    keymap = KeyMap((shapes, detect(shapes)))
+def test_no_real_checkpoint_has_two_modules_for_one_name_or_one_for_another_models(model: str, tmp_path: Path) -> None:
+    with Checkpoint(samples.sparse_checkpoint(tmp_path / "model.safetensors", model)) as checkpoint:
+        keymap = checkpoint.keymap
+    assert keymap.roles >= {"diffusion"}
     for name in ("lora_unet_no_such_module", "diffusion_model.no.such", "lora_te3_x", "", "lora_unet_", "unknown.x"):
         assert keymap.find(name) == ()
 
@@ -188,27 +190,47 @@ def tables() -> dict[tuple[Rename, ...], list[Arch]]:
     return result
 
 
-def modules_of(archs: Iterable[Arch]) -> set[str]:
-    """Every module and bare parameter of all checkpoints that hold one of `archs`."""
-    modules: set[str] = set()
+@cache
+def held_by_arch() -> dict[Arch, set[str]]:
+    """Every module and bare parameter of all checkpoints, each of which is looked at once."""
+    modules: dict[Arch, set[str]] = {}
     held = [manifests.checkpoint(name).keys for name in ARCHS]
     held += [manifests.target_shapes(name) for name in manifests.alias_archs()]  # as ComfyUI names them inside
     for keys in held:
         for item in detect(keys):
-            if item.arch in archs and not item.renamed:
+            if not item.renamed:
                 local = {key[len(item.prefix) :] for key in keys if key.startswith(item.prefix)}
-                modules |= local | {key.rpartition(".")[0] for key in local}
-                modules |= {key.replace("in_proj_weight", "in_proj") for key in local}
+                mine = modules.setdefault(item.arch, set())
+                mine |= local | {key.rpartition(".")[0] for key in local}
+                mine |= {key.replace("in_proj_weight", "in_proj") for key in local}
+    return modules
+
+
+def modules_of(archs: Iterable[Arch]) -> set[str]:
+    """Every module and bare parameter of all checkpoints that hold one of `archs`."""
+    modules = set[str]().union(*(held_by_arch().get(arch, set()) for arch in archs))
     if CLIP_L in archs:  # the first SD 1 files
         modules |= {name.removeprefix("text_model.") for name in modules}
     return modules
 
 
-def matching(template: str, names: set[str]) -> list[re.Match[str]]:
-    """Where `template` matches one of `names` as a whole; a name is a line."""
+def skeleton(name: str) -> str:
+    return re.sub(r"(?<![^.])(\d+|\{[ij]\})(?![^.])", "#", name)
+
+
+def by_skeleton(names: Iterable[str]) -> dict[str, set[str]]:
+    groups: dict[str, set[str]] = {}
+    for name in names:
+        groups.setdefault(skeleton(name), set()).add(name)
+    return groups
+
+
+def matching(template: str, groups: dict[str, set[str]]) -> list[re.Match[str]]:
+    """Where `template` matches one of the names as a whole; a name is a line."""
     token = {"{i}": r"(?P<i>\d+)", "{j}": r"(?P<j>\d+)", "{rest}": r"(?P<rest>.+)"}
     text = r"\.".join(token.get(part, re.escape(part)) for part in template.split("."))
-    return list(re.finditer(f"(?m)^{text}$", "\n".join(names)))
+    near = set[str]().union(*groups.values()) if "{rest}" in template else groups.get(skeleton(template), set())
+    return list(re.finditer(f"(?m)^{text}$", "\n".join(near)))
 
 
 def first(here: str | tuple[str, ...]) -> str:
@@ -217,15 +239,14 @@ def first(here: str | tuple[str, ...]) -> str:
 
 @pytest.mark.parametrize("rows", tables(), ids=lambda rows: str(len(rows)))
 def test_every_rename_row_matches_something(rows: tuple[Rename, ...]) -> None:
-    names = modules_of(tables()[rows])
+    groups = by_skeleton(modules_of(tables()[rows]))
     for row in (*rows, *rows):  # rows may build on what other rows give, in any order
         there = (row.there,) if isinstance(row.there, str) else row.there
-        names |= {
-            re.sub(r"\{(\w+)\}", lambda place, found=match: found[place[1]], other)
-            for match in matching(first(row.here), names)
-            for other in there
-        }
-    dead = [row.here for row in rows if not matching(first(row.here), names)]
+        for match in matching(first(row.here), groups):
+            for other in there:
+                name = re.sub(r"\{(\w+)\}", lambda place, found=match: found[place[1]], other)
+                groups.setdefault(skeleton(name), set()).add(name)
+    dead = [row.here for row in rows if not matching(first(row.here), groups)]
     assert [here for here in dead if not any(re.fullmatch(known, first(here)) for known in NO_CHECKPOINT)] == []
 
 
@@ -233,7 +254,7 @@ def test_every_exception_is_needed() -> None:
     dead: list[str | tuple[str, ...]] = []
     for rows, archs in tables().items():
         if any(arch.id in ("sdxl", "koala", "hunyuan_video", "svd") for arch in archs):
-            names = modules_of(archs)
+            names = by_skeleton(modules_of(archs))
             dead += [row.here for row in rows if not matching(first(row.here), names)]
     assert all(any(re.fullmatch(known, first(here)) for here in dead) for known in NO_CHECKPOINT)
 
@@ -380,6 +401,11 @@ def test_a_row_that_drops_a_level_leads_back_from_nothing() -> None:
     assert engine.origin("layers.0.q", (4, 4)).module == "layers.0.q"
 
 
+def test_a_number_sign_in_a_name_is_no_number(keymap: KeyMap) -> None:
+    assert keymap.find("transformer.blocks.#.attn.q") == ()
+    assert Renames(MADE_UP.renames).origin("blocks.#.attn.q", (4, 4)).module == "blocks.#.attn.q"
+
+
 def test_a_prefix_tells_whether_a_name_belongs_elsewhere(keymap: KeyMap) -> None:
     assert keymap.is_elsewhere("lora_te1_text_model_encoder_layers_0_mlp_fc1")
     assert keymap.is_elsewhere("text_encoders.clip_l.transformer.text_model.final_layer_norm")
@@ -410,12 +436,6 @@ def test_one_name_for_weights_of_two_files_is_an_error() -> None:
         "lora_te1_text_model_encoder_layers_0_mlp_fc1: addresses several weights of this checkpoint: "
         f"clip_l.transformer.{module}.weight, {module}.weight."
     )
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_no_real_checkpoint_has_two_modules_for_one_name(model: str, tmp_path: Path) -> None:
-    with Checkpoint(samples.sparse_checkpoint(tmp_path / "model.safetensors", model)) as checkpoint:
-        assert checkpoint.keymap.roles >= {"diffusion"}
 
 
 # Targets

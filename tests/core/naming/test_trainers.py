@@ -79,7 +79,14 @@ def layouts(arch: str) -> dict[str, tuple[KeyMap, list[FoundArch]]]:
     manifest = manifests.checkpoint(arch)
     held: dict[str, Shapes] = {"file": manifest.keys, "diffusers": manifest.diffusers_keys}
     held["inside"] = manifests.target_shapes(arch) if arch in manifests.alias_archs() else {}
+    if len(detect(manifest.keys)) == 1 and without_prefix(held["inside"]) <= without_prefix(manifest.keys):
+        del held["inside"]  # the file's names, apart from the prefix
     return {layout: _with_encoders(shapes) for layout, shapes in held.items() if shapes}
+
+
+def without_prefix(shapes: Shapes) -> set[tuple[str, Shape]]:
+    prefix = next((item.prefix for item in detect(shapes)), "")
+    return {(key.removeprefix(prefix), shape) for key, shape in shapes.items()}
 
 
 def _with_encoders(shapes: Shapes) -> tuple[KeyMap, list[FoundArch]]:

@@ -20,8 +20,6 @@ from tests.core.naming.test_trainers import MODEL_OF, TRAINERS, write_lora
 # Motif-Video share all that these change; an OFT of the outputs alone does not tell Stable Diffusion 1.5 from 2
 ASKS = {"musubi_lora-framepack", "diffusers_peft-motif_video", "kohya_oft-sd15", "kohya_oft_all-sd15"}
 
-BY_MODEL = sorted(TRAINERS, key=lambda name: name.rpartition("-")[2])  # so that each model's key maps are made once
-
 
 @cache
 def detected(arch: str) -> tuple[str, str]:
@@ -30,7 +28,22 @@ def detected(arch: str) -> tuple[str, str]:
     return found.id, found.arch.id
 
 
-@pytest.mark.parametrize("name", BY_MODEL)
+def sample() -> list[str]:
+    """Return the first list of each trainer and of each architecture, and those that have no one answer.
+
+    The others are kin: the same trainer's names for another model, and that model's names by another trainer.
+    """
+    chosen, seen = set(ASKS), set[str]()
+    for name in TRAINERS:
+        listed = manifests.trainer(name)
+        what = {listed.trainer + " " + listed.dialect, detected(listed.arch)[1]}
+        if what - seen:
+            chosen.add(name)
+        seen |= what
+    return sorted(chosen, key=lambda name: manifests.trainer(name).arch)  # each model's key maps are made once
+
+
+@pytest.mark.parametrize("name", sample())
 def test_no_module_is_without_a_name(tmp_path: Path, name: str) -> None:
     edition, arch = detected(manifests.trainer(name).arch)
     with LoraFile(write_lora(tmp_path / f"{name}.safetensors", name)) as lora:
@@ -60,5 +73,7 @@ def assert_guess(lora: LoraFile, model: ModelNames, edition: str, arch: str) -> 
     for writing in (WRITINGS["diffusers"], WRITINGS["comfy"]):
         guess = choose_model(lora, "", None, writing)
         assert guess.id in (edition, arch, None)
+        if guess.id == edition:  # the same outline, and so the same names
+            continue
         found, told = (plan(lora, item.keymap, writing, item.diffusers) for item in (guess, model))
         assert {job.slot.name for job in found.jobs} == {job.slot.name for job in told.jobs}
