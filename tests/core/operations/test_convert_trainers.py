@@ -30,7 +30,7 @@ def detected(arch: str) -> tuple[str, str]:
 
 
 def sample() -> list[str]:
-    """Return the first list of each trainer, by the kind of its modules, and of each architecture, and those that have no one answer.
+    """Return the first list of each trainer and kind and of each architecture, and those that have no one answer.
 
     The others are kin: the same trainer's names for another model, and that model's names by another trainer.
     """
