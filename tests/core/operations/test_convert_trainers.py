@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lora_core.reading.lorafile import LoraFile
 from lora_core.writing.model import ModelNames, choose_model
 from lora_core.writing.plan import plan
 from tests import manifests
-from tests.core.naming.test_trainers import MODEL_OF, TRAINERS, write_lora
+from tests.core.naming.test_trainers import KINDS, MODEL_OF, TRAINERS, write_lora
 
 # Files that fit several models whose names differ, so that convert asks which one is meant: HunyuanVideo and
 # Motif-Video share all that these change; an OFT of the outputs alone does not tell Stable Diffusion 1.5 from 2
@@ -29,14 +30,15 @@ def detected(arch: str) -> tuple[str, str]:
 
 
 def sample() -> list[str]:
-    """Return the first list of each trainer and of each architecture, and those that have no one answer.
+    """Return the first list of each trainer and kind and of each architecture, and those that have no one answer.
 
     The others are kin: the same trainer's names for another model, and that model's names by another trainer.
     """
     chosen, seen = set(ASKS), set[str]()
     for name in TRAINERS:
-        listed = manifests.trainer(name)
-        what = {listed.trainer + " " + listed.dialect, detected(listed.arch)[1]}
+        trainer = name.partition("-")[0]
+        kind = next((kind for words, kind in KINDS if re.search(words, trainer)), "")
+        what = {f"{trainer.partition('_')[0]} {kind}", detected(manifests.trainer(name).arch)[1]}
         if what - seen:
             chosen.add(name)
         seen |= what
