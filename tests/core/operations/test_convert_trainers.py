@@ -30,19 +30,19 @@ def detected(arch: str) -> tuple[str, str]:
 
 
 def sample() -> list[str]:
-    """Return the first list of each trainer and kind and of each architecture, and those that have no one answer.
+    """Return the first list of each trainer and kind and of each family of models, and those that have no one answer.
 
     The others are kin: the same trainer's names for another model, and that model's names by another trainer.
     """
     chosen, seen = set(ASKS), set[str]()
     for name in TRAINERS:
-        trainer = name.partition("-")[0]
+        trainer, _, model = name.partition("-")
         kind = next((kind for words, kind in KINDS if re.search(words, trainer)), "")
-        what = {f"{trainer.partition('_')[0]} {kind}", detected(manifests.trainer(name).arch)[1]}
+        what = {f"{trainer.partition('_')[0]} {kind}", re.split(r"[\d_.]", model)[0]}
         if what - seen:
             chosen.add(name)
         seen |= what
-    return sorted(chosen, key=lambda name: manifests.trainer(name).arch)  # each model's key maps are made once
+    return sorted(chosen, key=lambda name: name.partition("-")[::-1])  # each model's key maps are made once
 
 
 @pytest.mark.parametrize("name", sample())
