@@ -1,7 +1,7 @@
 """Which architectures a LoRA's names and shapes fit with no model at hand: the known models' outlines, by every name.
 
 Names are compared with `#` for every number in them. An architecture fits if it has nearly all of the modules, with
-their numbers and shapes; of several, those count whose blocks the file goes through from the first to the last.
+their numbers and shapes; of several, those count all of whose blocks the file has, if it has all of some.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .outlines import compact_outline, expanded, numbers_in, outlines_of
 from .places import Place
 from .renames import renames_of
 
-_ENOUGH = 0.9  # of the modules: files may have a few that nobody's table knows
+_ENOUGH = 0.9  # of the modules: files may have a few that nobody's table knows, and small ones one of them
 _NUMBER = re.compile(r"\{[\d,-]+\}|\d+")
 _PLACEHOLDER = re.compile(r"\{[ij]\}")
 _WORD = re.compile(r"[._]")
@@ -61,16 +61,22 @@ def _by_name(groups: Groups) -> Groups:
 def _best(groups: Groups) -> list[Arch]:
     total = sum(map(len, groups.values()))
     scores = {arch: _score(arch, groups) for arch in DIFFUSION_ARCHES if total and _may_have(arch, groups, total)}
-    best = max(scores.values(), default=(0, 0))
-    return [arch for arch, score in scores.items() if score == best and best[0] >= _ENOUGH * total]
+    most = max((fitting for fitting, _ in scores.values()), default=0)
+    best = [arch for arch, (fitting, _) in scores.items() if fitting == most and _is_enough(most, total)]
+    whole = [arch for arch in best if scores[arch][1] == len(groups)]
+    return whole or best  # a file of some blocks may be of any model that has these
 
 
 def _may_have(arch: Arch, groups: Groups, total: int) -> bool:
     """Tell by the words in them whether the architecture may have enough of the names: quickly, for most have not."""
     words = _words(arch)
-    return (
-        sum(len(asked) for (name, _), asked in groups.items() if words.issuperset(name.split("_"))) >= _ENOUGH * total
+    return _is_enough(
+        sum(len(asked) for (name, _), asked in groups.items() if words.issuperset(name.split("_"))), total
     )
+
+
+def _is_enough(fitting: int, total: int) -> bool:
+    return fitting == total or fitting >= max(2, min(_ENOUGH * total, total - 1))
 
 
 @cache

@@ -117,7 +117,11 @@ class LoraFile:
     @cached_property
     def arches(self) -> list[Arch]:
         """The diffusion architectures that the modules' names and shapes fit; empty if none stands out."""
-        shapes = {spec.module: spec.delta_shape() for spec in self.adapters if spec.param == "weight"}
+        shapes = {
+            spec.module: spec.delta_shape()
+            for spec in self.adapters
+            if spec.param == "weight" and spec.new_shape is None  # a layer that it widens was smaller
+        }
         names = ((split_dialect(module), shapes.get(module)) for module in self.modules)
         return guess_arches(
             (rest.replace(".", "_"), shape) for (dialect, rest), shape in names if DIFFUSION in dialect.roles

@@ -120,6 +120,8 @@ def test_an_input_that_changes_during_a_job(
         steps: list[int] = []
 
         def on_step(done: int, total: int, path: Path = path, steps: list[int] = steps) -> None:
+            if (done, total) == (0, 1):  # asked on a slow machine, before all files are open
+                return
             if not steps:
                 change(path)
             steps.append(done)

@@ -277,11 +277,9 @@ def test_every_weight_has_one_name_and_it_leads_back(tmp_path: Path, arch: str, 
             assert model.keymap.find(module, name.param) == (name.target,), module
             assert (module, name.param) not in seen
             seen.add((module, name.param))
-            start, length = (
-                name.target.start or 0,
-                name.target.shape[-1 if name.target.transposed else 0] if name.target.shape else 0,
-            )
-            rows.setdefault(name.target.key, []).append((start, start + length))
+            length = name.target.shape[-1 if name.target.transposed else 0] if name.target.shape else 0
+            runs = name.target.order or ((name.target.start or 0, length),)
+            rows.setdefault(name.target.key, []).extend((start, start + count) for start, count in runs)
         held = set().union(*(component.keys() for component in model.keymap.components))
         assert rows.keys() == held
         for key, spans in rows.items():
