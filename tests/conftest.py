@@ -35,9 +35,11 @@ settings.load_profile("lora-core")
 
 
 @pytest.fixture(autouse=True)
-def _no_questions_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_questions_by_the_clock() -> Iterator[None]:
     """What a slow machine is asked between two steps is asked of nobody, so that a test can count the steps."""
-    monkeypatch.setattr(asking, "SECONDS", math.inf)
+    with pytest.MonkeyPatch.context() as patch:  # its own: a test's ends before the test's other fixtures
+        patch.setattr(asking, "SECONDS", math.inf)
+        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,7 +10,6 @@ from typing import get_args
 
 import pytest
 
-from lora_core.arch import DIFFUSION_ARCHES
 from lora_core.errors import LoraError, OptionError
 from lora_core.library.sidecars import split_words
 from lora_core.options.importing import TextDialect
@@ -47,15 +46,6 @@ MADE: dict[tuple[str, str], tuple[str, ...] | None] = {
 @pytest.mark.parametrize("expression", EXPRESSIONS, ids=lambda one: one.where)
 def test_an_expression_is_linear(expression: Expression) -> None:
     assert what_grows(expression) == ""
-
-
-@pytest.mark.attack(3)
-def test_the_marks_of_architectures_are_linear() -> None:
-    patterns = dict.fromkeys(mark.pattern for arch in DIFFUSION_ARCHES for mark in arch.marks)
-    endless = [pattern for pattern in patterns if re.search(r"[*+]|\{\d+,\}", pattern)]
-    assert [what_grows(Expression(pattern, re.compile(pattern), ("match",))) for pattern in endless] == [""] * len(
-        endless
-    )
 
 
 @pytest.mark.attack(3)

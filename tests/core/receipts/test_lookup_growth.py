@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +38,7 @@ def _nothing(*_: Any) -> None:
     """Stand in for the look at what lies beside a LoRA."""
 
 
-def _look_up(module: str, param: str) -> tuple[tuple[str, ...], str]:
+def _look_up(names: Sequence[str], param: str) -> tuple[tuple[str, ...], str]:
     return ("target",), "without a prefix"
 
 
@@ -139,9 +140,10 @@ def test_modules_without_effect_are_told_once() -> None:
 
 @pytest.mark.attack(13)
 def test_modules_that_are_read_otherwise_are_told_once() -> None:
-    specs = [SimpleNamespace(module=Name(f"m{number}"), param="weight", optional=True) for number in range(2_000)]
+    modules = [Name(f"m{number}") for number in range(2_000)]
+    specs = [SimpleNamespace(module=one, names=(one,), param="weight", optional=True) for one in modules]
     lora: Any = SimpleNamespace(adapters=specs)
-    keymap: Any = SimpleNamespace(look_up=_look_up)
+    keymap: Any = SimpleNamespace(look_up_first=_look_up)
     finder = PlaceFinder(lora, keymap)
     Name.compared = 0
     for spec in [*specs, *specs]:
