@@ -96,4 +96,10 @@ ONLY_IN_DIFFUSERS: dict[str, tuple[str, ...]] = {
     "wan22_animate_14b": (r"motion_encoder\..*\.act_fn\.bias",),
     "stable_audio_1": (r"time_proj\.weight", r"transformer_blocks\.\d+\.norm\d\.bias"),
     "stable_audio_3_medium": (r"prompt_padding_embedding",),
+    "cogvideox_5b_i2v": (r"patch_embed\.pos_embedding",),
+    # no layers: single numbers, tables of positions, scales of norms; ours are told by the makers' names
+    "svd_img2vid": (r".*\.time_mixer\.mix_factor",),
+    "animatediff_motion_v2": (r".*\.pos_embed\.pe",),
+    "skyreels_v1_i2v": (r".*\.norm_(added_)?[qk]\.weight",),
+    "ovis_image": (r".*\.net\.0\.proj\.(weight|bias)",),  # fused there alone: the pieces are written by their own names
 }
