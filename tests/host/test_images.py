@@ -135,7 +135,7 @@ def test_foreign_lora_is_named(scene: Scene) -> None:
     assert run.status == "error"
     assert run.error_type.endswith("NothingMatchedError")
     # which model the LoRA is for, the sizes of a tiny one don't tell; core's tests have the true ones
-    assert foreign.lora("a") in run.error and TITLES[scene.family.name] in run.error
+    assert foreign.lora("a").rpartition("/")[2] in run.error and TITLES[scene.family.name] in run.error
 
 
 def distance(image: np.ndarray, other: np.ndarray) -> float:
