@@ -29,11 +29,8 @@ from ..text import counted, plain, plain_line, some_names, without_path
 from .listing import Listing
 
 MODELS, FITS = 4, 50_000  # that are remembered
-SECONDS, SECONDS_APART = (
-    10.0,
-    60.0,
-)  # that one file may take, so that the others have their turn; and until the next try
-MOST_CANDIDATES = 100  # to choose from
+SECONDS = 10.0  # that one file may take, so that the others have their turn
+SECONDS_APART = 60.0  # until the next try of one that took longer
 _NAMES = 20  # unmatched ones that are told
 
 T = TypeVar("T")
@@ -66,9 +63,7 @@ class Precheck:
         default_factory=OrderedDict[Hashable, "ModelTargets | str"]
     )
     _fits: OrderedDict[Hashable, Fit] = field(default_factory=OrderedDict[Hashable, Fit])
-    _slow: dict[Hashable, float] = field(
-        default_factory=dict[Hashable, float]
-    )  # not to be tried again before this time
+    _slow: dict[Hashable, float] = field(default_factory=dict[Hashable, float])  # not to be tried before this time
     _lock: threading.Lock = field(default_factory=threading.Lock)  # never held while a file is read
 
     def check(self, model: Path | None, rows: Sequence[Any], listing: Listing) -> dict[str, Any]:
@@ -135,8 +130,7 @@ class Precheck:
             path = listing.path(found.name)
             size = path.stat().st_size
         except AmbiguousFileError as error:
-            candidates = list(error.candidates[:MOST_CANDIDATES])
-            return _answer("ambiguous", reason=plain_line(error, 4_000), candidates=candidates)
+            return _answer("ambiguous", reason=plain_line(error, 4_000), candidates=list(error.candidates))
         except NotHashedError as error:
             return _answer("unknown", reason=plain_line(error, 1_000))
         except NoSuchFileError as error:
