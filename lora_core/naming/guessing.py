@@ -17,7 +17,7 @@ from ..arch.base import Arch, Shape
 from .detection import params_of
 from .outlines import compact_outline, expanded, numbers_in, outlines_of
 from .places import Place
-from .renames import renames_of
+from .renames import renames_of, several
 
 _ENOUGH = 0.9  # of the modules: files may have a few that nobody's table knows, and small ones one of them
 _NUMBER = re.compile(r"\{[\d,-]+\}|\d+")
@@ -83,7 +83,7 @@ def _is_enough(fitting: int, total: int) -> bool:
 def _words(arch: Arch) -> frozenset[str]:
     """Return every word in the names of the known editions, `#` for a number."""
     names = {key for found in outlines_of(arch) for key in compact_outline(found.id)}
-    names.update(text for row in arch.renames for side in (row.here, row.there) for text in _several(side))
+    names.update(text for row in arch.renames for side in (row.here, row.there) for text in several(side))
     return frozenset(word for name in names for word in _WORD.split(_NUMBER.sub("#", _PLACEHOLDER.sub("#", name))))
 
 
@@ -113,13 +113,18 @@ def _size(shape: Shape | None) -> Size | None:
 
 
 @cache
+def _numbers(token: str) -> frozenset[int]:
+    return frozenset(numbers_in(token))
+
+
+@cache
 def _known(arch: Arch) -> Known:
     """Return every name of every module of the known editions."""
     known: Known = {}
     for found in outlines_of(arch):
         rows = compact_outline(found.id)
         for name, size in _names(arch, expanded(rows) if _counts_blocks(arch) else rows):
-            sets = tuple(frozenset(numbers_in(token)) for token in _NUMBER.findall(name))
+            sets = tuple(map(_numbers, _NUMBER.findall(name)))
             places = known.setdefault(_NUMBER.sub("#", name).replace(".", "_"), {}).setdefault(size, [])
             if sets not in places:
                 places.append(sets)
@@ -128,12 +133,8 @@ def _known(arch: Arch) -> Known:
 
 def _counts_blocks(arch: Arch) -> bool:
     """Tell whether some row is of one block, so that names of many blocks at once would pass it by."""
-    texts = (text for row in arch.renames for side in (row.here, row.there) for text in _several(side))
+    texts = (text for row in arch.renames for side in (row.here, row.there) for text in several(side))
     return any(token.isdecimal() and place for text in texts for place, token in enumerate(text.split(".")[:-1]))
-
-
-def _several(side: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (side,) if isinstance(side, str) else side
 
 
 def _names(arch: Arch, rows: Mapping[str, Shape]) -> Iterator[tuple[str, Size]]:

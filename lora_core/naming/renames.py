@@ -46,7 +46,7 @@ class _Index:
         rest = tokens[-1] == "{rest}"
         tokens = tokens[:-1] if rest else tokens
         numbers = tuple(token for token in tokens if _is_number(token))
-        row = _Row(rename, numbers, rest, _several(rename.here), _pieces(rename))
+        row = _Row(rename, numbers, rest, several(rename.here), _pieces(rename))
         if rest:
             self._rests.add(len(tokens))
         else:
@@ -88,7 +88,7 @@ class Renames:
                 self._joint.add(rename.here[0], rename)
                 continue
             self._forward.add(rename.here, rename)
-            for number, there in enumerate(_several(rename.there)):
+            for number, there in enumerate(several(rename.there)):
                 if there != "{rest}":  # any name at all, which tells nothing of where it comes from
                     self._back.add(there, rename, number)
 
@@ -139,12 +139,13 @@ class Renames:
                 yield row.changed(Place(_filled(row.here[0], values))).piece(begin, end, of)
 
 
-def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
+def several(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of one side of a rename, which may be one alone."""
     return (names,) if isinstance(names, str) else names
 
 
 def _pieces(rename: Rename) -> tuple[tuple[str, int, int, int], ...]:
-    there = _several(rename.there)
+    there = several(rename.there)
     sizes = rename.sizes or (1,) * len(there)
     ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
     if len(there) == 1:
