@@ -11,7 +11,7 @@ from ..lora_core.library.listing import Listing
 from ..lora_core.library.stackfiles import located, missing_files, possible_files, rows_in_use
 from ..lora_core.parallel.progress import OnStep
 from ..lora_core.stack.entry import StackEntry
-from ..lora_core.stack.rows import parse_rows
+from ..lora_core.stack.rows import parse_rows, stack_of
 from . import host
 
 HASHES = Hashes(host.own_file("hashes.json"))
@@ -33,7 +33,9 @@ def found(entries: Iterable[StackEntry]) -> list[StackEntry]:
 def rows_problem(rows: Any) -> bool | str:
     """Return True, or what is wrong with the rows of Stack LoRAs: with their form, or all files that are missing."""
     try:
-        return missing_files(rows_in_use(parse_rows(rows)), loras()) or True
+        parsed = parse_rows(rows)
+        stack_of(parsed)  # or it raises, for strengths of blocks that can't be read
+        return missing_files(rows_in_use(parsed), loras()) or True
     except LoraError as error:
         return str(error)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 
 from ..errors import FileFormatError
 from ..parallel.asking import each
+from ..parallel.collector import collections_paused
 from .dtypes import DTYPES, FLOAT_DTYPES
 from .longmetadata import without_long_metadata
 
@@ -63,6 +64,7 @@ def element_count(shape: Iterable[int]) -> int:
     return count
 
 
+@collections_paused()
 def parse_header(path: Path, raw: bytes | bytearray, size: int) -> tuple[dict[str, str], dict[str, TensorInfo]]:
     """Return (metadata, infos) of a file of `size` bytes from its header; raises FileFormatError naming the rule."""
     listed, long_metadata = without_long_metadata(path, raw)

@@ -9,10 +9,11 @@ from ..errors import AmbiguousFileError, FileFormatError, NoSuchFileError, NotHa
 from ..files.hashes import AUTOV3
 from ..stack.entry import StackEntry
 from ..stack.rows import Row, each_file
-from ..text import message_line
+from ..text import message_line, shortened
 from .listing import Listing
 
 MOST_LINES = 20  # of files that are missing
+_LONGEST_NAME = 120  # characters of one of them, so that all lines are a screen
 
 Labelled = Sequence[tuple[str, StackEntry]]  # what an entry is called in an error, and the entry
 
@@ -68,11 +69,10 @@ def changed(entry: StackEntry, name: str, **attributes: Any) -> StackEntry:
 
 def _located(entry: StackEntry, listing: Listing) -> StackEntry:
     low = _located(entry.low, listing) if entry.low is not None else None
-    name, path, note = entry[0], entry.path, entry.note
-    if not path and entry.tensors is None:
-        found = listing.find(name, entry.size, entry.hash)
-        name, path, note = found.name, str(listing.path(found.name)), found.note
-    return changed(entry, name, path=path, note=note, low=low)
+    if entry.path or entry.tensors is not None:  # of a stack before, whose entries many nodes may hand on
+        return entry if low is entry.low else changed(entry, entry[0], low=low)
+    found = listing.find(entry[0], entry.size, entry.hash)
+    return changed(entry, found.name, path=str(listing.path(found.name)), note=found.note, low=low)
 
 
 def _missing(label: str, entry: StackEntry, listing: Listing) -> list[str]:
@@ -81,10 +81,10 @@ def _missing(label: str, entry: StackEntry, listing: Listing) -> list[str]:
         if not entry.path and entry.tensors is None:
             listing.path(listing.find(entry[0], entry.size, entry.hash).name)
     except AmbiguousFileError as error:
-        return [f"{label}: {error}", *lines]
+        return [f"{label}: {shortened(str(error), 3 * _LONGEST_NAME)}", *lines]
     except NotHashedError:  # the run reads them, and may find it
         return lines
     except FileFormatError:
         hashed = f" (AutoV3 {entry.hash[:AUTOV3]})" if entry.hash else ""
-        return [f"{label}: {entry[0]}: no such file in {listing.where}{hashed}.", *lines]
+        return [f"{label}: {shortened(entry[0], _LONGEST_NAME)}: no such file in {listing.where}{hashed}.", *lines]
     return lines

@@ -21,6 +21,7 @@ from ..lazytorch import torch
 from ..naming.detection import FoundArch, describe, detect, own_prefix, unknown_arch
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
+from ..parallel.collector import collections_paused
 from .notloras import other_kind
 
 UNKNOWN = "unknown model"
@@ -56,6 +57,7 @@ class Checkpoint:
     architecture.
     """
 
+    @collections_paused()
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.name = self.path.name or self.path.resolve().name

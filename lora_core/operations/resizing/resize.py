@@ -18,7 +18,7 @@ from ...files.scratch import Scratch
 from ...lazytorch import torch
 from ...options.resize import RESIZE
 from ...parallel.ahead import ahead
-from ...parallel.asking import cancellable
+from ...parallel.asking import cancellable, each
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
 from ...reading.lorafile import LoraFile, LoraSource
@@ -140,12 +140,12 @@ def _keep_others(resizing: Resizing, lora: LoraFile, sources: Sequence[Resizable
     own = {name for source in sources for name in source.own_names()}
     scaled: dict[str, torch.Tensor] = {}
     kept: Counter[str] = Counter()
-    for spec in lora.adapters:
+    for spec in each(lora.adapters):
         if own.isdisjoint(spec.tensor_names()):
             scaled.update(kept_tensors(lora, [], [spec]))
             kept.update(spec.kinds)
     kept.update(lora.unsupported.values())
-    for name in lora.file:
+    for name in each(lora.file):
         if name not in own:
             resizing.stored(name, scaled.get(name, lora.file.tensor(name)))
     if kept:

@@ -13,6 +13,7 @@ from ...lazytorch import torch
 from ...naming.blocks import block_of
 from ...naming.dialects import DIFFUSION, WRITINGS, split_dialect
 from ...naming.keymap import KeyMap
+from ...parallel.asking import each
 from ...reading.adapterspec import AdapterSpec
 from ...reading.checkpoint import Checkpoint, weight_on
 from ...reading.lorafile import LoraFile
@@ -60,7 +61,7 @@ def sources_of(lora: LoraFile, base: Checkpoint | None) -> Iterator[Resizable]:
     for spec in lora.adapters:
         beside[spec.module].append(spec)
     usual, keymap = _usual_suffixes(lora), _keymap(lora, base)
-    for spec in lora.adapters:
+    for spec in each(lora.adapters):
         if not KINDS[spec.kind].has_factors or spec.param != "weight":
             continue
         others = [other for other in beside[spec.module] if other is not spec]
