@@ -189,7 +189,7 @@ def archive(structure: bytes) -> bytes:
 
 def main() -> None:
     from lora_core.errors import LoraError
-    from lora_core.files.pickled import PickledFile
+    from lora_core.files.pytorch.pytorchfile import PickledFile
 
     path = Path(tempfile.mkdtemp(), "bad.pt")
     for name, make in CASES.items():

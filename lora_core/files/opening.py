@@ -11,7 +11,7 @@ from ..errors import FileFormatError
 from .decoded import Decoded
 from .gguffile import GgufFile
 from .modelfolder import ModelPart, model_parts
-from .pickled import PickledFile
+from .pytorch.pytorchfile import PickledFile
 from .shards import ShardedFile
 from .tensorfile import TensorFile
 from .tensors import Tensors

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lora_core.errors import LoraError
-from lora_core.files.pickled import PickledFile
+from lora_core.files.pytorch.pytorchfile import PickledFile
 from tests.fuzz.choices import Choices
 from tests.fuzz.scratch import written
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from lora_core.files.dtypes import DTYPES
-from lora_core.files.pickled import PickledFile
-from lora_core.files.pickledstack import ROOM
+from lora_core.files.pytorch.pytorchfile import PickledFile
+from lora_core.files.pytorch.stack import ROOM
 from tests.core import samples
 from tests.hostile_pickles import CASES, LARGE, TENSOR, archive, text
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import lora_core
 from lora_core.errors import FileFormatError
 from lora_core.files.opening import open_tensors
-from lora_core.files.pickled import PickledFile
+from lora_core.files.pytorch.pytorchfile import PickledFile
 from tests import tiny
 from tests.core import samples
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from lora_core.errors import FileFormatError
-from lora_core.files.pickled import PickledFile
-from lora_core.files.ziplist import MAX_MEMBERS
+from lora_core.files.pytorch.pytorchfile import PickledFile
+from lora_core.files.pytorch.ziplist import MAX_MEMBERS
 from tests.core import samples
 from tests.hostile_pickles import STORAGE, TENSOR, archive, of
 

@@ -1,5 +1,5 @@
 """The structure of a PyTorch file, read by a small stack machine of our own: it makes texts, numbers, lists, dicts and
-the values of `pickledvalues`, and nothing else, whatever the structure says.
+the values of `values`, and nothing else, whatever the structure says.
 
 It knows the operations that torch.save writes. Each takes a bounded number of steps, and what all of them make is
 bounded by the bytes of the structure. Nothing is hashed but texts and short whole numbers, so no key costs more than
@@ -12,9 +12,9 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .pickledstack import DICT, LIST, MAX_OPEN, NUMBER, TOO_MUCH, TUPLE, VALUE, PickleStack
-from .pickledvalues import Named, Opaque, PickledTensor, StructureError, made, named, storage_of
-from .pytorchzip import ZipMember
+from .archive import ZipMember
+from .stack import DICT, LIST, MAX_OPEN, NUMBER, TOO_MUCH, TUPLE, VALUE, PickleStack
+from .values import Named, Opaque, PickledTensor, StructureError, made, named, storage_of
 
 _MAX_GLOBAL = 200  # bytes of the name of a class or function
 _STOP = ord(".")

@@ -9,9 +9,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import FileFormatError
-from ..text import counted
-from .openfile import OpenFile
+from ...errors import FileFormatError
+from ...text import counted
+from ..openfile import OpenFile
 from .ziplist import ListedMember, TooLongError, ZipError, ZipList, read_list
 
 MAX_STRUCTURE_BYTES = 16 * 2**20  # of the part that is not tensor data; of 50,000 tensors it has 9 MB

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .dtypes import DTYPES
-from .pytorchzip import ZipMember
-from .tensorheader import MAX_DIMENSIONS, MAX_NAME_BYTES, element_count
+from ..dtypes import DTYPES
+from ..tensorheader import MAX_DIMENSIONS, MAX_NAME_BYTES, element_count
+from .archive import ZipMember
 
 
 class StructureError(ValueError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
-from .pickledvalues import Opaque, PickledTensor
-from .tensorheader import MAX_NAME_BYTES, MAX_TENSORS
+from ..tensorheader import MAX_NAME_BYTES, MAX_TENSORS
+from .values import Opaque, PickledTensor
 
 MAX_NESTING = 4
 # What trainers call the weights in a checkpoint of theirs, beside epochs and optimizers; an adapter before its base

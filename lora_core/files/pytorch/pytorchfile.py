@@ -12,18 +12,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileFormatError
-from ..lazytorch import torch
-from ..text import counted, some_names
-from .dtypes import torch_dtype
-from .openfile import OpenFile
-from .pickledstructure import read_structure
-from .pickledvalues import PickledTensor, StructureError
-from .pytorchzip import INSTEAD, PytorchZip, open_pytorch_zip
+from ...errors import FileFormatError
+from ...lazytorch import torch
+from ...text import counted, some_names
+from ..dtypes import torch_dtype
+from ..openfile import OpenFile
+from ..tensorfile import byte_view
+from ..tensorheader import MAX_NAME_BYTES, MAX_TENSORS, TensorInfo
+from ..tensors import Tensors, memory_for
+from .archive import INSTEAD, PytorchZip, open_pytorch_zip
 from .statedict import AnyTensor, state_dict
-from .tensorfile import byte_view
-from .tensorheader import MAX_NAME_BYTES, MAX_TENSORS, TensorInfo
-from .tensors import Tensors, memory_for
+from .structure import read_structure
+from .values import PickledTensor, StructureError
 
 MAX_AMPLIFICATION = 4  # tensors may share memory, but all together not claim more than so many times the file
 

@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .openfile import OpenFile
-from .tensorheader import MAX_LISTED_BYTES, MAX_TENSORS
+from ..openfile import OpenFile
+from ..tensorheader import MAX_LISTED_BYTES, MAX_TENSORS
 
 MAX_MEMBERS = MAX_TENSORS + 10
 MAX_ENTRY_BYTES = 2_048  # of a name and what follows it

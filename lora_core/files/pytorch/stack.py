@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .pickledvalues import Named, Opaque, StructureError
-from .pytorchzip import ZipMember
+from .archive import ZipMember
+from .values import Named, Opaque, StructureError
 
 ROOM, ROOM_PER_BYTE = 16 * 2**20, 8  # bytes of memory for what is made; files of torch's take about 5 a byte
 TEXT, NUMBER, LIST, TUPLE, DICT, ENTRY, VALUE = 64, 32, 120, 64, 96, 200, 120  # bytes that each takes, about

@@ -1,0 +1,1 @@
+"""PyTorch files (.ckpt, .pt, .pth, .bin), read without pickle and without running anything that they name."""
