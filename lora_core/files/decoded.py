@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError, UnknownArchError
@@ -12,7 +11,7 @@ from ..lazytorch import torch
 from ..text import parse_json
 from .quantised import FOREIGN, FORMATS, FP8_FORMATS, Config, Format, values_of
 from .tensorheader import TensorInfo
-from .tensors import Tensors
+from .tensors import Tensors, TensorsView
 
 QUANTISATION_METADATA = "_quantization_metadata"  # a header's own list of quantised layers
 MARKER = "scaled_fp8"  # says that the file is of the legacy layout; its dtype says which fp8
@@ -50,12 +49,11 @@ class CodedLayer:
         return self.weight.removesuffix(".weight")
 
 
-class Decoded(Tensors):
+class Decoded(TensorsView):
     """`raw` with every quantised weight as its values. Raises UnknownArchError for a format that can't be read."""
 
     def __init__(self, raw: Tensors) -> None:
-        self.raw = raw
-        self.path, self.metadata, self.warnings = raw.path, raw.metadata, raw.warnings
+        super().__init__(raw)
         _refuse_foreign(raw)
         self.layers: dict[str, CodedLayer] = {layer.weight: layer for layer in _coded_layers(raw)}
         hidden = {key for layer in self.layers.values() for key in layer.parts.values()}
@@ -65,9 +63,6 @@ class Decoded(Tensors):
         self.full_precision = any(raw[key].shape == (2,) for key in self.markers)
         _refuse_strays(raw, hidden)
         self._infos = {key: self._logical(info) for key, info in raw.items() if key not in hidden}
-
-    def close(self) -> None:
-        self.raw.close()
 
     def tensor(self, name: str) -> torch.Tensor:
         layer = self.layers.get(name)
@@ -82,17 +77,6 @@ class Decoded(Tensors):
 
     def scalar(self, name: str) -> float:
         return self.raw.scalar(name)
-
-    def check_unchanged(self) -> None:
-        self.raw.check_unchanged()
-
-    @property
-    def size(self) -> int:
-        return self.raw.size
-
-    @property
-    def paths(self) -> Sequence[Path]:
-        return self.raw.paths
 
     def coded_as(self, name: str) -> str | None:
         return self.layers[name].format if name in self.layers else self.raw.coded_as(name)

@@ -3,13 +3,12 @@ them, so that a file of one program reads like that of another."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ..lazytorch import torch
 from .tensorheader import TensorInfo
-from .tensors import Tensors
+from .tensors import Tensors, TensorsView
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +21,13 @@ class Source:
     number: float = 0.0  # without a name
 
 
-class Renamed(Tensors):
-    """An open container under other names; closing it closes the container."""
+class Renamed(TensorsView):
+    """An open container under other names."""
 
     def __init__(self, raw: Tensors, sources: Mapping[str, Source]) -> None:
-        self.raw, self._sources = raw, sources
-        self.path, self.metadata, self.warnings = raw.path, raw.metadata, raw.warnings
+        super().__init__(raw)
+        self._sources = sources
         self._infos = {name: _info(raw, name, source) for name, source in sources.items()}
-
-    def close(self) -> None:
-        self.raw.close()
 
     def tensor(self, name: str) -> torch.Tensor:
         source = self._sources[name]
@@ -46,21 +42,6 @@ class Renamed(Tensors):
     def scalar(self, name: str) -> float:
         source = self._sources[name]
         return self.raw.scalar(source.name) if source.name else source.number
-
-    def check_unchanged(self) -> None:
-        self.raw.check_unchanged()
-
-    @property
-    def size(self) -> int:
-        return self.raw.size
-
-    @property
-    def paths(self) -> Sequence[Path]:
-        return self.raw.paths
-
-    @property
-    def identity(self) -> object:
-        return self.raw.identity
 
 
 def _info(raw: Tensors, name: str, source: Source) -> TensorInfo:

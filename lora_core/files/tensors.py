@@ -87,6 +87,32 @@ class Tensors(Mapping[str, TensorInfo]):
         return None
 
 
+class TensorsView(Tensors):
+    """An open container seen in another way: its tensors differ, its files are the same; closing it closes them."""
+
+    def __init__(self, raw: Tensors) -> None:
+        self.raw = raw
+        self.path, self.metadata, self.warnings = raw.path, raw.metadata, raw.warnings
+
+    def close(self) -> None:
+        self.raw.close()
+
+    def check_unchanged(self) -> None:
+        self.raw.check_unchanged()
+
+    @property
+    def size(self) -> int:
+        return self.raw.size
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        return self.raw.paths
+
+    @property
+    def identity(self) -> object:
+        return self.raw.identity
+
+
 def memory_for(what: str, nbytes: int) -> torch.Tensor:
     """Return bytes to read into; raises FileFormatError if the machine does not have so many."""
     try:

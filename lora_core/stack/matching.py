@@ -11,8 +11,8 @@ from ..naming.targets import Target
 from ..parallel.asking import each
 from ..parallel.collector import collections_paused
 from ..reading.adapterspec import AdapterSpec
-from ..reading.finder import PlaceFinder
 from ..reading.lorafile import LoraFile
+from ..reading.placefinder import PlaceFinder
 from ..report import LoraReport
 from .apply import Placed
 from .opened import StackedLora, Strengths, about_blocks

@@ -17,8 +17,8 @@ from ..naming.keymap import KeyMap
 from ..naming.targets import Target
 from ..parallel.asking import each
 from ..reading.adapterspec import AdapterSpec
-from ..reading.finder import PlaceFinder
 from ..reading.lorafile import LoraFile
+from ..reading.placefinder import PlaceFinder
 from ..report import LoraReport
 from ..stack.repeated import without_repeats
 from .names import written

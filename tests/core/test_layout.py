@@ -73,7 +73,7 @@ def test_every_place_is_taken() -> None:
         (MERGE, "import gguf", f"imports gguf; {CORE_ONLY}"),
         (MERGE, "import importlib", "imports importlib"),
         ("lora_core/arch/flux.py", "from ..naming.keymap import x", "arch imports naming, which does not stand before"),
-        ("lora_core/library/info.py", "from ..receipts.finder import x", "library imports receipts, which does not"),
+        ("lora_core/library/info.py", "from ..receipts.receipt import x", "library imports receipts, which does not"),
         ("lora_core/brandnew.py", "from .errors import LoraError", "lora_core/brandnew has no place; give it one"),
         (LOAD, "import comfy.sd", f"imports comfy; {HOST_ONLY}"),
         (LOAD, "from folder_paths import base_path", f"imports folder_paths; {HOST_ONLY}"),

@@ -19,7 +19,7 @@ from ...options.merge import MERGE
 from ...parallel.asking import cancellable
 from ...parallel.progress import OnStep
 from ...reading.checkpoint import Checkpoint
-from ...receipts.finder import Finder, Inputs, LoraGiven
+from ...receipts.inputfinder import InputFinder, Inputs, LoraGiven
 from ...receipts.readback import ReadReceipt, read_receipt
 from ...receipts.receipt import RECEIPT, RECEIPT_FILE, Receipt, receipt_of
 from ...report import Report, Stopwatch
@@ -55,7 +55,7 @@ def verify(
     watch = Stopwatch(report)
     receipt = read_receipt(_receipt_text(path), path.name)
     _check_options(receipt, path.name)
-    finder = Finder(path.name, receipt, [Path(folder) for folder in search], hashes or remembered())
+    finder = InputFinder(path.name, receipt, [Path(folder) for folder in search], hashes or remembered())
     inputs = finder.inputs(None if base is None else Path(base), list(loras))
     with cancellable(on_step) as step, ExitStack() as files:
         different, tensors = _differences(path, receipt, inputs, report, files, step)

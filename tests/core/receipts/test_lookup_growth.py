@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from lora_core.library.listing import Listing
-from lora_core.reading.finder import PlaceFinder
-from lora_core.receipts.finder import Finder
+from lora_core.reading.placefinder import PlaceFinder
+from lora_core.receipts.inputfinder import InputFinder
 from lora_core.receipts.readback import ReadReceipt
 from lora_core.stack.matching import PlacedSpec
 from tests import growing
@@ -72,7 +72,7 @@ def test_rows_are_found_by_content(tmp_path: Path) -> None:
 @pytest.mark.attack(13)
 @pytest.mark.parametrize("given", [True, False])
 def test_inputs_of_a_receipt_are_found_once(given: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Finder, "_check_beside", _nothing)
+    monkeypatch.setattr(InputFinder, "_check_beside", _nothing)
 
     def prepare(count: int) -> growing.Run:
         folder = tmp_path / str(count)
@@ -82,7 +82,7 @@ def test_inputs_of_a_receipt_are_found_once(given: bool, tmp_path: Path, monkeyp
         asked = no_hashes()
 
         def run() -> None:
-            finder = Finder("m", receipt, [folder], asked)
+            finder = InputFinder("m", receipt, [folder], asked)
             found = finder.inputs(base, [(file, 1.0) for file in reversed(files)] if given else [])
             assert [path for path, *_ in found.loras] == files
             assert max(asked.values()) <= 2
@@ -94,7 +94,7 @@ def test_inputs_of_a_receipt_are_found_once(given: bool, tmp_path: Path, monkeyp
 
 @pytest.mark.attack(13)
 def test_one_lora_many_times_at_other_strengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Finder, "_check_beside", _nothing)
+    monkeypatch.setattr(InputFinder, "_check_beside", _nothing)
     base, file = made(tmp_path, 2)
 
     def prepare(count: int) -> growing.Run:
@@ -106,7 +106,7 @@ def test_one_lora_many_times_at_other_strengths(tmp_path: Path, monkeypatch: pyt
 
         def run() -> None:
             given = [(file, n / 100) for n in reversed(range(count))]
-            found = Finder("m", receipt, [], no_hashes()).inputs(base, given)
+            found = InputFinder("m", receipt, [], no_hashes()).inputs(base, given)
             assert [model for _, model, *_ in found.loras] == [n / 100 for n in range(count)]
 
         return run

@@ -33,7 +33,7 @@ class Inputs:
 
 
 @dataclass(slots=True)
-class Finder:
+class InputFinder:
     """Finds what a receipt names. Raises one ReceiptError that says all that is missing or wrong.
 
     Every file is hashed as it is now, and `hashes` only learns from that: what it knows may be of another file.
