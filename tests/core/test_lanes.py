@@ -38,6 +38,21 @@ def lane(**changes: Any) -> Any:
     return lanes.Lane(**{"name": "test", "threads": 2, "most": 6, "waiting": 64, "seconds": 60.0, **changes})
 
 
+class Endless:
+    """Work that goes on until it is told not to."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def __call__(self) -> None:
+        try:
+            while True:
+                ask()
+                time.sleep(0.01)
+        finally:
+            self.ended.set()
+
+
 @pytest.mark.attack(2)
 def test_two_that_are_stuck_do_not_keep_others_waiting(hold: threading.Event) -> None:
     async def tried() -> list[int]:
@@ -53,19 +68,10 @@ def test_two_that_are_stuck_do_not_keep_others_waiting(hold: threading.Event) ->
 
 @pytest.mark.attack(2)
 def test_work_that_asks_is_ended_when_its_time_is_over() -> None:
-    ended = threading.Event()
-
-    def endless() -> None:
-        try:
-            while True:
-                ask()
-                time.sleep(0.01)
-        finally:
-            ended.set()
-
+    endless = Endless()
     with pytest.raises(TookTooLongError):
         run(lane(seconds=0.1).run(endless))
-    assert ended.wait(60)
+    assert endless.ended.wait(60)
 
 
 @pytest.mark.attack(2)
@@ -75,15 +81,7 @@ def test_work_that_does_not_ask_is_given_up(hold: threading.Event) -> None:
 
 
 def test_work_ends_when_nobody_waits_any_more() -> None:
-    ended = threading.Event()
-
-    def endless() -> None:
-        try:
-            while True:
-                ask()
-                time.sleep(0.01)
-        finally:
-            ended.set()
+    endless = Endless()
 
     async def left() -> None:
         task = asyncio.ensure_future(lane().run(endless))
@@ -93,7 +91,7 @@ def test_work_ends_when_nobody_waits_any_more() -> None:
             await task
 
     run(left())
-    assert ended.wait(60)
+    assert endless.ended.wait(60)
     with pytest.raises(lanes.StoppedError):
         run(lane().run(endless, lambda: False))
 
