@@ -23,6 +23,7 @@ from ..naming.dialects import DIFFUSION, addressed_roles, split_dialect
 from ..naming.guessing import guess_arches
 from ..options import Semantics
 from ..parallel.asking import ask, each
+from ..parallel.collector import collections_paused
 from ..text import counted, some_names
 from .adapterspec import AdapterSpec
 from .containers import open_lora
@@ -52,6 +53,7 @@ class LoraFile:
     It may be a folder that PEFT or diffusers saved, or tensors by their names, of a LoRA that no file holds.
     """
 
+    @collections_paused()
     def __init__(self, source: LoraSource, semantics: Semantics = "paper") -> None:
         self.file, self.name = _opened(source)
         self.path = self.file.path  # of a LoRA in memory it is a name only

@@ -9,6 +9,7 @@ from ..naming.detection import FoundArch, describe
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
 from ..parallel.asking import each
+from ..parallel.collector import collections_paused
 from ..reading.adapterspec import AdapterSpec
 from ..reading.finder import PlaceFinder
 from ..reading.lorafile import LoraFile
@@ -109,6 +110,7 @@ def match_stack(
     return match
 
 
+@collections_paused()
 def match_lora(lora: LoraFile, keymap: KeyMap) -> LoraMatch:
     """Find the targets of every adapter of a file.
 
