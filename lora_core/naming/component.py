@@ -73,6 +73,11 @@ class Component:
     def keys(self) -> set[str]:
         return {key for params in self._params.values() for key in params.values()}
 
+    def weights(self) -> dict[str, Shape]:
+        """Return {module: shape of its weight} of the modules that have one, by the names of the file."""
+        names = ((module, params["weight"]) for module, params in self._params.items() if "weight" in params)
+        return {module: self.shapes[key] for module, key in names if key != self.found.prefix + module}
+
     def own_modules(self) -> dict[str, str]:
         """Return {key: the module of the architecture's own layout that it belongs to}."""
         found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Tiny models of MiniMax-H3, Qwen-Image, Ideogram 4, LTX-2 and HiDream-O1, and how ComfyUI samples a latent of them."""
+"""Tiny models of MiniMax-H3, Qwen-Image, Ideogram 4, LTX-2 and HiDream-O1, an invented one, and how to sample them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests import manifests, tiny
+from tests import invented, manifests, tiny
 from tests.host.families import LOAD, Prompt, node, stack_rows
-from tests.host.spellings import AI_TOOLKIT, DIFFSYNTH, DIFFUSERS, LYCORIS, MUSUBI, Factors, Spelling, by_head, swapped
 from tests.host_server import Server
 from tests.manifests import Shape
+from tests.spellings import (
+    AI_TOOLKIT,
+    DIFFSYNTH,
+    DIFFUSERS,
+    LAGOON,
+    LYCORIS,
+    MUSUBI,
+    Factors,
+    Spelling,
+    by_head,
+    change,
+    swapped,
+)
 
 Link = list[Any]
 
@@ -34,7 +46,7 @@ class Newer:
     latent: tuple[Shape, ...]  # several: streams of video and sound
     width: int  # of the conditioning
     last_id: int = 0  # of the prompt's tokens, where the model reads their numbers
-    has_sizes: bool = False  # ComfyUI takes the sizes from the file by itself, and the tests need not help
+    loader: str = "LoraCoreTestLoadSmall"  # or ComfyUI's own, where it takes the sizes from the file
 
     @property
     def file(self) -> str:
@@ -49,27 +61,30 @@ class Newer:
     def write(self, server: Server, factors: Factors) -> None:
         """Write the model, a copy, the LoRA as each trainer writes it, and the model with its change, made in fp64."""
         models = server.models / "diffusion_models"
-        base = tiny.make_tiny(self.name, models / self.file)
-        shutil.copyfile(base, models / self.other("copy"))
-        changed = load_file(base)
-        prefix = next(p for p in tiny.MODEL_PREFIXES if any(key.startswith(p) for key in changed))
+        self._make(models / self.file)
+        shutil.copyfile(models / self.file, models / self.other("copy"))
+        changed = load_file(models / self.file)
+        prefix = next(p for p in ("net.", *tiny.MODEL_PREFIXES) if any(key.startswith(p) for key in changed))
         for module, (down, up) in factors.items():
             key = f"{prefix}{module}.weight"
-            changed[key] = (changed[key].double() + up.double() @ down.double()).float()
-        header = {"config": json.dumps(manifests.tiny_config(self.name))}
-        save_file(changed, models / self.other("by hand"), header)
+            changed[key] = (changed[key].double() + change(down, up)).float()
+        save_file(changed, models / self.other("by hand"), self._header())
         (server.models / "loras/newer").mkdir(exist_ok=True)
         for spelling in self.spellings:
             save_file(spelling.tensors(factors), server.models / "loras" / self.lora(spelling))
+
+    def _make(self, path: Path) -> None:
+        tiny.make_tiny(self.name, path)
+
+    def _header(self) -> dict[str, str]:
+        return {"config": json.dumps(manifests.tiny_config(self.name))}
 
     def lora(self, spelling: Spelling) -> str:
         return f"newer/{self.name}_{spelling.id}.safetensors"
 
     def load(self, prompt: Prompt, tag: str, file: str) -> Link:
-        if self.has_sizes:
-            node(f"model {tag}", prompt, "UNETLoader", unet_name=file, weight_dtype="default")
-        else:
-            node(f"model {tag}", prompt, "LoraCoreTestLoadSmall", file=file)
+        own = {"unet_name": file, "weight_dtype": "default"}
+        node(f"model {tag}", prompt, self.loader, **(own if self.loader == "UNETLoader" else {"file": file}))
         return [f"model {tag}", 0]
 
     def sample(self, prompt: Prompt, tag: str, model: Link) -> None:
@@ -88,6 +103,20 @@ class Newer:
         node(f"stack {tag}", prompt, "LoraCoreStack", rows=rows)
         node(f"load {tag}", prompt, "LoraCoreLoad", model=model, lora_stack=[f"stack {tag}", 0], **LOAD)
         return [f"load {tag}", 0]
+
+
+@dataclass(frozen=True)
+class Invented(Newer):
+    """The model that nobody has described."""
+
+    def modules(self) -> dict[str, Shape]:
+        return invented.layers()
+
+    def _make(self, path: Path) -> None:
+        save_file({f"net.{key}": tensor for key, tensor in invented.state().items()}, path)
+
+    def _header(self) -> dict[str, str]:
+        return {}
 
 
 def latents(server: Server, prompt: Prompt) -> dict[str, dict[str, Tensor]]:
@@ -140,7 +169,7 @@ NEWER = (
             ),
             Spelling("DiffSynth", "", DIFFSYNTH, orders={"qkv_proj": by_head(56)}),
         ),
-        latent=((1, 24, 2, 4, 4), (1, 32, 2, 8)), width=48, has_sizes=True,
+        latent=((1, 24, 2, 4, 4), (1, 32, 2, 8)), width=48, loader="UNETLoader",
     ),
     Newer(
         "qwen_image", "Qwen-Image", ".*", (MUSUBI, DIFFUSERS, LYCORIS),
@@ -161,11 +190,15 @@ NEWER = (
     Newer(
         "ltx2", "LTX-2 19B", r"(?!(audio|video)_embeddings|(audio_)?caption).*",
         (AI_TOOLKIT, MUSUBI, replace(DIFFUSERS, names=_LTX2_NAMES)),
-        latent=((1, 128, 2, 2, 2), (1, 8, 4, 16)), width=48, has_sizes=True,
+        latent=((1, 128, 2, 2, 2), (1, 8, 4, 16)), width=48, loader="UNETLoader",
     ),
     Newer(
         "hidream_o1", "HiDream O1", r"language_model\.layers.*|t_embedder1.*|x_embedder.*|final_layer2.*",
         (AI_TOOLKIT, replace(MUSUBI, names=_O1_LEVEL), Spelling("DiffSynth", "", DIFFSYNTH, names=_O1_LEVEL)),
         latent=((1, 3, 64, 64),), width=16, last_id=151673,
+    ),
+    Invented(
+        "invented", "unknown model", ".*", LAGOON,
+        latent=((1, 4, 8, 8),), width=16, loader="LoraCoreTestLoadInvented",
     ),
 )  # fmt: skip

@@ -1,7 +1,8 @@
-"""MiniMax-H3, Qwen-Image, Ideogram 4, LTX-2 and HiDream-O1 on the real ComfyUI: one LoRA in several trainers' words.
+"""MiniMax-H3, Qwen-Image, Ideogram 4, LTX-2, HiDream-O1 and a model that nobody has described, on the real ComfyUI.
 
-The live latent is the merged file's, and that of weights changed by hand in fp64. ComfyUI holds these models' weights
-in fp32 here, so only the order of sums differs: a rounding of 6e-8 a weight, grown by two steps of sampling.
+One LoRA in several trainers' words. The live latent is the merged file's bit for bit, and that of weights changed by
+hand in fp64: ComfyUI holds these models' weights in fp32 here, so only the order of sums differs there, a rounding of
+6e-8 a weight, grown by two steps of sampling.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from torch import Tensor
 
 from tests.host.families import Prompt, node, stack_rows
 from tests.host.newer import NEWER, Newer, apart, latents
-from tests.host.spellings import drawn
 from tests.host_server import Server
+from tests.spellings import drawn
 
 ROUNDING = 3e-6  # of a latent's size; a wrong order of rows, a lost module or a wrong alpha moves it by more than 1e-2
-CHANGE = 0.2  # of a latent's size, what the LoRA moves it at least: half of every weight moves it by half
+CHANGE = 0.05  # of a latent's size, what the LoRA moves it at least: by half, or by a tenth where noise is most of it
 
 Latents = Mapping[str, dict[str, Tensor]]
 

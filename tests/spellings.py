@@ -5,9 +5,10 @@ What each trainer writes is stated here by itself, from the trainers' and conver
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -64,11 +65,16 @@ def drawn(modules: Mapping[str, Shape], seed: int = 1) -> dict[str, tuple[Tensor
     """Return a random change of each module, about half as large as its weight."""
     return {
         module: (
-            tiny.random_normal(f"{module}.down", (RANK, shape[1]), seed) * shape[1] ** -0.5,
-            tiny.random_normal(f"{module}.up", (shape[0], RANK), seed) * 0.5 * RANK**-0.5,
+            tiny.random_normal(f"{module}.down", (RANK, *shape[1:]), seed) * math.prod(shape[1:]) ** -0.5,
+            tiny.random_normal(f"{module}.up", (shape[0], RANK, *(1 for _ in shape[2:])), seed) * 0.5 * RANK**-0.5,
         )
         for module, shape in modules.items()
     }
+
+
+def change(down: Tensor, up: Tensor) -> Tensor:
+    """Return the change that two factors are, in fp64."""
+    return (up.double().flatten(1) @ down.double().flatten(1)).reshape(up.shape[0], *down.shape[1:])
 
 
 def swapped(rows: Tensor) -> Tensor:
@@ -89,3 +95,16 @@ AI_TOOLKIT = Spelling("ai-toolkit", "diffusion_model.")
 MUSUBI = Spelling("kohya", "lora_unet_", KOHYA, has_alpha=True, flat=True)
 DIFFUSERS = Spelling("diffusers", "transformer.")
 LYCORIS = Spelling("LyCORIS", "lycoris_", KOHYA, has_alpha=True, flat=True)
+
+# the model of `tests/invented.py`: three of its blocks fuse query, key and value, which some files have apart
+_TO_Q, _Q, _Q_PROJ = (
+    {"mix.qkv": tuple("mix." + name.replace("#", part) for part in "qkv")} for name in ("to_#", "#", "#_proj")
+)
+LAGOON = (
+    AI_TOOLKIT,
+    MUSUBI,
+    replace(DIFFUSERS, pieces=_TO_Q),
+    replace(LYCORIS, pieces=_Q),
+    Spelling("PEFT", "base_model.model.", pieces=_Q_PROJ),
+    Spelling("bare", "", pieces=_Q),
+)
