@@ -121,3 +121,20 @@ def test_convert(tmp_path: Path, base: Path, spelling: Spelling, dialect: str) -
     found = changes(out, WRITTEN[dialect], flat=dialect == "kohya")
     for module, delta in CHANGE.items():
         assert (found[module] - delta).norm() < 2e-6 * delta.norm(), module
+
+
+def test_combine_and_inspect(tmp_path: Path, base: Path) -> None:
+    """Two spellings of the change, one of which has query, key and value apart, are twice the change."""
+    files = [
+        samples.save(tmp_path / f"{spelling.id}.safetensors", spelling.tensors(FACTORS))
+        for spelling in (MUSUBI, LAGOON[2])
+    ]
+    for file in files:
+        (told,) = run("inspect", file, "--against", base)["loras"]  # type: ignore[misc]
+        assert told["modules_matched"] == told["modules_total"]
+    out = tmp_path / "out.safetensors"
+    loras = [word for file in files for word in ("--lora", file)]
+    run("combine", *loras, "--base", base, "--out", out, "--dialect", "comfy", "--dtype", "fp32")
+    found = changes(out, WRITTEN["comfy"], flat=False)
+    for module, delta in CHANGE.items():
+        assert (found[module] - 2 * delta).norm() < 1e-4 * delta.norm(), module
