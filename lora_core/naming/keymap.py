@@ -159,9 +159,8 @@ def _only(places: set[tuple[Target, ...]]) -> tuple[Target, ...]:
 def _fusing(component: Component) -> Component | None:
     if component.arch.signatures:
         return None
-    rows = common_fusions(component.weights())
-    found = unknown_arch(component.arch.title, component.found.prefix, rows)
-    return Component(found, component.shapes, component.roles) if rows else None
+    more = dict.fromkeys(common_fusions(component.weights()))
+    return Component(component.found, component.shapes, component.roles, more) if more else None
 
 
 def _beside(shapes: Shapes, found: Sequence[FoundArch]) -> Component | None:

@@ -12,6 +12,7 @@ from lora_core import merge
 from lora_core.errors import NothingMatchedError
 from lora_core.naming.detection import detect, unknown_arch
 from lora_core.naming.keymap import AS_FUSED, KeyMap
+from tests import growing
 from tests.core import samples
 
 OTHER = {"tower.0.rise.weight": (24, 16)}
@@ -98,3 +99,11 @@ def test_a_known_models_names_are_its_own(tmp_path: Path) -> None:
     known = KeyMap((shapes, detect(shapes)))
     assert [target.start for target in known.find("transformer.layers.0.attention.to_k")] == [16]
     assert known.find("transformer.layers.0.attention.k_proj") == ()
+
+
+def test_many_blocks_cost_as_much_each_as_few() -> None:
+    def reading(blocks: int) -> growing.Run:
+        names = keymap({f"tower.{i}.mix.qkv": (48, 16) for i in range(blocks)})
+        return lambda: [names.find(f"transformer.tower.{i}.mix.to_q") for i in range(blocks)]
+
+    assert growing.exponent(reading, 25) < 1.2
