@@ -7,7 +7,7 @@ Names use forward slashes in our own lists, so that a workflow works on every sy
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import comfy.model_patcher
 import comfy.utils
 import folder_paths
 import torch
+from comfy.patcher_extension import CallbacksMP
 from comfy.weight_adapter.base import WeightAdapterBase
 from comfy_api.latest import ComfyExtension, io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
@@ -29,9 +30,10 @@ from ..lora_core.library.listing import resolve
 
 __all__ = [
     "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "add_gate", "add_route", "ask_cancelled", "file_marks",
-    "fingerprint", "io", "known_names", "listed_lora", "listed_name", "loaded_weights", "lora_names", "lora_path",
-    "memory_bytes", "model_folder", "model_names", "model_path", "new_lora_path", "new_model_path", "own_file",
-    "patched_shape", "patched_weight", "prefix_problem", "problem", "progress", "ui", "unpacked_weight",
+    "fingerprint", "forget_between_runs", "io", "known_names", "listed_lora", "listed_name", "loaded_weights",
+    "lora_names", "lora_path", "memory_bytes", "model_folder", "model_names", "model_path", "new_lora_path",
+    "new_model_path", "own_file", "patched_shape", "patched_weight", "prefix_problem", "problem", "progress", "ui",
+    "unpacked_weight",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -184,6 +186,26 @@ def patched_weight(model: Any, key: str, weight: Any) -> Any:
 def patched_shape(model: Any, key: str, weight: Any) -> tuple[int, ...]:
     """Return the shape of `patched_weight`: a patch may pad it."""
     return tuple(comfy.lora.calculate_shape(model.patches.get(key, ()), weight, key))
+
+
+def forget_between_runs(model: Any) -> None:
+    """Have a patched model forget, before and after each of its runs, what it computed with other weights.
+
+    HiDream-O1 keeps the keys and values of its prompt's tokens, and knows them again by the tokens alone.
+    """
+    if any(True for _ in _keepers(model)):
+        for when in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
+            model.remove_callbacks_with_key(when, "lora_core")
+            model.add_callback_with_key(when, "lora_core", _forget)
+
+
+def _forget(model: Any) -> None:
+    for module in _keepers(model):
+        module.clear_kv_cache()
+
+
+def _keepers(model: Any) -> Iterator[Any]:
+    return (module for module in model.model.modules() if hasattr(type(module), "clear_kv_cache"))
 
 
 def own_file(name: str) -> Path:

@@ -129,6 +129,11 @@ def tiny(model: str) -> Tensors:
     return _tensors(_load("tiny", model)["keys"])
 
 
+def tiny_config(model: str) -> dict[str, Any]:
+    """The sizes that stand in a tiny model's header; empty where its shapes tell them, or ComfyUI has no others."""
+    return _load("tiny", model).get("config", {})
+
+
 def tiny_folder(model: str) -> str:
     """The ComfyUI models folder that a tiny model belongs in."""
     return _load("tiny", model)["folder"]

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.manifests import Shape, tiny
+from tests.manifests import Shape, tiny, tiny_config
 
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -27,7 +27,7 @@ DTYPES: dict[str, torch.dtype] = {
     "I32": torch.int32,
 }
 
-MODEL_PREFIXES = ("model.diffusion_model.", "")  # of the tiny models, longest first
+MODEL_PREFIXES = ("model.diffusion_model.", "model.", "")  # of the tiny models, longest first
 RELATIVE_SIZE = 0.3  # of the random LoRA's change against a 1/sqrt(fan_in) weight
 
 
@@ -38,7 +38,9 @@ def make_tiny(model: str, path: Path, seed: int = 0, dtype: torch.dtype | None =
         for key, (found, shape) in tiny(model).items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, {"format": "pt"})
+    config = tiny_config(model)
+    # one entry alone, because save_file writes several in any order
+    save_file(tensors, path, {"config": json.dumps(config)} if config else {"format": "pt"})
     return path
 
 

@@ -81,7 +81,7 @@ class Arch:
     diffusers_name: str = "transformer"  # what a pipeline there calls a diffusion model
     blocks: Mapping[str, str] = field(default_factory=dict)  # group of blocks -> the modules that it counts
     block_presets: Mapping[str, str] = field(default_factory=dict)  # name -> strengths of blocks, as users write them
-    host_splits: bool = False  # ComfyUI splits its fused weights when it loads them, so names for it are split too
+    host_splits: tuple[str, ...] = ()  # how modules begin whose fused weights ComfyUI splits, as are names for it then
 
 
 # What stands before a diffusion model's keys: in checkpoints, inside ComfyUI, in model-only files, in pipelines.

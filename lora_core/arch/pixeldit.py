@@ -24,5 +24,5 @@ PIXELDIT = Arch(
     ),
     editions=(Edition("pid", "PiD", Signature(has=("lq_proj.latent_proj.0.weight",)), {}),),
     text_encoders={"gemma2_2b": ("te", "te1")},
-    host_splits=True,
+    host_splits=("pixel_blocks.",),
 )

@@ -40,7 +40,7 @@ STABLE_CASCADE_C = Arch(
     blocks={"down": "down_blocks", "up": "up_blocks"},
     renames=_ATTENTION,
     text_encoders={"clip_g": ("prior_te", "te", "te1")},
-    host_splits=True,
+    host_splits=("down_blocks.", "up_blocks."),
 )
 
 STABLE_CASCADE_B = Arch(
@@ -52,7 +52,7 @@ STABLE_CASCADE_B = Arch(
     blocks={"down": "down_blocks", "up": "up_blocks"},
     renames=(*_ATTENTION, Rename("clip_mapper", "clip_txt_pooled_mapper")),
     text_encoders={"clip_g": ("prior_te", "te", "te1")},
-    host_splits=True,
+    host_splits=("down_blocks.", "up_blocks."),
 )
 
 STABLE_CASCADE = (STABLE_CASCADE_C, STABLE_CASCADE_B)

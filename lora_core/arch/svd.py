@@ -45,6 +45,5 @@ SVD = Arch(
         _size("sv3d_p", "SV3D p", 1280),
         _size("svd_img2vid", "Stable Video Diffusion", 768),
     ),
-    kohya_names="there",
     diffusers_name="unet",
 )

@@ -50,7 +50,7 @@ _ANIMATE2 = (  # diffusers keeps the makers' names of Animate 2 but for these
 
 # WanDancer's music encoder; ComfyUI splits it
 _MUSIC = "music_encoder.{i}.self_attn."
-_WANDANCER = (Rename(f"{_MUSIC}in_proj", tuple(f"{_MUSIC}{part}_proj" for part in "qkv"), read_only=True),)
+_WANDANCER = (Rename(f"{_MUSIC}in_proj", tuple(f"{_MUSIC}{part}_proj" for part in "qkv")),)
 
 _FUSER, _ADAPTER = "face_adapter.fuser_blocks.{i}.", "face_adapter.{i}."
 _MOTION = "motion_encoder.enc.net_app.convs"
@@ -161,4 +161,5 @@ WAN21 = Arch(
         Edition("wan21_t2v_1.3b", "Wan 2.1 T2V 1.3B", Signature(shapes=_width(1536))),
     ),
     text_encoders={"umt5xxl": ("te", "te1")},
+    host_splits=("music_encoder.",),
 )

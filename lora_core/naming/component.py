@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..arch.base import NameStyle, Shape, Shapes
@@ -26,7 +26,14 @@ class WrittenName:
 class Component:
     """One model inside a checkpoint: a diffusion model or a text encoder, with every name of its modules."""
 
-    def __init__(self, found: FoundArch, shapes: Shapes, roles: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        found: FoundArch,
+        shapes: Shapes,
+        roles: tuple[str, ...],
+        more: Iterable[tuple[str, tuple[Place, ...]]] = (),
+    ) -> None:
+        """Take what was found, and its shapes; `more` has names beside those of the architecture's rows."""
         self.found = found
         self.arch = found.arch
         self.roles = roles
@@ -41,6 +48,8 @@ class Component:
         self._held: dict[str, list[tuple[Place, str]]] = {}
         self._hold_modules()
         self._add_names()
+        for name, places in more:
+            self._add(name, places)
 
     def find(self, name: str, flat: bool, param: str) -> tuple[Target, ...]:
         """Return the targets of `name`, dialect prefix removed; none if there is no such module or parameter.
@@ -72,6 +81,11 @@ class Component:
 
     def keys(self) -> set[str]:
         return {key for params in self._params.values() for key in params.values()}
+
+    def weights(self) -> dict[str, Shape]:
+        """Return {module: shape of its weight} of the modules that have one, by the names of the file."""
+        names = ((module, params["weight"]) for module, params in self._params.items() if "weight" in params)
+        return {module: self.shapes[key] for module, key in names if key != self.found.prefix + module}
 
     def own_modules(self) -> dict[str, str]:
         """Return {key: the module of the architecture's own layout that it belongs to}."""

@@ -17,8 +17,11 @@ from .blocks import ModelBlocks, block_in, block_of
 from .component import Component
 from .detection import FoundArch, unknown_arch
 from .dialects import BASE, DIFFUSION, addressed_roles, dialects_of
+from .fusions import common_fusions
 from .targets import Target
 from .wrappers import underscored, without_wrappers
+
+AS_FUSED = "as query, key and value of equal parts"  # how a name was read: a guess, which only a fitting shape confirms
 
 # Which text encoders go with which model, of all that are known
 _FAMILIES = [one.text_encoders for family in ARCHES for one in (family, *family.editions) if one.text_encoders]
@@ -68,7 +71,8 @@ class KeyMap:
     def look_up(self, name: str, param: str = "weight") -> tuple[tuple[Target, ...], str]:
         """Return the targets as `find`, and what had to be changed in the name to find them, as text; mostly nothing.
 
-        A name that nothing has is read without wrappers, then with underscores for dots, then as a key of the files.
+        A name that nothing has is read without wrappers, then with underscores for dots, then in a model that nobody
+        described by the common fusions, then as a key of the files.
         """
         found = self._places(name, param)
         if len(found) > 1:
@@ -81,21 +85,31 @@ class KeyMap:
             return targets, "without wrappers"
         if targets := _only(self._places(shorter, param, flat=True)):
             return targets, "with underscores for dots"
+        for flat in (False, True):
+            if targets := _only(self._places(shorter, param, self._fusing, flat=flat)):
+                return targets, AS_FUSED
         return self._find_beside(name, param), ""
 
-    def _places(self, name: str, param: str, *, flat: bool = False) -> set[tuple[Target, ...]]:
+    def _places(
+        self, name: str, param: str, components: Sequence[Component | None] | None = None, *, flat: bool = False
+    ) -> set[tuple[Target, ...]]:
         """Return the targets of a name in each place that it may mean."""
         found: set[tuple[Target, ...]] = set()
         for dialect in dialects_of(name):
             rest = name[len(dialect.prefix) :]
             spelled = underscored(rest) if flat else rest
-            for component, file in zip(self.components, self._files, strict=True):
-                roles = frozenset(component.roles).intersection(dialect.roles)
-                targets = component.find(spelled, flat or dialect.flat, param) if roles else ()
+            for component, file in zip(components or self.components, self._files, strict=True):
+                roles = frozenset(component.roles).intersection(dialect.roles) if component else ()
+                targets = component.find(spelled, flat or dialect.flat, param) if component and roles else ()
                 if targets:
                     targets = _as_model(targets) if BASE in roles else targets
                     found.add(tuple(replace(target, file=file) for target in targets) if file else targets)
         return found
+
+    @cached_property
+    def _fusing(self) -> list[Component | None]:
+        """The models that nobody described, with the names that common fusions give them; None for the others."""
+        return [_fusing(component) for component in self.components]
 
     @cached_property
     def _others(self) -> list[Component | None]:
@@ -140,6 +154,13 @@ class KeyMap:
 def _only(places: set[tuple[Target, ...]]) -> tuple[Target, ...]:
     """Return the targets of the only place; of several none, which would be a guess."""
     return next(iter(places)) if len(places) == 1 else ()
+
+
+def _fusing(component: Component) -> Component | None:
+    if component.arch.signatures:
+        return None
+    more = dict.fromkeys(common_fusions(component.weights()))
+    return Component(component.found, component.shapes, component.roles, more) if more else None
 
 
 def _beside(shapes: Shapes, found: Sequence[FoundArch]) -> Component | None:

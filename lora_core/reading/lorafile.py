@@ -179,7 +179,7 @@ class LoraFile:
         found = detect(shapes) if (len(self.not_adapters) + len(self.unknown)) * 2 > len(shapes) else []
         if found:
             raise WrongFileKindError(
-                f"{self.name}: is a {found[0].title} checkpoint, not a LoRA; "
+                f"{self.name}: is a checkpoint of {found[0].title}, not a LoRA; "
                 "give it as the base, or choose a LoRA file."
             )
         if not modules:

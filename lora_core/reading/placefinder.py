@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..naming.dialects import split_dialect
-from ..naming.keymap import KeyMap
+from ..naming.keymap import AS_FUSED, KeyMap
 from ..naming.targets import Target
 from ..naming.wrappers import common_prefixes
 from ..parallel.asking import each
@@ -20,7 +20,7 @@ class PlaceFinder:
         self._read_as: dict[str, dict[str, None]] = {}  # how -> modules
         self.host_names: list[str] = []  # modules that only the host's own names have a place for
         asked = {(spec.module, spec.param): spec for spec in lora.adapters}
-        self._found = {one: keymap.look_up_first(spec.names, spec.param) for one, spec in each(asked.items())}
+        self._found = {one: self._look_up(spec) for one, spec in each(asked.items())}
         self._prefix = self._common_prefix()
 
     @property
@@ -41,6 +41,11 @@ class PlaceFinder:
             targets = self._without_prefix(spec, self._prefix)
             self._keep(f"without {self._prefix!r}" if targets else "", spec.module)
         return targets
+
+    def _look_up(self, spec: AdapterSpec) -> tuple[tuple[Target, ...], str]:
+        targets, how = self.keymap.look_up_first(spec.names, spec.param)
+        is_guess = how == AS_FUSED and not spec.fits(targets[0].adapter_shape)
+        return ((), "") if is_guess else (targets, how)
 
     def _keep(self, how: str, module: str) -> None:
         if how:

@@ -75,7 +75,11 @@ def _names(component: Component, writing: Writing, diffusers: frozenset[str]) ->
         return
     whole = {name.target.key: name for name in component.written_names("here")}
     for name in _once(component.written_names("there"), frozenset()):
-        yield name if name.target.start is not None else whole[name.target.key]
+        module = name.target.key[len(component.found.prefix) :]
+        if name.target.start is not None and module.startswith(component.arch.host_splits):
+            yield name
+        elif name.target.key in whole:  # once, also where others have it in pieces
+            yield whole.pop(name.target.key)
 
 
 def _once(names: Iterable[WrittenName], chosen: frozenset[str]) -> Iterator[WrittenName]:

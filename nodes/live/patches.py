@@ -26,7 +26,7 @@ from ...lora_core.stack.entry import StackEntry
 from ...lora_core.stack.matching import Match, PlacedSpec, match_stack
 from ...lora_core.stack.opened import StackedLora
 from ...lora_core.stack.refusals import OnUnmatched
-from ..host import WeightAdapterBase, loaded_weights
+from ..host import WeightAdapterBase, forget_between_runs, loaded_weights
 from .loras import LoadedLora, loaded_loras
 from .models import LoadedModel, loaded_model
 
@@ -113,6 +113,7 @@ def apply_live(
     match = match_stack(stack, known.keymap, known.found, on_unmatched, LoadedLora.match)
     patches = {key: KeyStack.of(placed, semantics) for key, placed in match.by_key.items()}
     model, clip = model.clone(), clip.clone() if clip is not None else None
+    forget_between_runs(model)
     taken: set[str] = set()
     for patcher in [model] if clip is None else [model, clip.patcher]:
         before = patcher.patches_uuid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from tests import manifests, tiny
 
 
-@pytest.mark.parametrize("model", ["flux", "sd3", "wan21"])
+@pytest.mark.parametrize("model", ["flux", "sd3", "wan21", "ltx2"])
 def test_a_tiny_model_has_the_listed_tensors_and_depends_on_the_seed_alone(tmp_path: Path, model: str) -> None:
     first = tiny.make_tiny(model, tmp_path / "first.safetensors")
     again = tiny.make_tiny(model, tmp_path / "again.safetensors")
@@ -20,6 +21,10 @@ def test_a_tiny_model_has_the_listed_tensors_and_depends_on_the_seed_alone(tmp_p
     assert first.read_bytes() == again.read_bytes() != other.read_bytes()
     found = {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in load_file(first).items()}
     assert found == {key: (tiny.DTYPES[dtype], shape) for key, (dtype, shape) in manifests.tiny(model).items()}
+    with safe_open(first, "pt") as file:
+        config = json.loads(file.metadata().get("config", "{}"))
+    assert config == manifests.tiny_config(model)
+    assert bool(config) == (model == "ltx2")
 
 
 @pytest.mark.parametrize("alpha", [None, 2.0])

@@ -194,7 +194,7 @@ def big_files(server: Server) -> tuple[str, str, str]:
 
 BAD_LORAS = {
     "truncated": "truncated: has",
-    "checkpoint": "is a Flux.1 dev checkpoint, not a LoRA",
+    "checkpoint": "is a checkpoint of Flux.1 dev, not a LoRA",
     "nan": "holds NaN or infinity",
     "half": "has up without down",
     "shape": "expected [384, 128], found [384, 64]",

@@ -97,7 +97,7 @@ BAD_LORAS: dict[Callable[[Path, Path], None], str] = {
     missing: "bad.safetensors: no such file (",
     truncated: "bad.safetensors: truncated: has ",
     other_type: "bad.safetensors: broken PyTorch file: File is not a zip file; download or copy it again.",
-    is_checkpoint: "bad.safetensors: is a Flux.1 dev checkpoint, not a LoRA; "
+    is_checkpoint: "bad.safetensors: is a checkpoint of Flux.1 dev, not a LoRA; "
     "give it as the base, or choose a LoRA file.",
     foreign: "bad.safetensors: this is an SDXL or KOALA LoRA; the checkpoint is Flux.1 dev. "
     "0 of 2 modules would fit; use a LoRA made for Flux.1 dev.",

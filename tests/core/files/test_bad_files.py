@@ -292,8 +292,8 @@ def test_a_checkpoint_is_no_lora(good: Path, tmp_path: Path, capsys: pytest.Capt
         if command.takes == "lora":
             assert main(arguments(command, bad, good, tmp_path / "out.safetensors")) == 1, title
             assert capsys.readouterr().err == (
-                "lora-core: bad.safetensors: is a Flux.1 dev checkpoint, not a LoRA; give it as the base, or choose a "
-                "LoRA file.\n"
+                "lora-core: bad.safetensors: is a checkpoint of Flux.1 dev, not a LoRA; give it as the base, or choose "
+                "a LoRA file.\n"
             )
             assert listing(tmp_path) == ["bad.safetensors"]
 

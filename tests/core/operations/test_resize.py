@@ -625,7 +625,7 @@ def test_bad_input_leaves_no_file(tmp_path: Path) -> None:
     assert "nothing to resize: its kinds (Diag-OFT) have no factors" in message(
         LoraError, lambda: resize(rotation, out)
     )
-    assert "is a Flux.1 dev checkpoint, not a LoRA" in message(WrongFileKindError, lambda: resize(checkpoint, out))
+    assert "is a checkpoint of Flux.1 dev, not a LoRA" in message(WrongFileKindError, lambda: resize(checkpoint, out))
     for options in ({"rank": 0}, {"energy": 1.5}, {"energy": -0.1}, {"rank_by": "fancy"}, {"dtype": "fp8"},
                     {"rank_by": "sv_ratio", "threshold": 1.0}, {"rank_by": "error", "threshold": 0.0}):  # fmt: skip
         with pytest.raises(OptionError):

@@ -73,8 +73,6 @@ def test_comfyui_knows_every_layer_by_the_names_that_are_written_for_it(name: st
 # What ComfyUI 0.33 has no name for: layers that it drops, splits on loading, or knows by the makers' names alone
 _UNKNOWN_TO_THE_HOST = {
     ("hidream_o1", ""): r".*deepstack_merger_list.*",
-    ("wan22_wandancer_14b", ""): r".*music_encoder.*in_proj",
-    ("svd_img2vid", "kohya"): r"lora_unet_.*",
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from comfy.model_patcher import LowVramPatch
 
 from . import front_end  # noqa: F401 - its routes
+from .small import SMALL_NODES
 
 
 class RandomConditioning:
@@ -21,13 +22,20 @@ class RandomConditioning:
     def INPUT_TYPES(cls):  # noqa: N802 - the host's name
         size = ("INT", {"default": 16, "min": 1, "max": 65536})
         return {
-            "required": {"tokens": size, "width": size, "pooled": size, "seed": ("INT", {"default": 0, "max": 2**31})}
+            "required": {"tokens": size, "width": size, "pooled": size, "seed": ("INT", {"default": 0, "max": 2**31})},
+            "optional": {"last_id": ("INT", {"default": 0, "max": 2**31})},
         }
 
-    def make(self, tokens: int, width: int, pooled: int, seed: int):
+    def make(self, tokens: int, width: int, pooled: int, seed: int, last_id: int = 0):
+        """With `last_id` there are numbers of tokens too, below it, and it is the last of them."""
         generator = torch.Generator().manual_seed(seed)
         text = torch.randn(1, tokens, width, generator=generator)
-        return ([[text, {"pooled_output": torch.randn(1, pooled, generator=generator), "guidance": 3.5}]],)
+        more = {"pooled_output": torch.randn(1, pooled, generator=generator), "guidance": 3.5}
+        if last_id:
+            ids = torch.randint(last_id, (1, tokens), generator=generator)
+            ids[0, -1] = last_id
+            more["text_input_ids"] = ids
+        return ([[text, more]],)
 
 
 class HostCall:
@@ -107,6 +115,7 @@ def pack_host():
 
 
 NODE_CLASS_MAPPINGS = {
+    **SMALL_NODES,
     "LoraCoreTestRandomConditioning": RandomConditioning,
     "LoraCoreTestHostCall": HostCall,
     "LoraCoreTestSteps": Steps,
