@@ -77,7 +77,7 @@ def _ours(layer: Layer, factors: list[tuple[torch.Tensor, torch.Tensor]]) -> Cas
         for (up, down), strength in zip(factors, STRENGTHS, strict=False)
     )
     patcher = comfy.model_patcher.ModelPatcher(layer, CPU, CPU)
-    patcher.add_patches({"weight": live.KeyStack(set(), ("paper", stack))})
+    patcher.add_patches({"weight": keystack.KeyStack(set(), ("paper", stack))})
     return lambda: patcher.patch_weight_to_device("weight", CPU, return_weight=True)
 
 

@@ -28,10 +28,11 @@ from ..lora_core.files.openfile import mark_of
 from ..lora_core.library.listing import resolve
 
 __all__ = [
-    "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "add_gate", "add_route", "ask_cancelled", "file_marks",
-    "fingerprint", "io", "known_names", "listed_lora", "listed_name", "loaded_weights", "lora_names", "lora_path",
-    "memory_bytes", "model_folder", "model_names", "model_path", "new_lora_path", "new_model_path", "own_file",
-    "patched_shape", "patched_weight", "prefix_problem", "problem", "progress", "ui", "unpacked_weight",
+    "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "add_gate", "add_route", "ask_cancelled", "attribute",
+    "file_marks", "fingerprint", "io", "known_names", "listed_lora", "listed_name", "load_models", "loaded_weights",
+    "lora_names", "lora_path", "memory_bytes", "model_folder", "model_names", "model_path", "new_lora_path",
+    "new_model_path", "own_file", "patched_shape", "patched_weight", "patcher_of", "prefix_problem", "problem",
+    "progress", "ui", "unpacked_weight",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -184,6 +185,20 @@ def patched_weight(model: Any, key: str, weight: Any) -> Any:
 def patched_shape(model: Any, key: str, weight: Any) -> tuple[int, ...]:
     """Return the shape of `patched_weight`: a patch may pad it."""
     return tuple(comfy.lora.calculate_shape(model.patches.get(key, ()), weight, key))
+
+
+def attribute(model: Any, path: str) -> Any:
+    """Return what a dotted path names in a model."""
+    return comfy.utils.get_attr(model, path)
+
+
+def patcher_of(module: torch.nn.Module, like: Any) -> Any:
+    """Return what loads and unloads a module of our own where the model of `like` is loaded, and counts its memory."""
+    return comfy.model_patcher.ModelPatcher(module, like.load_device, like.offload_device)
+
+
+def load_models(patchers: list[Any]) -> None:
+    comfy.model_management.load_models_gpu(patchers)
 
 
 def own_file(name: str) -> Path:
