@@ -70,7 +70,7 @@ def _factors(rows: int, columns: int, rank: int) -> tuple[torch.Tensor, torch.Te
 
 
 def _ours(layer: Layer, factors: list[tuple[torch.Tensor, torch.Tensor]]) -> Case:
-    adapters, live = import_module("pack.lora_core.adapters"), import_module("pack.nodes.live.patches")
+    adapters, keystack = import_module("pack.lora_core.adapters"), import_module("pack.nodes.live.keystack")
     target = import_module("pack.lora_core.naming.targets").Target("weight", tuple(layer.weight.shape))
     stack = tuple(
         (adapters.packed(adapters.LoRA(up, down, None, 1.0)), target, strength, "")

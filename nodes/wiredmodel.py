@@ -12,6 +12,7 @@ from ..lora_core.files.tensorheader import TensorInfo, element_count
 from ..lora_core.naming.detection import describe, detect, unknown_arch
 from ..lora_core.naming.keymap import KeyMap
 from . import host
+from .live.hanging import settled
 
 _PREFIX = "diffusion_model."  # of the weights; the rest is the host's own, such as the noise levels of sampling
 
@@ -25,6 +26,7 @@ class LoadedModel:
 
     def __init__(self, model: Any, name: str) -> None:
         self.name = name
+        model = settled(model)  # what a stack adds beside the weights counts
         weights = host.loaded_weights(model)
         self._model = model
         self._weights = {key: weight for key, weight in weights.items() if key.startswith(_PREFIX)}

@@ -11,6 +11,7 @@ from ...lora_core.errors import UnknownArchError
 from ...lora_core.library.words import words_of
 from ...lora_core.naming.detection import describe
 from ...lora_core.options import Semantics
+from ...lora_core.options.live import Apply
 from ...lora_core.report import Report, Stopwatch
 from ...lora_core.stack.blockterms import parse_blocks
 from ...lora_core.stack.entry import StackEntry
@@ -18,10 +19,10 @@ from ...lora_core.stack.matching import Match, match_stack
 from ...lora_core.stack.opened import StackedLora
 from ...lora_core.stack.refusals import OnUnmatched
 from ..host import loaded_weights
-from .beside import hang
+from .hanging import hang
 from .loras import LoadedLora, loaded_loras
 from .models import LoadedModel, loaded_model
-from .sharing import Apply, shared
+from .sharing import shared
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,7 @@ def apply_live(
     report.inputs = [item.lora.file.described() for item in stack]
     report.arch, report.title = describe(known.found)
     report.loras, report.warnings = match.reports, match.warnings
-    if divided.beside:
-        report.notes.append(f"live beside {len(divided.beside)} of {len(match.by_key)} weights; the others are patched")
+    report.notes += divided.notes
     _tell_sizes(known, loras, report, [model] if clip is None else [model, clip.patcher])
     words = dict.fromkeys(word for lora in loras for word in words_of(lora))
     return Applied(model, clip, watch.stop(), ", ".join(words))

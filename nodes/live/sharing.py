@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from ...lora_core.options import Semantics
+from ...lora_core.options.live import Apply
 from ...lora_core.stack.matching import Match, PlacedSpec
 from ...lora_core.stack.opened import StackedLora
-from .beside import Entry, LiveStack, live_stack, stack_of
+from .beside import Entry, LiveStack
+from .hanging import live_stack, stack_of
 from .keystack import KeyStack
 
-Apply = Literal["auto", "patch", "live"]
 _PLAIN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -25,6 +26,7 @@ class Shared:
     live: LiveStack | None  # with what stood beside the weights before
     patches: dict[str, KeyStack]
     beside: frozenset[str]  # the keys of this stack that have a branch
+    notes: list[str]  # which way was gone, and why
 
 
 def shared(model: Any, match: Match, stack: Iterable[StackedLora], apply: Apply, semantics: Semantics) -> Shared:
@@ -53,7 +55,7 @@ def shared(model: Any, match: Match, stack: Iterable[StackedLora], apply: Apply,
     if before:
         old = {key: before.patch(key) for key in (*rest, *reading) if key in before.entries}
         patches = {**old, **{key: _after(old.get(key), patch) for key, patch in patches.items()}}
-    return Shared(live, patches, beside)
+    return Shared(live, patches, beside, _notes(beside, wanted, len(match.by_key), apply))
 
 
 def _wanted(model: Any, match: Match, apply: Apply) -> frozenset[str]:
@@ -62,6 +64,17 @@ def _wanted(model: Any, match: Match, apply: Apply) -> frozenset[str]:
     weights: Mapping[str, Any] = dict(model.model.named_parameters())
     keys = (key for key, placed in match.by_key.items() if placed[0].target.role == "diffusion" and key in weights)
     return frozenset(key for key in keys if apply == "live" or is_coded(weights[key]))
+
+
+def _notes(beside: Collection[str], wanted: Collection[str], total: int, apply: Apply) -> list[str]:
+    if not wanted:
+        return []
+    why = "" if apply == "live" else ", which are stored as codes, so that a patch would be rounded"
+    notes = [f"live: beside {len(beside)} of {total} weights{why}"] if beside else []
+    if len(beside) < len(wanted):
+        count = len(wanted) - len(beside)
+        notes.append(f"patched all the same: {count} weights, beside which these LoRAs have no cheap form")
+    return notes
 
 
 def is_coded(weight: Any) -> bool:
@@ -85,5 +98,3 @@ def _after(first: KeyStack | None, then: KeyStack) -> KeyStack:
     if first is None:
         return then
     return KeyStack(first.loaded_keys | then.loaded_keys, (then.weights[0], first.weights[1] + then.weights[1]))
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -41,7 +41,9 @@ def _weights(model: Path) -> dict[str, Tensor]:
     }
 
 
-def _parts(kind: str, shape: tuple[int, ...], weight: Tensor, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+def _parts(
+    kind: str, shape: tuple[int, ...], weight: Tensor, generator: torch.Generator
+) -> Iterator[tuple[str, Tensor]]:
     out, inputs, *kernel = shape
     ones = [1] * len(kernel)
     size = SIZE * float(weight.norm()) / math.sqrt(weight.numel())
