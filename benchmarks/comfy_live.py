@@ -70,14 +70,14 @@ def _factors(rows: int, columns: int, rank: int) -> tuple[torch.Tensor, torch.Te
 
 
 def _ours(layer: Layer, factors: list[tuple[torch.Tensor, torch.Tensor]]) -> Case:
-    adapters, live = import_module("pack.lora_core.adapters"), import_module("pack.nodes.live.patches")
+    adapters, keystack = import_module("pack.lora_core.adapters"), import_module("pack.nodes.live.keystack")
     target = import_module("pack.lora_core.naming.targets").Target("weight", tuple(layer.weight.shape))
     stack = tuple(
         (adapters.packed(adapters.LoRA(up, down, None, 1.0)), target, strength, "")
         for (up, down), strength in zip(factors, STRENGTHS, strict=False)
     )
     patcher = comfy.model_patcher.ModelPatcher(layer, CPU, CPU)
-    patcher.add_patches({"weight": live.KeyStack(set(), ("paper", stack))})
+    patcher.add_patches({"weight": keystack.KeyStack(set(), ("paper", stack))})
     return lambda: patcher.patch_weight_to_device("weight", CPU, return_weight=True)
 
 

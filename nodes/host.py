@@ -1,4 +1,4 @@
-"""What LoRA Core needs of ComfyUI: file names, new file paths and progress. The only file that imports the host.
+"""What LoRA Core needs of ComfyUI: file names, new file paths and progress. It and `hostmodels` alone import the host.
 
 A model name is a name of the checkpoints folder as it is, or `diffusion_models/NAME` or `text_encoders/NAME`.
 Names use forward slashes in our own lists, so that a workflow works on every system.
@@ -7,18 +7,13 @@ Names use forward slashes in our own lists, so that a workflow works on every sy
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import comfy.lora
 import comfy.model_management
-import comfy.model_patcher
 import comfy.utils
 import folder_paths
-import torch
-from comfy.patcher_extension import CallbacksMP
-from comfy.weight_adapter.base import WeightAdapterBase
 from comfy_api.latest import ComfyExtension, io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from server import PromptServer
@@ -29,11 +24,9 @@ from ..lora_core.files.openfile import mark_of
 from ..lora_core.library.listing import resolve
 
 __all__ = [
-    "ComfyExtension", "ExecutionBlocker", "WeightAdapterBase", "add_gate", "add_route", "ask_cancelled", "file_marks",
-    "fingerprint", "forget_between_runs", "io", "known_names", "listed_lora", "listed_name", "loaded_weights",
-    "lora_names", "lora_path", "memory_bytes", "model_folder", "model_names", "model_path", "new_lora_path",
-    "new_model_path", "own_file", "patched_shape", "patched_weight", "prefix_problem", "problem", "progress", "ui",
-    "unpacked_weight",
+    "ComfyExtension", "ExecutionBlocker", "add_gate", "add_route", "ask_cancelled", "file_marks", "fingerprint", "io",
+    "listed_lora", "listed_name", "lora_names", "lora_path", "memory_bytes", "model_folder", "model_names",
+    "model_path", "new_lora_path", "new_model_path", "own_file", "prefix_problem", "problem", "progress", "ui",
 ]  # fmt: skip
 
 MODEL_FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -123,89 +116,6 @@ def file_marks(find: Callable[[str], Path], name: str) -> list[Any]:
     except (FileFormatError, OSError, ValueError):
         return []
     return [(name, *mark)]
-
-
-def known_names(model: Any, encoder: Any | None) -> dict[str, tuple[str, int | None, int | None, bool]]:
-    """Return every module name that the host's own loader accepts: name -> (key, first row, rows, halves swapped)."""
-    names: dict[str, Any] = comfy.lora.model_lora_keys_unet(model, {})
-    if encoder is not None:
-        names = {**names, **comfy.lora.model_lora_keys_clip(encoder, {})}
-    return {name: _target(where) for name, where in names.items()}
-
-
-def _target(where: Any) -> tuple[str, int | None, int | None, bool]:
-    """Read the host's way to name a weight: its key, or (key, (dimension, start, length) or None, function)."""
-    if isinstance(where, str):
-        return where, None, None, False
-    key, span, *function = where
-    start, length = (span[1], span[2]) if span else (None, None)
-    return key, start, length, bool(function)
-
-
-def loaded_weights(model: Any) -> dict[str, Any]:
-    """Return a loaded model's weights as they are without any patch, in the order of its state dict; not copied."""
-    root = model.model
-    named = {**dict(root.named_parameters()), **dict(root.named_buffers())}  # no codes and scales, which stand for one
-    backups = {key: item.weight for key, item in model.backup.items()}
-    backups |= {key: item[0] for key, item in model.hook_backup.items()}
-    return {key: backups.get(key, named[key]).detach() for key in root.state_dict() if key in named}
-
-
-def unpacked_weight(model: Any, key: str, weight: Any) -> Any | None:
-    """Return the fp32 values of one of `loaded_weights` that another pack holds as codes; None if it can't be had.
-
-    A layer of ComfyUI-GGUF gives them by `get_weight`, tensors of other packs by `dequantize`. What is called is
-    another pack's, and may fail in any way.
-    """
-    layer = comfy.utils.get_attr(model.model, key.rpartition(".")[0])
-    ways = (lambda: layer.get_weight(weight, torch.float32), weight.dequantize)
-    for way in ways:
-        try:
-            value = way()
-        except Exception:  # noqa: BLE001
-            continue
-        is_whole = isinstance(value, torch.Tensor) and tuple(value.shape) == tuple(weight.shape)
-        if is_whole and value.is_floating_point():
-            return value.detach().to("cpu", torch.float32).as_subclass(torch.Tensor)
-    return None
-
-
-def patched_weight(model: Any, key: str, weight: Any) -> Any:
-    """Return one of `loaded_weights` with its patches in fp32, not rounded, as the host does; itself without any."""
-    if not weight.is_floating_point():
-        value, patches = unpacked_weight(model, key, weight), model.patches.get(key)
-        return weight.cpu() if value is None else comfy.lora.calculate_weight(patches, value, key) if patches else value
-    patches, convert = model.patches.get(key), comfy.model_patcher.get_key_weight(model.model, key)[2]
-    if patches is None and convert is None:
-        return weight.cpu()
-    value = comfy.model_management.cast_to_device(weight, torch.device("cpu"), torch.float32, copy=True)
-    value = value if convert is None else convert(value, inplace=True)
-    return comfy.lora.calculate_weight(patches, value, key) if patches else value
-
-
-def patched_shape(model: Any, key: str, weight: Any) -> tuple[int, ...]:
-    """Return the shape of `patched_weight`: a patch may pad it."""
-    return tuple(comfy.lora.calculate_shape(model.patches.get(key, ()), weight, key))
-
-
-def forget_between_runs(model: Any) -> None:
-    """Have a patched model forget, before and after each of its runs, what it computed with other weights.
-
-    HiDream-O1 keeps the keys and values of its prompt's tokens, and knows them again by the tokens alone.
-    """
-    if any(True for _ in _keepers(model)):
-        for when in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
-            model.remove_callbacks_with_key(when, "lora_core")
-            model.add_callback_with_key(when, "lora_core", _forget)
-
-
-def _forget(model: Any) -> None:
-    for module in _keepers(model):
-        module.clear_kv_cache()
-
-
-def _keepers(model: Any) -> Iterator[Any]:
-    return (module for module in model.model.modules() if hasattr(type(module), "clear_kv_cache"))
 
 
 def own_file(name: str) -> Path:

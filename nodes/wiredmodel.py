@@ -11,7 +11,8 @@ from ..lora_core.files.dtypes import dtype_name
 from ..lora_core.files.tensorheader import TensorInfo, element_count
 from ..lora_core.naming.detection import describe, detect, unknown_arch
 from ..lora_core.naming.keymap import KeyMap
-from . import host
+from . import hostmodels
+from .live.hanging import settled
 
 _PREFIX = "diffusion_model."  # of the weights; the rest is the host's own, such as the noise levels of sampling
 
@@ -25,10 +26,11 @@ class LoadedModel:
 
     def __init__(self, model: Any, name: str) -> None:
         self.name = name
-        weights = host.loaded_weights(model)
+        model = settled(model)  # what a stack adds beside the weights counts
+        weights = hostmodels.loaded_weights(model)
         self._model = model
         self._weights = {key: weight for key, weight in weights.items() if key.startswith(_PREFIX)}
-        self.shapes = {key: host.patched_shape(model, key, weight) for key, weight in self._weights.items()}
+        self.shapes = {key: hostmodels.patched_shape(model, key, weight) for key, weight in self._weights.items()}
         self.found = detect(self.shapes) or [unknown_arch(type(model.model).__name__, _PREFIX)]
         self._readable: dict[tuple[Any, ...], bool] = {}  # whether packed weights of a kind can be had as values
 
@@ -65,13 +67,13 @@ class LoadedModel:
         return TensorInfo(key, dtype_name(weight.dtype), self.shapes[key], 0, weight.nbytes)
 
     def tensor(self, key: str) -> Any:
-        return host.patched_weight(self._model, key, self._weights[key])
+        return hostmodels.patched_weight(self._model, key, self._weights[key])
 
     def _is_readable(self, key: str, weight: Any) -> bool:
         """Tell whether the host gives the values of a packed weight: one of each kind is tried."""
         kind = (type(weight), weight.dtype, str(getattr(weight, "tensor_type", "")))
         if kind not in self._readable:
-            self._readable[kind] = host.unpacked_weight(self._model, key, weight) is not None
+            self._readable[kind] = hostmodels.unpacked_weight(self._model, key, weight) is not None
         return self._readable[kind]
 
     def check_unchanged(self) -> None:

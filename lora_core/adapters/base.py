@@ -15,6 +15,7 @@ from ..algebra.factored import Factors
 from ..algebra.svd import Svd, svd_of_product
 from ..errors import AdapterError
 from ..lazytorch import torch
+from .branch import AnyBranch, low_rank_branch
 from .lowrank import change_square_of
 from .parts import Parts
 from .shapes import Shape
@@ -68,6 +69,15 @@ class Adapter(ABC):
     def change_square(self) -> float | None:
         """Return |delta|² of a kind whose own tensors tell it at little cost, None of the others."""
         return change_square_of(self.factors())
+
+    # Beside the weight
+
+    def branch(self, weight: torch.Tensor) -> AnyBranch | None:
+        """Return what adds the change to the output of a layer with this weight; None if nothing cheap does.
+
+        `weight` is read by kinds that depend on it, and has any number format; of others its shape counts.
+        """
+        return low_rank_branch(self.low_rank()) if self.additive else None
 
     # In another file
 

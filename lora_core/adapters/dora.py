@@ -15,6 +15,7 @@ from ..errors import AdapterError
 from ..lazytorch import torch
 from ..naming.dialects import Family
 from .base import Adapter, PlacedRows, join
+from .branch import AnyBranch, Branch, row_dots
 from .parts import Parts, side_by_side
 from .shapes import Shape
 from .spelling import Part, suffix_rows
@@ -49,6 +50,18 @@ class DoRA(Adapter):
         changed = base + self.inner.delta(base)
         norm = self._norm(changed).clamp_min(torch.finfo(torch.float32).tiny)  # a row of zeros stays one
         return changed * (self._magnitude(base) / norm) - base
+
+    def branch(self, weight: torch.Tensor) -> AnyBranch | None:
+        """With g = magnitude / |W + d| the change is (g - 1)·W + g·d; the norm takes no W + d."""
+        inner = None if self.of_input else self.inner.branch(weight)
+        if not isinstance(inner, Branch) or inner.factors is None or inner.gain is not None:
+            return None
+        up, down = inner.factors
+        rows = weight.float().flatten(1)
+        dots, squares = row_dots(inner.factors, rows)
+        square = (rows.square().sum(1) + 2 * dots + squares).clamp_min(torch.finfo(torch.float32).tiny)
+        growth = self.magnitude.float().flatten() / square.sqrt()
+        return Branch((up * growth[:, None], down), growth - 1)
 
     def cut(self, start: int, length: int, total: int) -> DoRA:
         if self.of_input:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from ..errors import AdapterError
 from ..lazytorch import torch
 from ..naming.dialects import Loader
+from .branch import AnyBranch, Branch
 from .shapes import Shape, Shapes, required
 from .spelling import Part, suffix_rows
 from .stored import StoredAdapter, Told
@@ -51,6 +52,11 @@ class IA3(StoredAdapter):
     @classmethod
     def settings_of(cls, shapes: Shapes, told: Told) -> dict[str, Any]:
         return {"on_input": told.number("on_input") != 0}
+
+    def branch(self, weight: torch.Tensor) -> AnyBranch | None:
+        """Rows are scaled in the output; columns would need the layer's product a second time."""
+        is_rows = _axis(len(self.vector), tuple(weight.shape), self.on_input) == 0
+        return Branch(None, self.vector.float()) if is_rows else None
 
     def delta(self, weight: torch.Tensor) -> torch.Tensor:
         shape = [1] * weight.dim()

@@ -17,6 +17,7 @@ from ..errors import AdapterError
 from ..lazytorch import torch
 from ..naming.dialects import Loader
 from .base import Adapter
+from .branch import AnyBranch, KroneckerBranch
 from .loha import product_shape
 from .lowrank import narrowed, product, product_square, sides, with_identity
 from .parts import Parts
@@ -83,6 +84,11 @@ class LoKr(ScaledAdapter):
         w2 = _whole(self.w2, self.w2_a, self.w2_b, self.t2)
         w1 = w1.reshape(*w1.shape, *[1] * (w2.dim() - 2)) * self.scale
         return _kron(w1, w2).reshape(weight.shape)
+
+    def branch(self, weight: torch.Tensor) -> AnyBranch:
+        w2 = _whole(self.w2, self.w2_a, self.w2_b, self.t2)
+        w2 = w2.reshape(w2.shape[0], -1, *weight.shape[2:])  # a product has the kernel flat
+        return KroneckerBranch(_whole(self.w1, self.w1_a, self.w1_b, None) * self.scale, w2)
 
     def low_rank(self) -> Factors:
         """W1 kron W2 has the product of both sides' ranks."""

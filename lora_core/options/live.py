@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .base import Node, Option, Socket
 from .shared import LORA_STACK, ON_UNMATCHED, REPORT, SEMANTICS, STRENGTH_LIMIT, TRIGGER_WORDS, lora_in_memory
 
@@ -21,6 +23,19 @@ BLOCKS = Option(
     "Strengths for some blocks of the model, for this node's own LoRA: double.0-9=0.5, te=0, or the name of a preset. "
     "Each is a share of the LoRA's strength.",
     "",
+    advanced=True,
+    optional=True,
+)
+
+Apply = Literal["auto", "patch", "live"]
+
+APPLY = Option(
+    "apply",
+    "COMBO",
+    "patch puts LoRAs into the weights. live adds them beside the weights at each step. auto is live for weights that "
+    "are stored as codes (fp8, int8, nvfp4, GGUF), where a patch would be rounded, and patch for all others.",
+    "auto",
+    choices=("auto", "patch", "live"),
     advanced=True,
     optional=True,
 )
@@ -47,6 +62,7 @@ LOAD = Node(
             optional=True,
         ),
         lora_in_memory("; applied last, at the strengths of this node"),
+        APPLY,
     ),
     (
         Socket("MODEL", "MODEL", "The changed diffusion model."),

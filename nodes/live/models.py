@@ -17,7 +17,7 @@ from ...lora_core.naming.detection import FoundArch, detect, unknown_arch
 from ...lora_core.naming.keymap import KeyMap
 from ...lora_core.naming.targets import Target
 from ...lora_core.stack.sizes import weight_square
-from ..host import known_names
+from ..hostmodels import known_names
 
 MARKS = 256  # sets of patches that are remembered of a model
 

@@ -1,9 +1,4 @@
-"""A stack on a loaded model: ComfyUI's ModelPatcher holds the patches, and LoRA Core computes them.
-
-One patch per weight carries all adapters of the stack for it, so the live weight comes from the same function as the
-merged file's. Facts about the host that this relies on: a patch is rebuilt as `type(patch)(loaded_keys, weights)` when
-tensors move between devices, so everything sits in `weights`, nested tuples of tensors and plain values.
-"""
+"""A stack on a loaded model and its text encoder: in their weights, or beside them."""
 
 from __future__ import annotations
 
@@ -12,72 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ...lora_core.adapters import unpacked
 from ...lora_core.errors import UnknownArchError
 from ...lora_core.library.words import words_of
 from ...lora_core.naming.detection import describe
 from ...lora_core.options import Semantics
+from ...lora_core.options.live import Apply
 from ...lora_core.report import Report, Stopwatch
-from ...lora_core.stack.apply import Placed, apply_stack
 from ...lora_core.stack.blockterms import parse_blocks
 from ...lora_core.stack.entry import StackEntry
-from ...lora_core.stack.matching import Match, PlacedSpec, match_stack
+from ...lora_core.stack.matching import Match, match_stack
 from ...lora_core.stack.opened import StackedLora
 from ...lora_core.stack.refusals import OnUnmatched
-from ..host import WeightAdapterBase, forget_between_runs, loaded_weights
+from ..hostmodels import forget_between_runs, loaded_weights
+from .hanging import hang
 from .loras import LoadedLora, loaded_loras
 from .models import LoadedModel, loaded_model
-
-
-class KeyStack(WeightAdapterBase):
-    """All adapters that a stack has for one weight."""
-
-    name = "lora_core"
-
-    def __init__(self, loaded_keys: set[str], weights: tuple[Any, ...]) -> None:
-        self.loaded_keys = loaded_keys
-        self.weights = weights
-
-    @classmethod
-    def of(cls, placed: Iterable[PlacedSpec], semantics: Semantics) -> KeyStack:
-        """Return the patch of adapters that are in memory; raises AdapterError for NaN or infinity."""
-        stack = tuple((one.lora.packed(one), one.target, one.strength, one.spec.module) for one in placed)
-        return cls({name for *_, name in stack}, (semantics, stack))
-
-    def calculate_shape(self, key: str) -> tuple[int, ...] | None:
-        """Return the shape that the weight is padded to, for the host to make room for it; None if it keeps its own."""
-        adapters = [unpacked(adapter) for adapter, _, strength, _ in self.weights[1] if strength != 0]
-        return next((adapter.new_shape for adapter in reversed(adapters) if adapter.new_shape is not None), None)
-
-    def calculate_weight(
-        self,
-        weight: Any,
-        key: str,
-        strength: float,
-        strength_model: float,
-        offset: Any,
-        function: Any,
-        intermediate_dtype: Any = None,
-        original_weight: Any = None,
-    ) -> Any:
-        """Return the weight with the stack applied: in fp32 where the host rounds afterwards, else in its dtype.
-
-        The host asks for fp32 when it loads a model, and rounds into the storage dtype itself. In low-VRAM mode it
-        asks for the weight's own dtype at every use, and feeds the result to the layer as it is. The weight is a copy
-        that is the patch's to change, as the host's own adapters do.
-        """
-        semantics, stack = self.weights
-        placed = [
-            Placed(unpacked(adapter), target, adapter_strength * strength, name)
-            for adapter, target, adapter_strength, name in stack
-        ]
-        is_wanted = weight.dtype in (torch.float32, intermediate_dtype)
-        return apply_stack(weight, placed, semantics, out=weight if is_wanted else None)
-
-    def h(self, x: Any, base_out: Any) -> Any:
-        raise RuntimeError("LoRA Core: bypass mode is not supported; use Load LoRA, which patches the weights.")
+from .sharing import shared
 
 
 @dataclass(frozen=True)
@@ -95,8 +40,9 @@ def apply_live(
     *,
     semantics: Semantics = "paper",
     on_unmatched: OnUnmatched = "warn",
+    apply: Apply = "auto",
 ) -> Applied:
-    """Return clones of `model` and `clip` with the stack as patches; each entry's `path` names its file.
+    """Return clones of `model` and `clip` with the stack in or beside their weights; an entry's `path` is its file.
 
     Raises a LoraError as `merge` does: the same stack fails with the same words.
     """
@@ -111,14 +57,16 @@ def apply_live(
         for lora, entry in zip(loras, entries, strict=True)
     ]
     match = match_stack(stack, known.keymap, known.found, on_unmatched, LoadedLora.match)
-    patches = {key: KeyStack.of(placed, semantics) for key, placed in match.by_key.items()}
     model, clip = model.clone(), clip.clone() if clip is not None else None
     forget_between_runs(model)
+    divided = shared(model, match, stack, apply, semantics)
+    patches = divided.patches
+    hang(model, divided.live)
     taken: set[str] = set()
     for patcher in [model] if clip is None else [model, clip.patcher]:
         before = patcher.patches_uuid
         keys = set(patcher.add_patches(patches))
-        known.mark(patcher, before, _content(keys, match, loras))
+        known.mark(patcher, before, (divided.beside, *_content(keys, match, loras)))
         taken |= keys
     if taken != set(patches):
         missing = sorted(set(patches) - taken)
@@ -126,6 +74,7 @@ def apply_live(
     report.inputs = [item.lora.file.described() for item in stack]
     report.arch, report.title = describe(known.found)
     report.loras, report.warnings = match.reports, match.warnings
+    report.notes += divided.notes
     _tell_sizes(known, loras, report, [model] if clip is None else [model, clip.patcher])
     words = dict.fromkeys(word for lora in loras for word in words_of(lora))
     return Applied(model, clip, watch.stop(), ", ".join(words))

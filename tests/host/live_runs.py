@@ -31,6 +31,7 @@ spec = importlib.util.spec_from_file_location("pack", REPO / "__init__.py", subm
 assert spec is not None
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
 live, cache = import_module("pack.nodes.live.patches"), import_module("pack.nodes.live.loras")
+keystack = import_module("pack.nodes.live.keystack")
 apply, keymap = import_module("pack.lora_core.stack.apply"), import_module("pack.lora_core.naming.keymap")
 openfile, numbers = import_module("pack.lora_core.files.openfile"), import_module("pack.lora_core.adapters.numbers")
 StackEntry = import_module("pack.lora_core.stack.entry").StackEntry
@@ -53,7 +54,7 @@ counting(openfile, "_open_regular", "files opened")
 counting(keymap.KeyMap, "__init__", "key maps")
 counting(keymap.KeyMap, "look_up", "names looked up")
 counting(numbers, "_extremes", "tensors checked")
-counting(live.KeyStack, "calculate_weight", "weights patched")
+counting(keystack.KeyStack, "calculate_weight", "weights patched")
 
 
 class Encoder(torch.nn.Module):
@@ -119,7 +120,7 @@ def worst(model: Any, applied: Any) -> float:
         expected = before
         for _, patch, *_ in applied.model.patches.get(key, ()):
             semantics, stack = patch.weights
-            placed = [apply.Placed(live.unpacked(one), *rest) for one, *rest in stack]
+            placed = [apply.Placed(keystack.unpacked(one), *rest) for one, *rest in stack]
             expected = apply.apply_stack(before, placed, semantics).to(before.dtype)
         most = max(most, float((state[key].float() - expected.float()).abs().max()))
     return most
@@ -171,7 +172,7 @@ def low_memory(model: Any) -> bool:
     key = next(key for key in patches if pristine[key].dim() == 2)
     weight = pristine[key].half()
     semantics, stack = patches[key][0][1].weights
-    placed = [apply.Placed(live.unpacked(one), *rest) for one, *rest in stack]
+    placed = [apply.Placed(keystack.unpacked(one), *rest) for one, *rest in stack]
     expected = apply.apply_stack(weight, placed, semantics).half()
     found = comfy.model_patcher.LowVramPatch(key, patches)(weight.clone())
     return torch.equal(found, expected) and not torch.equal(found, weight)

@@ -1,0 +1,150 @@
+"""How a stack beside the weights hangs on a patcher: a wrapper of the model's call, its factors as a further model.
+
+What reads the weights themselves instead of calling the model (saving, merging models) is given the stack as patches.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from ...lora_core.adapters import unpacked
+from ...lora_core.errors import LoraError
+from ...lora_core.stack.branches import LayerBranch, branch_of
+from ..hostmodels import attribute, load_models, loaded_weights, patcher_of
+from .beside import Entry, Factors, LiveStack, is_layer
+from .keystack import KeyStack
+
+KEY = "lora_core"  # of what hangs on a patcher
+_CALL, _CLONE, _LOADED = "apply_model", "on_clone", "on_load_after"  # the host's names of a wrapper and of callbacks
+
+
+def live_stack(
+    patcher: Any, strengths: tuple[float, ...], entries: Mapping[str, tuple[Entry, ...]]
+) -> tuple[LiveStack | None, list[str]]:
+    """Return the stack for a patcher's model, and the keys that have no branch: their weights have to be patched."""
+    branches = {key: _branch(patcher, key, some) for key, some in entries.items()}
+    rest = [key for key, branch in branches.items() if branch is None]
+    found = {key: branch for key, branch in branches.items() if branch is not None}
+    if not found:
+        return None, rest
+    factors = Factors.of(found, patcher.model.get_dtype_inference(), len(strengths))
+    return LiveStack(strengths, {key: entries[key] for key in found}, factors), rest
+
+
+def _branch(patcher: Any, key: str, entries: Collection[Entry]) -> LayerBranch | None:
+    module = attribute(patcher.model, key.rpartition(".")[0])
+    if not is_layer(module) or not key.endswith(".weight"):
+        return None
+    stack = [(one.placed(), one.owner) for one in entries]
+    needs_values = any(not placed.adapter.additive for placed, _ in stack)
+    if needs_values and key in patcher.patches:
+        return None  # it reads the weight as those before it left it
+    weight = loaded_weights(patcher)[key] if needs_values else torch.empty(tuple(module.weight.shape), device="meta")
+    return branch_of(weight, stack, getattr(module, "groups", 1))
+
+
+def stack_of(patcher: Any) -> LiveStack | None:
+    found = patcher.get_attachment(KEY)
+    return found if isinstance(found, LiveStack) else None
+
+
+def hang(patcher: Any, stack: LiveStack | None) -> None:
+    """Make `stack` the one stack of a patcher, instead of what it had."""
+    patcher.remove_wrappers_with_key(_CALL, KEY)
+    for call in (_CLONE, _LOADED):
+        patcher.remove_callbacks_with_key(call, KEY)
+    patcher.remove_attachments(KEY)
+    patcher.remove_additional_models(KEY)
+    for name in _INSTEAD:
+        patcher.__dict__.pop(name, None)
+    if stack is None:
+        return
+    patcher.set_attachments(KEY, stack)
+    patcher.set_additional_models(KEY, [patcher_of(stack.factors, patcher)])
+    patcher.add_wrapper_with_key(_CALL, KEY, stack)
+    patcher.add_callback_with_key(_CLONE, KEY, _dress)
+    patcher.add_callback_with_key(_LOADED, KEY, _refuse_readers)
+    _dress(patcher, patcher)
+
+
+def _dress(_: Any, patcher: Any) -> None:
+    """Let a patcher, or a clone of it, give the stack to those who read weights instead of calling the model."""
+    for name, instead in _INSTEAD.items():
+        setattr(patcher, name, _Instead(instead, weakref.ref(patcher)))
+
+
+def _refuse_readers(patcher: Any, device: Any, low: Any, is_to_be_read: bool, *_: Any) -> None:
+    """Refuse who wants all patches in the weights: the weights are read then, and the stack is not in them."""
+    if is_to_be_read:
+        raise LoraError("Load LoRA: the LoRAs are beside the weights, which are to be read now; set apply to patch.")
+
+
+@dataclass(frozen=True)
+class _Instead:
+    """A method of one patcher, which does not hold it."""
+
+    function: Callable[..., Any]
+    patcher: weakref.ref[Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(self.patcher(), *args, **kwargs)
+
+
+def settled(patcher: Any) -> Any:
+    """Return a clone with the stack as patches."""
+    stack = stack_of(patcher)
+    clone = patcher.clone()
+    hang(clone, None)
+    if stack is not None:
+        clone.add_patches({key: stack.patch(key) for key in stack.entries})
+    return clone
+
+
+def _key_patches(patcher: Any, *args: Any, **kwargs: Any) -> Any:
+    return settled(patcher).get_key_patches(*args, **kwargs)
+
+
+def _state_dict_for_saving(patcher: Any, *args: Any, **kwargs: Any) -> Any:
+    clone = settled(patcher)
+    load_models([clone])
+    return clone.state_dict_for_saving(*args, **kwargs)
+
+
+def _add_patches(patcher: Any, patches: Mapping[Any, Any], strength_patch: float = 1, strength_model: float = 1) -> Any:
+    """Add patches; what stands beside a weight goes into it first if one of them depends on the weight."""
+    stack = stack_of(patcher)
+    add = partial(type(patcher).add_patches, patcher)
+    if stack is not None:
+        named = {key if isinstance(key, str) else key[0]: patch for key, patch in patches.items()}
+        first = {
+            key
+            for key in named.keys() & stack.entries.keys()
+            if strength_model != 1 or stack.factors.by_key[key].has_gain or not _is_sum(named[key])
+        }
+        if first:
+            add({key: stack.patch(key) for key in first})
+            hang(patcher, stack.without(first))
+    return add(patches, strength_patch, strength_model)
+
+
+def _is_sum(patch: Any) -> bool:
+    """Tell whether a patch adds the same to any weight."""
+    if isinstance(patch, KeyStack):
+        return all(unpacked(packed).additive for packed, *_ in patch.weights[1])
+    if isinstance(patch, tuple):
+        return len(patch) == 1 or patch[0] == "diff"  # the host's own plain differences
+    is_lora = getattr(patch, "name", "") == "lora"
+    return is_lora and patch.weights[4] is None  # without DoRA's magnitude
+
+
+_INSTEAD: dict[str, Callable[..., Any]] = {
+    "get_key_patches": _key_patches,
+    "state_dict_for_saving": _state_dict_for_saving,
+    "add_patches": _add_patches,
+}
