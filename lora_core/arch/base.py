@@ -26,7 +26,6 @@ class Rename:
     here: str | tuple[str, ...]
     there: str | tuple[str, ...]
     sizes: tuple[int, ...] = ()  # relative lengths of the pieces that are fused here; equal if empty
-    swap_halves: bool = False  # the two halves of the output axis are in the other order there
     order: tuple[int, ...] = ()  # the equal pieces of the output axis as they lie there, each by its number here
     transposed: bool = False  # the matrix lies on its side here
     chunks: int | Fraction | None = None  # applies only to a weight whose output is this many times its input

@@ -31,8 +31,7 @@ class _Row(NamedTuple):
     def changed(self, place: Place) -> Place:
         """Return `place` as this row's names there see it."""
         rename = self.rename
-        place = place.ordered(rename.order, len(rename.order)) if rename.order else place
-        place = place.swapped() if rename.swap_halves else place
+        place = place.ordered(rename.order, len(rename.order))
         return place._replace(transposed=place.transposed != rename.transposed)
 
 
