@@ -37,7 +37,7 @@ RENAMES = (
     Rename("cond_seq_linear", "context_embedder"),
     Rename("t_embedder.mlp.0", "time_step_proj.linear_1"),
     Rename("t_embedder.mlp.2", "time_step_proj.linear_2"),
-    Rename("modF.1", "norm_out.linear", swap_halves=True),
+    Rename("modF.1", "norm_out.linear", order=(1, 0)),
     Rename("final_linear", "proj_out"),
 )
 

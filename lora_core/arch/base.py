@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]  # key -> shape
+Settings = Mapping[str, Any]  # what a file's header says of how its diffusion model is built
 NameStyle = Literal["here", "there"]  # the checkpoint's own names, or those that the rename rows give
 
 
@@ -26,7 +27,6 @@ class Rename:
     here: str | tuple[str, ...]
     there: str | tuple[str, ...]
     sizes: tuple[int, ...] = ()  # relative lengths of the pieces that are fused here; equal if empty
-    swap_halves: bool = False  # the two halves of the output axis are in the other order there
     order: tuple[int, ...] = ()  # the equal pieces of the output axis as they lie there, each by its number here
     transposed: bool = False  # the matrix lies on its side here
     chunks: int | Fraction | None = None  # applies only to a weight whose output is this many times its input
@@ -35,15 +35,21 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A condition on the keys and shapes of a component, prefix removed; None in a shape fits any size."""
+    """A condition on the keys and shapes of a component, prefix removed; None in a shape fits any size.
+
+    An edition may ask for settings of the file's header too: a header may be lost, so an architecture does not.
+    """
 
     has: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
     shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)  # key -> its first sizes
+    settings: Settings = field(default_factory=dict)  # where only a file's header tells
 
-    def fits(self, shapes: Shapes, prefix: str = "") -> bool:
+    def fits(self, shapes: Shapes, prefix: str = "", settings: Settings | None = None) -> bool:
+        said = settings or {}
         return (
-            all(prefix + key in shapes for key in self.has)
+            all(key in said and said[key] == value for key, value in self.settings.items())
+            and all(prefix + key in shapes for key in self.has)
             and not any(prefix + key in shapes for key in self.lacks)
             and all(_fits_shape(shapes.get(prefix + key), wanted) for key, wanted in self.shapes.items())
         )

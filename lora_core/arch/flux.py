@@ -47,7 +47,7 @@ SHARED = (
     Rename("txt_in", "context_embedder"),
     Rename("final_layer.linear", "proj_out"),
 )
-FINAL_MODULATION = Rename("final_layer.adaLN_modulation.1", "norm_out.linear", swap_halves=True)
+FINAL_MODULATION = Rename("final_layer.adaLN_modulation.1", "norm_out.linear", order=(1, 0))
 
 
 def linear1(*names: str, mlp: int) -> tuple[Rename, Rename]:

@@ -100,7 +100,7 @@ RENAMES = (
     Rename("vision_in.proj.4", "image_embedder.norm_out"),
     Rename("cond_type_embedding", "cond_type_embed"),
     Rename("img_in.proj", "x_embedder.proj"),
-    Rename("final_layer.adaLN_modulation.1", "norm_out.linear", swap_halves=True),
+    Rename("final_layer.adaLN_modulation.1", "norm_out.linear", order=(1, 0)),
     Rename("final_layer.linear", "proj_out"),
 )
 

@@ -40,7 +40,7 @@ RENAMES = (
     *_mlp("t_embedder.mlp", "time_extra_emb.timestep_embedder"),
     *_mlp("extra_embedder", "time_extra_emb.extra_embedder"),
     *_mlp("mlp_t5", "text_embedder"),
-    Rename("final_layer.adaLN_modulation.1", "norm_out.linear", swap_halves=True),
+    Rename("final_layer.adaLN_modulation.1", "norm_out.linear", order=(1, 0)),
     Rename("final_layer.linear", "proj_out"),
 )
 

@@ -16,7 +16,7 @@ def _block(here: str, there: str) -> tuple[Rename, ...]:
         # DiffSynth trains on the makers', and nothing but the adapter's name in its files' names tells
         Rename(f"{here}attn.qkv_proj", f"{here}attn.qkv_proj.default", order=_PER_HEAD, read_only=True),
         # the gate is the first half of the feed-forward here, and the second half there
-        Rename(f"{here}mlp.fc1", f"{there}ff.net.0.proj", swap_halves=True),
+        Rename(f"{here}mlp.fc1", f"{there}ff.net.0.proj", order=(1, 0)),
         *renamed_below(
             here,
             there,

@@ -20,9 +20,9 @@ RENAMES = (
     Rename(f"{_HERE}attn.q_norm_y", f"{_THERE}attn1.norm_added_q"),
     Rename(f"{_HERE}attn.k_norm_y", f"{_THERE}attn1.norm_added_k"),
     # Genmo's gate comes second, diffusers' first
-    Rename(f"{_HERE}mlp_x.w1", f"{_THERE}ff.net.0.proj", swap_halves=True),
+    Rename(f"{_HERE}mlp_x.w1", f"{_THERE}ff.net.0.proj", order=(1, 0)),
     Rename(f"{_HERE}mlp_x.w2", f"{_THERE}ff.net.2"),
-    Rename(f"{_HERE}mlp_y.w1", f"{_THERE}ff_context.net.0.proj", swap_halves=True),
+    Rename(f"{_HERE}mlp_y.w1", f"{_THERE}ff_context.net.0.proj", order=(1, 0)),
     Rename(f"{_HERE}mlp_y.w2", f"{_THERE}ff_context.net.2"),
     Rename(f"{_HERE}mod_x", f"{_THERE}norm1.linear"),
     Rename(f"{_HERE}mod_y", f"{_THERE}norm1_context.linear", chunks=2),
@@ -32,7 +32,7 @@ RENAMES = (
     Rename("t_embedder.mlp.2", "time_embed.timestep_embedder.linear_2"),
     Rename("t5_y_embedder.{rest}", "time_embed.pooler.{rest}"),
     Rename("t5_yproj", "time_embed.caption_proj"),
-    Rename("final_layer.mod", "norm_out.linear", swap_halves=True),
+    Rename("final_layer.mod", "norm_out.linear", order=(1, 0)),
     Rename("final_layer.linear", "proj_out"),
 )
 

@@ -35,14 +35,14 @@ RENAMES = (
     Rename(f"{_HERE}x_block.adaLN_modulation.1", f"{_THERE}norm1.linear"),
     Rename(f"{_HERE}context_block.adaLN_modulation.1", f"{_THERE}norm1_context.linear", chunks=6),
     # the last block's context only shifts and scales, and diffusers keeps these two the other way round
-    Rename(f"{_HERE}context_block.adaLN_modulation.1", f"{_THERE}norm1_context.linear", chunks=2, swap_halves=True),
+    Rename(f"{_HERE}context_block.adaLN_modulation.1", f"{_THERE}norm1_context.linear", chunks=2, order=(1, 0)),
     Rename("x_embedder.proj", "pos_embed.proj"),
     Rename("pos_embed", "pos_embed.pos_embed"),
     Rename("t_embedder.mlp.0", "time_text_embed.timestep_embedder.linear_1"),
     Rename("t_embedder.mlp.2", "time_text_embed.timestep_embedder.linear_2"),
     Rename("y_embedder.mlp.0", "time_text_embed.text_embedder.linear_1"),
     Rename("y_embedder.mlp.2", "time_text_embed.text_embedder.linear_2"),
-    Rename("final_layer.adaLN_modulation.1", "norm_out.linear", swap_halves=True),
+    Rename("final_layer.adaLN_modulation.1", "norm_out.linear", order=(1, 0)),
     Rename("final_layer.linear", "proj_out"),
 )
 

@@ -154,6 +154,7 @@ WAN21 = Arch(
             )
         ),
         # ChronoEdit and Wan 2.2 Animate 2 have the same keys; Animate 2's file says in its header what it is
+        Edition("wan22_animate2_14b", "Wan 2.2 Animate 2", Signature(has=_SEES, settings={"model_type": "animate2"})),
         Edition("wan21_i2v_14b", "Wan 2.1 I2V", Signature(has=_SEES)),
         Edition("wan22_i2v_a14b", "Wan 2.2 I2V", Signature(shapes={"patch_embedding.weight": (5120, 36)})),
         Edition("wan22_ti2v_5b", "Wan 2.2 TI2V 5B", Signature(shapes=_width(3072))),

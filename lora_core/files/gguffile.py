@@ -23,13 +23,14 @@ class GgufFile(Tensors):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.metadata = {}  # GGUF's own describes its tensors, and is not carried over
         self._file = OpenFile(self.path, "a model file")
         try:
             values, self._tensors = read_gguf_header(self._file)
         except BaseException:
             self._file.close()
             raise
+        # how the model is built; all else describes this file's tensors, and is not carried over
+        self.metadata = {key: value for key in ("config",) if isinstance(value := values.get(key), str)}
         # what the file says of itself, without its vocabulary and other lists
         self.told = {
             key: value

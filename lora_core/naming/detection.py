@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ..arch import DIFFUSION_ARCHES, ENCODER_ARCHES
-from ..arch.base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Shape, Shapes
+from ..arch.base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Settings, Shape, Shapes
 from .renames import renames_of
 
 # Key endings that are another spelling of a module's parameter
@@ -38,13 +38,16 @@ class FoundArch:
         return self.arch.text_encoders if own is None else own
 
 
-def detect(shapes: Shapes) -> list[FoundArch]:
+def detect(shapes: Shapes, settings: Settings | None = None) -> list[FoundArch]:
     """Return what the keys hold: the diffusion model if there is one, then text encoders.
+
+    `settings` tell editions apart whose keys are the same.
 
     Of the text encoders that fit at one prefix the first counts: those of a known size stand before their families.
     A language model that is a part of the diffusion model is no text encoder.
     """
-    found = [item for arch in DIFFUSION_ARCHES for prefix in arch.prefixes if (item := _fit(arch, shapes, prefix))]
+    fits = (_fit(arch, shapes, prefix, settings) for arch in DIFFUSION_ARCHES for prefix in arch.prefixes)
+    found = [item for item in fits if item]
     inside = tuple(item.prefix for item in found if item.prefix)
     beside = {key: shape for key, shape in shapes.items() if not key.startswith(inside)} if inside else shapes
     taken = {item.prefix for item in found}  # and of text encoders
@@ -69,17 +72,17 @@ def unknown_arch(title: str, prefix: str, renames: tuple[Rename, ...] = ()) -> F
     return FoundArch(Arch(title, title, signatures=(), prefixes=(prefix,), renames=renames), None, prefix)
 
 
-def _fit(arch: Arch, shapes: Shapes, prefix: str) -> FoundArch | None:
+def _fit(arch: Arch, shapes: Shapes, prefix: str, settings: Settings | None = None) -> FoundArch | None:
     if any(signature.fits(shapes, prefix) for signature in arch.signatures):
-        return FoundArch(arch, _edition(arch, shapes, prefix), prefix)
+        return FoundArch(arch, _edition(arch, shapes, prefix, settings), prefix)
     if any(signature.fits(shapes, prefix) for signature in arch.others):
         own = own_shapes(arch, shapes, prefix) if arch.editions else {}
-        return FoundArch(arch, _edition(arch, own, ""), prefix, renamed=True)
+        return FoundArch(arch, _edition(arch, own, "", settings), prefix, renamed=True)
     return None
 
 
-def _edition(arch: Arch, shapes: Shapes, prefix: str) -> Edition | None:
-    return next((edition for edition in arch.editions if edition.where.fits(shapes, prefix)), None)
+def _edition(arch: Arch, shapes: Shapes, prefix: str, settings: Settings | None) -> Edition | None:
+    return next((edition for edition in arch.editions if edition.where.fits(shapes, prefix, settings)), None)
 
 
 def own_shapes(arch: Arch, shapes: Shapes, prefix: str) -> dict[str, Shape]:

@@ -7,26 +7,26 @@ their numbers and shapes; of several, those count all of whose blocks the file h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, product
 from math import prod
 
 from ..arch import DIFFUSION_ARCHES
 from ..arch.base import Arch, Shape
 from .detection import params_of
-from .outlines import compact_outline, expanded, numbers_in, outlines_of
+from .numbersets import number_set
+from .outlines import compact_outline, outline_words, outlines_of, text_words
 from .places import Place
 from .renames import renames_of, several
 
 _ENOUGH = 0.9  # of the modules: files may have a few that nobody's table knows, and small ones one of them
-_NUMBER = re.compile(r"\{[\d,-]+\}|\d+")
-_PLACEHOLDER = re.compile(r"\{[ij]\}")
-_WORD = re.compile(r"[._]")
+_NUMBER = re.compile(r"\d+")
+_NUMBERS = re.compile(r"\{[\d,-]+\}|\d+")  # in an outline's name
 
 Size = tuple[int, int]  # output and input of a weight, seen as a matrix; a vector has no input
-Numbers = tuple[int, ...]
-Sets = tuple[frozenset[int], ...]  # what may stand in each place of a name that has a number
+Numbers = tuple[str, ...]
+Sets = tuple[frozenset[str], ...]  # what may stand in each place of a name that has a number
 Known = dict[str, dict[Size, list[Sets]]]  # name with "#" for numbers -> the sizes that it has, and where
 
 
@@ -38,7 +38,7 @@ def guess_arches(modules: Iterable[tuple[str, Shape | None]]) -> list[Arch]:
     """
     groups: dict[tuple[str, Size | None], set[Numbers]] = {}
     for name, shape in modules:
-        numbers = tuple(int(digits) for digits in _NUMBER.findall(name))
+        numbers = tuple(_NUMBER.findall(name))
         groups.setdefault((_NUMBER.sub("#", name), _size(shape)), set()).add(numbers)
     found = _best(groups)
     if found or not groups:
@@ -60,19 +60,33 @@ def _by_name(groups: Groups) -> Groups:
 
 def _best(groups: Groups) -> list[Arch]:
     total = sum(map(len, groups.values()))
-    scores = {arch: _score(arch, groups) for arch in DIFFUSION_ARCHES if total and _may_have(arch, groups, total)}
-    most = max((fitting for fitting, _ in scores.values()), default=0)
-    best = [arch for arch, (fitting, _) in scores.items() if fitting == most and _is_enough(most, total)]
+    spelled = [
+        (text_words(name.encode("ascii", "replace")), size, len(asked)) for (name, size), asked in groups.items()
+    ]
+    mosts = {arch: _at_most(arch, spelled, total) for arch in DIFFUSION_ARCHES} if total else {}
+    scores: dict[Arch, tuple[int, int]] = {}
+    most = 0
+    for arch in sorted(mosts, key=lambda arch: -mosts[arch]):
+        if not _is_enough(mosts[arch], total) or mosts[arch] < most:
+            break  # others can't have more
+        scores[arch] = _score(arch, groups)
+        most = max(most, scores[arch][0])
+    best = [arch for arch in mosts if scores.get(arch, (0, 0))[0] == most and _is_enough(most, total)]
     whole = [arch for arch in best if scores[arch][1] == len(groups)]
     return whole or best  # a file of some blocks may be of any model that has these
 
 
-def _may_have(arch: Arch, groups: Groups, total: int) -> bool:
-    """Tell by the words in them whether the architecture may have enough of the names: quickly, for most have not."""
+def _at_most(arch: Arch, spelled: Iterable[tuple[frozenset[str], Size | None, int]], total: int) -> int:
+    """Return how many of the modules an architecture may have by words and inputs: quickly, for most have few.
+
+    `spelled` has the words in a name, a size and how many modules have both.
+    """
     words = _words(arch)
-    return _is_enough(
-        sum(len(asked) for (name, _), asked in groups.items() if words.issuperset(name.split("_"))), total
-    )
+    known = [(size, count) for asked, size, count in spelled if asked <= words]
+    if not _is_enough(sum(count for _, count in known), total):
+        return 0
+    inputs = _inputs(arch)
+    return sum(count for size, count in known if size is None or size[1] in inputs)
 
 
 def _is_enough(fitting: int, total: int) -> bool:
@@ -82,21 +96,35 @@ def _is_enough(fitting: int, total: int) -> bool:
 @cache
 def _words(arch: Arch) -> frozenset[str]:
     """Return every word in the names of the known editions, `#` for a number."""
-    names = {key for found in outlines_of(arch) for key in compact_outline(found.id)}
-    names.update(text for row in arch.renames for side in (row.here, row.there) for text in several(side))
-    return frozenset(word for name in names for word in _WORD.split(_NUMBER.sub("#", _PLACEHOLDER.sub("#", name))))
+    rows = " ".join(text for row in arch.renames for side in (row.here, row.there) for text in several(side))
+    return text_words(rows.encode()).union(["#"], *(outline_words(found.id) for found in outlines_of(arch)))
+
+
+@cache
+def _inputs(arch: Arch) -> frozenset[int]:
+    """Return every size that a weight's input may have, and 0, which stands for any."""
+    shapes = {shape for found in outlines_of(arch) for shape in compact_outline(found.id).values()}
+    matrices = {_matrix(shape) for shape in shapes}
+    lying = matrices if any(row.transposed for row in arch.renames) else ()
+    return frozenset(chain((0,), (columns for _, columns in matrices), (rows for rows, _ in lying)))
 
 
 def _score(arch: Arch, groups: Groups) -> tuple[int, int]:
     """Return how many modules the architecture has, and of how many names the file has every block."""
     known, fitting, whole = _known(arch), 0, 0
     for (name, size), asked in groups.items():
-        sizes = known.get(name, {})
-        places = list(chain.from_iterable(sets for one, sets in sizes.items() if _agrees(one, size)))
-        has = sum(any(_holds(sets, numbers) for sets in places) for numbers in asked)
+        fits = [places for one, places in known.get(name, {}).items() if _agrees(one, size)]
+        has = sum(any(_holds(sets, numbers) for places in fits for sets in places) for numbers in asked)
         fitting += has
-        whole += 0 < has == sum(prod(map(len, sets)) for sets in places)
+        whole += 0 < has == sum(map(_count, fits))
     return fitting, whole
+
+
+def _count(places: Sequence[Sets]) -> int:
+    """Return how many modules these places are, none counted twice."""
+    if len(places) == 1:
+        return prod(map(len, places[0]))
+    return len(set(chain.from_iterable(product(*sets) for sets in places)))
 
 
 def _agrees(size: Size, asked: Size | None) -> bool:
@@ -109,47 +137,45 @@ def _holds(sets: Sets, numbers: Numbers) -> bool:
 
 
 def _size(shape: Shape | None) -> Size | None:
-    return (shape[0], prod(shape[1:])) if shape and len(shape) > 1 else None
+    return _matrix(shape) if shape and len(shape) > 1 else None
 
 
-@cache
-def _numbers(token: str) -> frozenset[int]:
-    return frozenset(numbers_in(token))
+def _matrix(shape: Shape) -> Size:
+    return (*shape[:1], 0)[0], prod(shape[1:]) if len(shape) > 1 else 0
 
 
 @cache
 def _known(arch: Arch) -> Known:
     """Return every name of every module of the known editions."""
     known: Known = {}
-    for found in outlines_of(arch):
-        rows = compact_outline(found.id)
-        for name, size in _names(arch, expanded(rows) if _counts_blocks(arch) else rows):
-            sets = tuple(map(_numbers, _NUMBER.findall(name)))
-            places = known.setdefault(_NUMBER.sub("#", name).replace(".", "_"), {}).setdefault(size, [])
-            if sets not in places:
-                places.append(sets)
+    for name, size in dict.fromkeys(chain.from_iterable(_names(arch))):
+        places = known.setdefault(_NUMBERS.sub("#", name).replace(".", "_"), {}).setdefault(size, [])
+        sets = tuple(map(number_set, _NUMBERS.findall(name)))
+        if sets not in places:
+            places.append(sets)
     return known
 
 
-def _counts_blocks(arch: Arch) -> bool:
-    """Tell whether some row is of one block, so that names of many blocks at once would pass it by."""
-    texts = (text for row in arch.renames for side in (row.here, row.there) for text in several(side))
-    return any(token.isdecimal() and place for text in texts for place, token in enumerate(text.split(".")[:-1]))
-
-
-def _names(arch: Arch, rows: Mapping[str, Shape]) -> Iterator[tuple[str, Size]]:
-    engine, sizes = renames_of(arch), {}
-    for module, params in params_of("", rows).items():
-        shape = rows[params["weight"]] if "weight" in params else ()
-        sizes |= {name: _size_at(place, shape) for name, place, _ in engine.names(module, shape)}
-    yield from sizes.items()
-    for name in tuple(sizes):
-        for fused, pieces in engine.fused(name, sizes):
-            yield fused, (sum(sizes[piece][0] for piece in pieces), sizes[pieces[0]][1])
+def _names(arch: Arch) -> Iterator[Iterable[tuple[str, Size]]]:
+    """Yield (name, size) of each edition's modules: one for many, as outlines have them."""
+    engine = renames_of(arch)
+    named: dict[tuple[str, Shape], dict[str, Size]] = {}  # the same for most editions
+    for found in outlines_of(arch):
+        rows, sizes = compact_outline(found.id), dict[str, Size]()
+        for module, params in params_of("", rows).items():
+            if params.keys() == {"bias"} or module.endswith(".bias"):
+                continue  # its module's, whose weight may be in a row for other numbers
+            shape = rows[params["weight"]] if "weight" in params else ()
+            if (module, shape) not in named:
+                named[module, shape] = {name: _size_at(place, shape) for name, place, _ in engine.names(module, shape)}
+            sizes |= named[module, shape]
+        yield sizes.items()
+        for name in sizes:
+            for fused, pieces in engine.fused(name, sizes):
+                yield [(fused, (sum(sizes[piece][0] for piece in pieces), sizes[pieces[0]][1]))]
 
 
 def _size_at(place: Place, shape: Shape) -> Size:
-    rows, columns = (*shape[:1], 0)[0], prod(shape[1:]) if len(shape) > 1 else 0
-    rows, columns = (columns, rows) if place.transposed else (rows, columns)
+    rows, columns = _matrix(shape)[::-1] if place.transposed else _matrix(shape)
     part, whole = (place.end - place.begin) * (len(place.order) or 1), place.of * place.pieces
     return rows * part // whole, columns

@@ -8,6 +8,7 @@ one name with each.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,11 @@ from typing import Any
 from ..arch import ARCHES
 from ..arch.base import Arch, Shape
 from .detection import FoundArch
+from .numbersets import numbers_in
 
+_MARKS = {ord(digit): "#" for digit in "0123456789#"}
+_LETTERS = {code: chr(code) for code in range(128) if chr(code).isalpha()}
+_WORDS = bytes(ord((_MARKS | _LETTERS).get(code, " ")) for code in range(256))
 FOLDER = Path(__file__).parents[1] / "arch" / "outlines"
 
 
@@ -33,7 +38,7 @@ class Outline:
 def outlines_of(arch: Arch) -> list[FoundArch]:
     """Return what `read_outline` has of an architecture: its editions, and itself."""
     found = [FoundArch(arch, edition, "") for edition in (*arch.editions, None)]
-    return [item for item in found if _path(item.id).is_file() and _is_in_layout(item)]
+    return [item for item in found if _path(item.id).is_file() and (item.id not in _shared() or _is_in_layout(item))]
 
 
 def outlined(name: str) -> list[FoundArch]:
@@ -51,9 +56,24 @@ def read_outline(name: str) -> Outline:
     return Outline(expanded(stored["keys"]), frozenset(expanded(dict.fromkeys(stored.get("diffusers", ()), ()))))
 
 
+@cache
 def compact_outline(name: str) -> Mapping[str, Shape]:
     """Return the keys as they are stored: a row for many."""
     return {key: tuple(shape) for key, shape in _stored(name)["keys"].items()}
+
+
+@cache
+def outline_words(name: str) -> frozenset[str]:
+    """Return the words of an outline's text, which have those of all its keys: quicker than to read it."""
+    return text_words(_path(name).read_bytes())
+
+
+def text_words(text: bytes) -> frozenset[str]:
+    """Return the words of a text, `#` for the digits in them."""
+    text = text.translate(_WORDS)
+    while b"##" in text:
+        text = text.replace(b"##", b"#")
+    return frozenset(text.decode("ascii").split())
 
 
 def diffusers_names(found: FoundArch) -> frozenset[str]:
@@ -75,8 +95,15 @@ def _is_in_layout(found: FoundArch) -> bool:
     return any(signature.fits(read_outline(found.id).shapes) for signature in found.arch.signatures)
 
 
+@cache
+def _shared() -> frozenset[str]:
+    """Return the ids that several architectures have."""
+    ids = Counter(name for arch in ARCHES for name in {arch.id, *(edition.id for edition in arch.editions)})
+    return frozenset(name for name, count in ids.items() if count > 1)
+
+
 def _stored(name: str) -> dict[str, Any]:
-    return json.loads(_path(name).read_text(encoding="utf-8"))
+    return json.loads(_path(name).read_bytes())
 
 
 def _path(name: str) -> Path:
@@ -84,12 +111,5 @@ def _path(name: str) -> Path:
 
 
 def _keys(row: str) -> Iterator[str]:
-    choices = [list(map(str, numbers_in(token))) if token.startswith("{") else [token] for token in row.split(".")]
+    choices = [list(numbers_in(token)) if token.startswith("{") else [token] for token in row.split(".")]
     return (".".join(tokens) for tokens in product(*choices))
-
-
-def numbers_in(token: str) -> Iterator[int]:
-    """Yield what a token stands for: a number, or a set of them."""
-    for run in token.strip("{}").split(","):
-        first, _, last = run.partition("-")
-        yield from range(int(first), int(last or first) + 1)

@@ -20,10 +20,14 @@ class Place(NamedTuple):
     begin: int = 0
     end: int = 1
     of: int = 1
-    swap_halves: bool = False
     transposed: bool = False
     order: tuple[int, ...] = ()  # numbers of the pieces that are taken; all, as they lie, if empty
     pieces: int = 1  # into which the run is divided
+
+    @property
+    def rows(self) -> tuple[int, int, int, tuple[int, ...], int]:
+        """Which rows of the module these are, in which order."""
+        return self.begin, self.end, self.of, self.order, self.pieces
 
     def piece(self, begin: int, end: int, of: int) -> Place:
         """Return a part of this place, given as fractions of it."""
@@ -39,22 +43,16 @@ class Place(NamedTuple):
         """Return some of the equal pieces of this place, in another order."""
         if not order:
             return self
-        place = self._replace(swap_halves=False).ordered((1, 0), 2) if self.swap_halves else self
-        if not place.order:
-            return place._replace(order=tuple(order), pieces=pieces)._plain()
-        finer, count = place._refined(pieces)
+        if not self.order:
+            return self._replace(order=tuple(order), pieces=pieces)._plain()
+        finer, count = self._refined(pieces)
         size = len(finer) // pieces
         taken = tuple(number for piece in order for number in finer[piece * size : (piece + 1) * size])
-        return place._replace(order=taken, pieces=count)._plain()
-
-    def swapped(self) -> Place:
-        """Return this place with its halves the other way round."""
-        return self.ordered((1, 0), 2) if self.order else self._replace(swap_halves=not self.swap_halves)
+        return self._replace(order=taken, pieces=count)._plain()
 
     def inside(self, outer: Place) -> Place:
         """Return this place, which counts in the rows of `outer`, in the rows of the module that `outer` is in."""
         run = outer.piece(self.begin, self.end, self.of).ordered(self.order, self.pieces)
-        run = run.swapped() if self.swap_halves else run
         return run._replace(transposed=self.transposed != outer.transposed)
 
     def share(self, rows: int) -> int | None:
@@ -64,12 +62,11 @@ class Place(NamedTuple):
 
     def runs(self, rows: int) -> list[Run] | None:
         """Return the runs of a module of `rows` that make up this place, in their order; None if a row is cut."""
-        place = self._replace(swap_halves=False).ordered((1, 0), 2) if self.swap_halves else self
-        length = rows * (place.end - place.begin)
-        if rows * place.begin % place.of or length % (place.of * place.pieces):
+        length = rows * (self.end - self.begin)
+        if rows * self.begin % self.of or length % (self.of * self.pieces):
             return None
-        first, size = rows * place.begin // place.of, length // place.of // place.pieces
-        return list(run_together((first + size * number, size) for number in place.order or (0,)))
+        first, size = rows * self.begin // self.of, length // self.of // self.pieces
+        return list(run_together((first + size * number, size) for number in self.order or (0,)))
 
     def _refined(self, parts: int) -> tuple[tuple[int, ...], int]:
         """Return the order in pieces so small that it can be divided by `parts`."""

@@ -1,23 +1,26 @@
 """The engine behind the rename tables: every name of a module, from the rows of its architecture.
 
-Rows are found by a module's skeleton, where every number is a "#", and not by trying each row; they apply to each
-other's results. Names form one space per architecture: each stands for rows of the modules of its own layout.
+Rows are found by a module's skeleton, where every number is a "#", and by the numbers that they name, and not by
+trying each row; they apply to each other's results. Names form one space per architecture: each stands for rows of the
+modules of its own layout. A name may stand for many, a set for each number (`numbersets`): so do the names it gets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from ..arch.base import Arch, Rename, Shape
+from .numbersets import stands_for
 from .places import Place
 
 
 class _Row(NamedTuple):
+    number: int  # of all: of two that fit, the first counts
     rename: Rename
-    numbers: tuple[str, ...]  # one per "#" of the skeleton: a literal number, or a placeholder in braces
-    rest: bool
+    placeholders: tuple[tuple[str, int], ...]  # each with the place of its number among those of a name
     here: tuple[str, ...]
     pieces: tuple[tuple[str, int, int, int], ...]  # of each name there: template, begin, end, of all
 
@@ -28,30 +31,58 @@ class _Row(NamedTuple):
     def changed(self, place: Place) -> Place:
         """Return `place` as this row's names there see it."""
         rename = self.rename
-        place = place.ordered(rename.order, len(rename.order)) if rename.order else place
-        place = place.swapped() if rename.swap_halves else place
+        place = place.ordered(rename.order, len(rename.order))
         return place._replace(transposed=place.transposed != rename.transposed)
+
+
+_Matching = list[tuple[_Row, int]]  # rows, each with the place of the matching template in it
+
+
+class _Bucket:
+    """Rows of one skeleton by the numbers that their templates name, where others have placeholders."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, ...], dict[tuple[str, ...], _Matching]] = {}
+
+    def add(self, numbers: Sequence[str], row: _Row, piece: int) -> None:
+        places = tuple(place for place, number in enumerate(numbers) if number.isdecimal())
+        literals = tuple(numbers[place] for place in places)
+        self._rows.setdefault(places, {}).setdefault(literals, []).append((row, piece))
+
+    def matching(self, numbers: Sequence[str]) -> _Matching:
+        """Return the rows whose numbers these are, or are among these sets, in the order of the table."""
+        found: _Matching = []
+        for places, rows in self._rows.items():
+            asked = tuple([numbers[place] for place in places])
+            if any(number[0] == "{" for number in asked):
+                found += chain.from_iterable(rows[own] for own in rows if all(map(stands_for, asked, own)))
+            else:
+                found += rows.get(asked, ())
+        return found if len(self._rows) == 1 else sorted(found, key=lambda item: item[0].number)
 
 
 class _Index:
     """Rows by the skeleton of the template that a name must match."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, ...], list[tuple[_Row, int]]] = {}
+        self._buckets: dict[tuple[str, ...], _Bucket] = {}
         self._lasts: set[str] = set()  # last tokens of whole templates, to pass over most names at once
         self._rests: set[int] = set()  # tokens before a {rest}
+        self._count = 0
 
     def add(self, template: str, rename: Rename, piece: int = 0) -> None:
         tokens = template.split(".")
         rest = tokens[-1] == "{rest}"
         tokens = tokens[:-1] if rest else tokens
-        numbers = tuple(token for token in tokens if _is_number(token))
-        row = _Row(rename, numbers, rest, several(rename.here), _pieces(rename))
+        numbers = [token for token in tokens if _is_number(token)]
+        placeholders = tuple((number, place) for place, number in enumerate(numbers) if not number.isdecimal())
         if rest:
             self._rests.add(len(tokens))
         else:
             self._lasts.add(_skeleton(tokens[-1:], rest=False)[0])
-        self._rows.setdefault(_skeleton(tokens, rest), []).append((row, piece))
+        self._count += 1
+        row = _Row(self._count, rename, placeholders, several(rename.here), _pieces(rename))
+        self._buckets.setdefault(_skeleton(tokens, rest), _Bucket()).add(numbers, row, piece)
 
     def matching(self, name: str) -> Iterator[tuple[_Row, int, dict[str, str]]]:
         """Yield (row, place of the matched template in it, what its placeholders stand for)."""
@@ -61,21 +92,19 @@ class _Index:
             return
         tokens = name.split(".")
         skeleton = _skeleton(tokens, rest=False)
-        rows = self._rows.get(skeleton) if is_known else None
-        if not rows and not self._rests:
+        bucket = self._buckets.get(skeleton) if is_known else None
+        if not bucket and not self._rests:
             return
         numbers = [token for token, sign in zip(tokens, skeleton, strict=True) if sign == "#"]
-        if rows:
-            for row, piece in rows:
-                values = _number_values(row.numbers, numbers)
-                if values is not None:
-                    yield row, piece, values
+        if bucket:
+            for row, piece in bucket.matching(numbers):
+                yield row, piece, {token: numbers[place] for token, place in row.placeholders}
         for length in self._rests:
-            rows = self._rows.get((*skeleton[:length], "{rest}"), ()) if length < len(tokens) else ()
-            for row, piece in rows:
-                values = _number_values(row.numbers, numbers[: len(row.numbers)])
-                if values is not None:
-                    yield row, piece, {**values, "{rest}": ".".join(tokens[length:])}
+            bucket = self._buckets.get((*skeleton[:length], "{rest}")) if length < len(tokens) else None
+            if bucket:
+                rest = ".".join(tokens[length:])
+                for row, piece in bucket.matching(numbers):
+                    yield row, piece, {**{token: numbers[place] for token, place in row.placeholders}, "{rest}": rest}
 
 
 class Renames:
@@ -167,17 +196,6 @@ def _skeleton(tokens: Sequence[str], rest: bool) -> tuple[str, ...]:
     return (*map(_sign, tokens), "{rest}") if rest else tuple(map(_sign, tokens))
 
 
-def _number_values(wanted: Sequence[str], found: Sequence[str]) -> dict[str, str] | None:
-    """Return what the placeholders stand for, or None if a literal number differs."""
-    values: dict[str, str] = {}
-    for want, number in zip(wanted, found, strict=True):
-        if want.startswith("{"):
-            values[want] = number
-        elif want != number:
-            return None
-    return values
-
-
 def _filled(template: str, values: Mapping[str, str]) -> str:
     return ".".join(values.get(token, token) for token in template.split("."))
 
@@ -185,4 +203,9 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
 @cache
 def renames_of(arch: Arch) -> Renames:
     """Return the compiled rows of `arch`, made once per process."""
-    return Renames(arch.renames)
+    return _compiled(arch.renames)
+
+
+@cache  # several architectures have the same rows
+def _compiled(renames: tuple[Rename, ...]) -> Renames:
+    return Renames(renames)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.suffixes import split_name
+from ..arch.base import Settings
 from ..errors import UnknownArchError, WrongFileKindError
 from ..files.decoded import Decoded, decoded
 from ..files.opening import open_model
@@ -22,9 +23,11 @@ from ..naming.detection import FoundArch, describe, detect, own_prefix, unknown_
 from ..naming.keymap import KeyMap
 from ..naming.targets import Target
 from ..parallel.collector import collections_paused
+from ..text import json_object
 from .notloras import other_kind
 
 UNKNOWN = "unknown model"
+_CONFIG = "config"  # of a header: JSON, with an object for each model of the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ class Checkpoint:
         for name, shape in shapes.items():
             self.shapes[part.key(name)] = shape
             self._homes[part.key(name)] = part.tensors, name
-        for item in detect(shapes):
+        for item in detect(shapes, _settings(part.tensors)):
             twin = next((other for other in self.found if other.arch is item.arch and part.name), None)
             if twin:
                 first = twin.prefix.partition("/")[0]
@@ -181,3 +184,9 @@ def weight_on(targets: Sequence[Target], tensor: Callable[[str], torch.Tensor]) 
     """
     parts = [target.take(tensor(target.key).float()) for target in targets]
     return torch.cat(parts).reshape(targets[0].adapter_shape)
+
+
+def _settings(tensors: Tensors) -> Settings:
+    """Return what the header says of how the diffusion model is built, as ComfyUI asks it; mostly nothing."""
+    said = json_object(tensors.metadata.get(_CONFIG, "")).get("transformer")
+    return said if isinstance(said, dict) else {}

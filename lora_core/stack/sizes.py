@@ -48,9 +48,7 @@ def weight_square(weight: torch.Tensor, target: Target) -> torch.Tensor | None:
     is_plain = type(weight) in (torch.Tensor, torch.nn.Parameter) and weight.is_floating_point()
     if not is_plain or weight.device.type == "meta" or not weight.is_contiguous():
         return None
-    part = target.take(weight.detach()) if target.order else weight.detach()
-    if target.start is not None and not target.order:
-        part = part.narrow(0, target.start, target.shape[0])
+    part = weight.detach() if target.start is None else target.take(weight.detach())  # in any order
     flat = part.view(-1)
     if flat.numel() <= 4 * RUNS * RUN:
         return flat.float().square().sum()

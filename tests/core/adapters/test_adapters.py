@@ -371,9 +371,11 @@ def placed(draw: st.DrawFn, shape: tuple[int, int]) -> Placed:
     whole = draw(st.booleans())
     rows = out if whole else length
     transposed = whole and draw(st.booleans())
+    first, half = 0 if whole else start, rows // 2
     swap = rows % 2 == 0 and not transposed and draw(st.booleans())
+    order = ((first + half, half), (first, half)) if swap else ()
     seen = (width, rows) if transposed else (rows, width)
-    target = Target("k", seen, start=None if whole else start, swap_halves=swap, transposed=transposed)
+    target = Target("k", seen, start=None if whole else start, order=order, transposed=transposed)
     seed = draw(st.integers(0, 2**16))
     if draw(st.booleans()):
         return Placed(FullDifference(normal(seen, seed)), target, draw(strengths))
@@ -396,7 +398,7 @@ def added(weight: Tensor, one: Placed) -> Tensor:
         delta = delta.t()
     start = target.start or 0
     touched = rows[start : start + delta.shape[0]]
-    if target.swap_halves:
+    if target.order:
         half = len(touched) // 2
         touched = torch.tensor([*touched[half:].tolist(), *touched[:half].tolist()])
     result = torch.zeros_like(weight, dtype=torch.float64)

@@ -13,8 +13,8 @@ FACTORED, WHOLE = Change((UP, DOWN)), Change((UP @ DOWN,))
 TARGETS = [
     (Target("w", (8, 6)), (8, 6)),
     (Target("w", (8, 6), start=2), (12, 6)),
-    (Target("w", (8, 6), swap_halves=True), (8, 6)),
-    (Target("w", (8, 6), start=1, swap_halves=True), (9, 6)),
+    (Target("w", (8, 6), order=((4, 4), (0, 4))), (8, 6)),
+    (Target("w", (8, 6), start=1, order=((5, 4), (1, 4))), (9, 6)),
     (Target("w", (8, 6), transposed=True), (6, 8)),
     (Target("w", (3, 6), rows=(4, 8)), (3, 6)),
 ]

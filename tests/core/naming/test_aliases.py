@@ -51,7 +51,9 @@ def compared(table: str) -> tuple[int, list[str], dict[str, set[str]], list[str]
 
 def spelled(target: Target) -> tuple[str, tuple[int, int, int] | None, str | None]:
     span = None if target.start is None else (0, target.start, target.shape[0])
-    return target.key, span, "swap_scale_shift" if target.swap_halves else None
+    first, half = target.start or 0, target.shape[0] // 2 if target.shape else 0
+    is_swapped = target.order == ((first + half, half), (first, half))
+    return target.key, span, "swap_scale_shift" if is_swapped else None
 
 
 def why(table: str, name: str, reasons: dict[str, tuple[str, tuple[str, ...]]]) -> str | None:

@@ -271,7 +271,7 @@ MADE_UP = Arch(
         Rename("blocks.{i}.attn.kv", ("blocks.{i}.attn.k", "blocks.{i}.attn.v")),  # a piece of a piece
         Rename("layers.{i}.out", "blocks.{i}.attn.out.0"),
         Rename("layers.{i}.bend", "blocks.{i}.bend_table"),
-        Rename("head", "proj_out", swap_halves=True),
+        Rename("head", "proj_out", order=(1, 0)),
         Rename("side", "proj_side", transposed=True),
         Rename(("layers.{i}.gate", "layers.{i}.up"), "layers.{i}.gate_up"),  # the other way round: fused there
     ),
@@ -322,7 +322,7 @@ def keymap() -> KeyMap:
         ("diffusion_model.layers.0", "bend", Target("net.layers.0.bend", (2, 4))),
         ("lycoris_blocks_13_attn_q", "weight", Target("net.layers.13.mix.weight", (4, 4), start=0)),
         ("blocks.0.attn.out.0", "weight", Target("net.layers.0.out.weight", (4, 4))),
-        ("transformer.proj_out", "weight", Target("net.head.weight", (6, 4), swap_halves=True)),
+        ("transformer.proj_out", "weight", Target("net.head.weight", (6, 4), order=((3, 3), (0, 3)))),
         ("proj_side", "weight", Target("net.side.weight", (5, 3), transposed=True)),
         ("diffusion_model.table", "weight", Target("net.table", (2, 4))),
         ("lora_unet_layers_0_out", "bias", None),  # the module has none
@@ -366,7 +366,7 @@ def test_a_name_that_fuses_modules_addresses_each_of_them(keymap: KeyMap) -> Non
             ],
         ),
         ("layers.0.out", [Target("blocks.0.attn.out.0.weight", (4, 4))]),
-        ("head", [Target("proj_out.weight", (6, 4), swap_halves=True)]),
+        ("head", [Target("proj_out.weight", (6, 4), order=((3, 3), (0, 3)))]),
         ("lora_unet_proj_out", [Target("proj_out.weight", (6, 4))]),
         ("side", [Target("proj_side.weight", (3, 5), transposed=True)]),
         ("diffusion_model.table", [Target("table", (2, 4))]),
@@ -447,8 +447,8 @@ def test_parts_are_taken_and_put_back() -> None:
         Target("k", (6, 4)): weight,
         Target("k", (2, 4), start=2): weight[2:4],
         Target("k", (4, 6), transposed=True): weight.t(),
-        Target("k", (6, 4), swap_halves=True): torch.cat((weight[3:], weight[:3])),
-        Target("k", (4, 4), start=1, swap_halves=True): weight[[3, 4, 1, 2]],
+        Target("k", (6, 4), order=((3, 3), (0, 3))): torch.cat((weight[3:], weight[:3])),
+        Target("k", (4, 4), start=1, order=((3, 2), (1, 2))): weight[[3, 4, 1, 2]],
     }.items():
         assert torch.equal(target.take(weight), expected)
         changed = weight.clone()

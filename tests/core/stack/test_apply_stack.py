@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lora_core.adapters import DoRA, FullDifference, LoRA, Reshape
 from lora_core.algebra import products
+from lora_core.naming.places import Run
 from lora_core.naming.targets import Target
 from lora_core.stack.apply import Placed, apply_stack
 
@@ -54,6 +55,11 @@ def expected(weight: torch.Tensor, stack: list[Placed]) -> tuple[torch.Tensor, t
     return result, terms * U * size
 
 
+def halves(first: int, rows: int) -> tuple[Run, ...]:
+    """The runs of rows whose halves changed places."""
+    return (first + rows // 2, rows - rows // 2), (first, rows // 2)
+
+
 def targets_of(weight: torch.Tensor) -> list[Target]:
     """Targets of all sorts that a fused weight has: all rows, slices of them, halves swapped, transposed."""
     rows, columns = weight.shape
@@ -63,10 +69,10 @@ def targets_of(weight: torch.Tensor) -> list[Target]:
         Target("k", (third, columns), start=0),
         Target("k", (third, columns), start=third),
         Target("k", (rows - 2 * third, columns), start=2 * third),
-        Target("k", (rows, columns), swap_halves=True),
-        Target("k", (2 * (third // 2), columns), start=third, swap_halves=True),
+        Target("k", (rows, columns), order=halves(0, rows)),
+        Target("k", (2 * (third // 2), columns), start=third, order=halves(third, 2 * (third // 2))),
         Target("k", (columns, rows), transposed=True),
-        Target("k", (columns, rows), transposed=True, swap_halves=True),
+        Target("k", (columns, rows), transposed=True, order=halves(0, columns)),
     ]
 
 
