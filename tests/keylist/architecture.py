@@ -40,6 +40,7 @@ def propose(names: Sequence[str], arch_id: str = "", title: str = "") -> Proposa
             seen |= set(found.doubts)
     if not any(there):
         doubts.append("there is no list in diffusers' names: whether others call the modules otherwise")
+    doubts.append("text_encoders: which encoders go with it, by the numbers that trainers give them")
     arch = Arch(
         id=arch_id or names[0],
         title=title or (arch_id or names[0]).replace("_", " ").title(),

@@ -19,6 +19,8 @@ from tests.core.naming import test_aliases, test_trainers
 from tests.core.naming.alias_reasons import ONLY_IN_DIFFUSERS
 from tests.keylist.signatures import known_lists, own_keys
 
+_SHOWN = 5
+
 
 def check(name: str) -> Iterator[str]:
     """Yield what is missing of a model's data, a line each; nothing if it is complete."""
@@ -33,10 +35,7 @@ def check(name: str) -> Iterator[str]:
         yield from _names(name, found[0])
         yield from _outline(name)
         yield from _trained(name)
-        if name in manifests.alias_archs():
-            _, differ, _, rest = test_aliases.compared(name)
-            yield from _grouped("ComfyUI accepts, with no place here", rest)
-            yield from (f"ComfyUI sends elsewhere: {line}" for line in differ[:5])
+        yield from _accepted(name)
     except KeyCollisionError as error:
         yield f"two rows give one name: {error}"
 
@@ -67,6 +66,15 @@ def _names(name: str, found: FoundArch) -> Iterator[str]:
         if not targets or targets[0].adapter_shape != shape:
             missing.append(key)
     yield from _grouped("diffusers has, with no place here", missing)
+
+
+def _accepted(name: str) -> Iterator[str]:
+    """Yield which of the names have no place that ComfyUI accepts for the model, and for the text encoders with it."""
+    for table in test_aliases.TABLES:
+        if name in (table, test_aliases.MODEL_OF.get(table, table.removeprefix("te_"))):
+            _, differ, _, rest = test_aliases.compared(table)
+            yield from _grouped(f"ComfyUI accepts ({table}), with no place here", rest)
+            yield from (f"ComfyUI sends elsewhere ({table}): {line}" for line in differ[:_SHOWN])
 
 
 def _outline(name: str) -> Iterator[str]:

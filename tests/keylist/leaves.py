@@ -39,6 +39,12 @@ class Leaf:
         return ".".join(self.full.split(".")[self.owner.count(".") :])
 
     @property
+    def numbers(self) -> tuple[str, ...]:
+        """The numbers of its blocks, or their placeholders."""
+        pairs = zip(self.owner.split("."), self.full.split("."), strict=False)
+        return tuple(word for place, word in pairs if place.startswith("{"))
+
+    @property
     def matrix(self) -> tuple[int, int]:
         """The output and input of its weight, seen as a matrix; the input of a vector is 0."""
         return (*self.shape[:1], 1)[0], prod(self.shape[1:]) if len(self.shape) > 1 else 0

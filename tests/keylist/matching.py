@@ -129,6 +129,8 @@ def _candidates(here: list[Leaf], there: list[Leaf]) -> Iterator[Pair]:
         for other in there:
             if one.full != other.full and (one.full in same or other.full in same or _are_other_roles(one, other)):
                 continue
+            if one.numbers != other.numbers:
+                continue
             if _has_params_of(one, other) and _is_same_shape(one, other):
                 yield Pair((one,), (other,))
             elif one.params == other.params and one.shape == other.shape[::-1] and len(one.shape) == 2:

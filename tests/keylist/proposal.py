@@ -29,7 +29,9 @@ def rows_of(own: Shapes, there: Shapes) -> Rows:
     found = match(here, leaves(there))
     places = {leaf: place for place, leaf in enumerate(here)}
     pairs = sorted(found.pairs, key=lambda pair: places[pair.here[0]])
-    renames = _joined([row for pair in pairs for row in _rows(pair)], pairs)
+    rows = [row for pair in pairs for row in _rows(pair)]
+    one_block = {row for pair in pairs for row in _rows(pair) if _of_every_block(pair) in rows}
+    renames = _joined([row for row in rows if row not in one_block], pairs)
     doubts = (
         *found.doubts,
         *(doubt for pair in pairs if (doubt := _order_doubt(pair, here))),
@@ -37,6 +39,13 @@ def rows_of(own: Shapes, there: Shapes) -> Rows:
         *_left_over(found.there, "nothing here is like this name of diffusers'"),
     )
     return Rows(renames, doubts)
+
+
+def _of_every_block(pair: Pair) -> Rename | None:
+    """Return the row of every block, of a pair that is of one by its number."""
+    one, other = pair.here[0], pair.there[0]
+    is_one = one.full != one.owner + one.name
+    return Rename(one.owner + one.name, other.owner + other.name) if is_one else None
 
 
 def _joined(rows: list[Rename], pairs: list[Pair]) -> tuple[Rename, ...]:
