@@ -138,7 +138,7 @@ def _rows_text(renames: Sequence[Rename]) -> tuple[list[str], bool]:
     groups: dict[tuple[str, str], list[Rename]] = {}
     texts: list[str] = []
     for row in renames:
-        is_plain = isinstance(row.here, str) and isinstance(row.there, str) and not row.transposed
+        is_plain = isinstance(row.here, str) and isinstance(row.there, str) and row == Rename(row.here, row.there)
         starts = (_start(row.here), _start(row.there)) if is_plain else ("", "")
         if starts[0] and starts[1]:
             groups.setdefault(starts, []).append(row)
@@ -161,7 +161,8 @@ def _row_text(row: Rename) -> str:
         _quoted(side) if isinstance(side, str) else _tuple(map(_quoted, side)) for side in (row.here, row.there)
     )
     sizes = f", sizes={row.sizes}" if row.sizes else ""
-    return f"Rename({here}, {there}{sizes}{', transposed=True' if row.transposed else ''})"
+    told = "".join(f", {name}=True" for name in ("swap_halves", "transposed") if getattr(row, name))
+    return f"Rename({here}, {there}{sizes}{told})"
 
 
 def _signature_text(one: Signature) -> str:

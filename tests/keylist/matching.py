@@ -45,10 +45,11 @@ class Matched:
 
 def match(here: Sequence[Leaf], there: Sequence[Leaf]) -> Matched:
     """Return the pairs of two layouts' leaves."""
-    found = Matched()
-    for mine, theirs in _owners(here, there, found.doubts):
+    found, parents = Matched(), Counter[tuple[str, str]]()
+    owners = sorted(_owners(here, there, found.doubts), key=lambda pair: pair[0] == "")  # what is beside blocks, last
+    for mine, theirs in owners:
         within = _match_within(
-            [leaf for leaf in here if leaf.owner == mine], [leaf for leaf in there if leaf.owner == theirs]
+            [leaf for leaf in here if leaf.owner == mine], [leaf for leaf in there if leaf.owner == theirs], parents
         )
         found.pairs += within.pairs
         found.doubts += within.doubts
@@ -101,8 +102,9 @@ def _overlap(here: Iterable[Leaf], there: Iterable[Leaf]) -> float:
     return (mine & theirs).total() / ((mine | theirs).total() or 1)
 
 
-def _match_within(here: list[Leaf], there: list[Leaf]) -> Matched:
-    found, parents = Matched(), Counter[tuple[str, str]]()
+def _match_within(here: list[Leaf], there: list[Leaf], parents: Counter[tuple[str, str]]) -> Matched:
+    """Return the pairs of two blocks; `parents` counts what pairs lie below, those of other blocks too."""
+    found = Matched()
     ranks = {**_ranks(here), **_ranks(there)}
     waiting = [*_candidates(here, there)]
     if len(waiting) > _MOST_CANDIDATES:
@@ -117,7 +119,7 @@ def _match_within(here: list[Leaf], there: list[Leaf]) -> Matched:
             found.doubts.append(_doubt(best, rivals))
         elif best.likeness < _NEARLY:
             found.doubts.append(f"{_text(best)}: by its shape alone, the names say nothing")
-        parents[_parents(best)] += 1
+        parents.update((_parents(best), _tops(best)))
         found.pairs.append(best)
         waiting = [pair for pair in waiting if not _clash(pair, best)]
     return found
@@ -218,13 +220,23 @@ def _ranks(leaves: Iterable[Leaf]) -> dict[Leaf, int]:
 
 
 def _score(pair: Pair, parents: Counter[tuple[str, str]], ranks: dict[Leaf, int]) -> float:
-    mine, theirs = _parents(pair)
-    seen = sum(count for (one, _), count in parents.items() if one == mine)
-    beside = parents[mine, theirs] / seen if seen else 0
+    beside = _share(parents, *_parents(pair)) + 0.7 * _share(parents, *_tops(pair))
     is_fused = len(pair.here) != len(pair.there)
     far = 0 if is_fused else min(0.1, 0.04 * abs(ranks[pair.here[0]] - ranks[pair.there[0]]))
     fused = 0.02 * (len(pair.here) + len(pair.there) - 2)
     return pair.likeness + 0.3 * beside - far - fused - 0.2 * pair.transposed
+
+
+def _share(parents: Counter[tuple[str, str]], mine: str, theirs: str) -> float:
+    """Return what share of the pairs below a name here lies below that name there."""
+    seen = sum(count for (one, _), count in parents.items() if one == mine)
+    return parents[mine, theirs] / seen if seen else 0
+
+
+def _tops(pair: Pair) -> tuple[str, str]:
+    """Return the first words of two names, where more than one follows."""
+    mine, theirs = (side[0].full.split(".") for side in (pair.here, pair.there))
+    return mine[0] + "." if len(mine) > 2 else "", theirs[0] + "." if len(theirs) > 2 else ""
 
 
 def _parents(pair: Pair) -> tuple[str, str]:

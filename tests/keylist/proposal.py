@@ -93,10 +93,17 @@ def _rows(pair: Pair) -> Iterator[Rename]:
         return
     spelled = dict(set(pair.here[0].spelling) - set(pair.there[0].spelling))
     if "weight" not in spelled:
-        yield Rename(here[0], there[0], transposed=pair.transposed)
+        yield Rename(here[0], there[0], transposed=pair.transposed, swap_halves=_is_scale_first(pair))
     for param, last in sorted(spelled.items(), reverse=True):
         if param in pair.there[0].params:
             yield Rename(f"{here[0]}.{last}", there[0] + ("" if param == "weight" else ".bias"))
+
+
+def _is_scale_first(pair: Pair) -> bool:
+    """Tell whether it is the last modulation, which most makers have as shift, scale, and diffusers as scale, shift."""
+    one, other = pair.here[0], pair.there[0]
+    is_double = one.matrix[0] == 2 * one.matrix[1]
+    return is_double and one.full != other.full and other.full == "norm_out.linear" and "mod" in words(one.full)
 
 
 def _order_doubt(pair: Pair, beside: Iterable[Leaf]) -> str:
@@ -108,6 +115,8 @@ def _order_doubt(pair: Pair, beside: Iterable[Leaf]) -> str:
     rows, columns = one.matrix
     if one.name.endswith(("linear_1", "linear_2")):
         return ""
+    if _is_scale_first(pair):
+        return f"{one.full} = {other.full}: that it is shift, scale here; diffusers has scale, shift"
     parts = words(one.full).keys() | words(other.full).keys()
     is_chunked = bool(columns) and rows % columns == 0 and 2 <= rows // columns <= _MOST_CHUNKS
     is_gated = any(leaf.owner == one.owner and leaf.matrix == (columns, rows / 2) for leaf in beside)
