@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import fill
 
 from lora_core.arch.base import DIFFUSION_PREFIXES, Arch, Edition, Rename, Shapes, Signature
 from tests import manifests
+from tests.keylist import hostnames
 from tests.keylist.leaves import Leaf, leaves
 from tests.keylist.proposal import rows_of
 from tests.keylist.signatures import known_lists, own_keys, signature
@@ -40,7 +41,8 @@ def propose(names: Sequence[str], arch_id: str = "", title: str = "") -> Proposa
             seen |= set(found.doubts)
     if not any(there):
         doubts.append("there is no list in diffusers' names: whether others call the modules otherwise")
-    doubts.append("text_encoders: which encoders go with it, by the numbers that trainers give them")
+    encoders = hostnames.text_encoders(names)
+    doubts.append(f"text_encoders: {'whether these' if encoders else 'which'} go with it, the usual number first")
     arch = Arch(
         id=arch_id or names[0],
         title=title or (arch_id or names[0]).replace("_", " ").title(),
@@ -50,8 +52,10 @@ def propose(names: Sequence[str], arch_id: str = "", title: str = "") -> Proposa
         renames=tuple(rows),
         blocks=_groups(leaves(own[0])),
         editions=tuple(_editions(names, own)) if len(names) > 1 else (),
+        text_encoders=encoders,
     )
-    return Proposal(arch, tuple(doubts))
+    more = dict.fromkeys(row for name in names for row in hostnames.rows(name, arch))
+    return Proposal(replace(arch, renames=(*arch.renames, *more)), tuple(doubts))
 
 
 def _signatures(
@@ -128,7 +132,7 @@ def _value(arch: Arch, rows: list[str]) -> str:
         *([f"blocks={_dict(arch.blocks)}"] if arch.blocks else []),
         *([f"renames={_tuple(rows)}"] if rows else []),
         *([f"editions={_tuple(map(_edition_text, arch.editions))}"] if arch.editions else []),
-        "text_encoders={}",
+        f"text_encoders={_encoders_text(arch)}",
     ]
     return f"{constant(arch.id)} = Arch(\n    " + ",\n    ".join(lines) + ",\n)"
 
@@ -161,7 +165,7 @@ def _row_text(row: Rename) -> str:
         _quoted(side) if isinstance(side, str) else _tuple(map(_quoted, side)) for side in (row.here, row.there)
     )
     sizes = f", sizes={row.sizes}" if row.sizes else ""
-    told = "".join(f", {name}=True" for name in ("swap_halves", "transposed") if getattr(row, name))
+    told = "".join(f", {name}=True" for name in ("swap_halves", "transposed", "read_only") if getattr(row, name))
     return f"Rename({here}, {there}{sizes}{told})"
 
 
@@ -174,6 +178,11 @@ def _signature_text(one: Signature) -> str:
 
 def _edition_text(edition: Edition) -> str:
     return f"Edition({_quoted(edition.id)}, {_quoted(edition.title)}, {_signature_text(edition.where)})"
+
+
+def _encoders_text(arch: Arch) -> str:
+    pairs = (f"{_quoted(one)}: {_tuple(map(_quoted, numbers))}" for one, numbers in arch.text_encoders.items())
+    return f"{{{', '.join(pairs)}}}"
 
 
 def _quoted(name: str) -> str:

@@ -52,7 +52,7 @@ class Leaf:
 
 def leaves(shapes: Shapes) -> list[Leaf]:
     """Return the leaves of a list of keys without prefix, in its order."""
-    lists = _block_lists(shapes)
+    lists = block_lists(shapes)
     modules: dict[str, dict[str, tuple[str, Shape]]] = {}
     for key, shape in shapes.items():
         head, _, last = key.rpartition(".")
@@ -91,7 +91,7 @@ def template(name: str, lists: frozenset[str]) -> str:
     return ".".join(tokens)
 
 
-def _block_lists(shapes: Shapes) -> frozenset[str]:
+def block_lists(shapes: Shapes) -> frozenset[str]:
     """Return the templates of what has a number for each block; outer lists first, for they are a part of the inner."""
     lists: frozenset[str] = frozenset()
     for _ in range(2):
