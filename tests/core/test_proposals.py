@@ -13,7 +13,7 @@ from lora_core.naming.detection import FoundArch, detect
 from lora_core.naming.keymap import KeyMap
 from lora_core.naming.targets import Target
 from tests import manifests
-from tests.keylist import architecture, checking, writing
+from tests.keylist import architecture, checking, hostnames, writing
 from tests.keylist.leaves import leaves
 from tests.keylist.proposal import rows_of
 from tests.keylist.signatures import own_keys, signature
@@ -187,3 +187,17 @@ def test_a_check_names_what_a_missing_row_leaves_without_a_place(monkeypatch: py
     monkeypatch.setattr(checking, "detect", found)
     lines = list(checking.check("ideogram4"))
     assert "diffusers has, with no place here: layers.#.attention.to_q.weight (34)" in lines
+
+
+def test_names_that_only_comfyui_accepts_are_rows_to_be_read() -> None:
+    """Krea 2: the scales of norms by their full names, and the last projection without its place."""
+    known = detect(manifests.checkpoint("krea2").keys)[0].arch
+    bare = replace(known, renames=tuple(row for row in known.renames if not row.read_only))
+    read = {row for row in known.renames if row.read_only and isinstance(row.here, str)}
+    assert set(hostnames.rows("krea2", bare)) == read
+    assert not set(hostnames.rows("krea2", known))
+
+
+def test_encoders_are_those_that_comfyui_has_with_the_model() -> None:
+    assert hostnames.text_encoders(["krea2"]) == {"qwen3vl_4b": ("te",)}
+    assert hostnames.text_encoders(["triposplat"]) == {}

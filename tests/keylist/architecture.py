@@ -32,15 +32,7 @@ def propose(names: Sequence[str], arch_id: str = "", title: str = "") -> Proposa
     rivals = known_lists(names)
     doubts: list[str] = []
     signatures, others = _signatures(own, [keys for keys in there if keys], rivals, doubts)
-    rows, seen = dict[Rename, None](), set[str]()
-    for mine, theirs in zip(own, there, strict=True):
-        if theirs:
-            found = rows_of(mine, theirs)
-            rows |= dict.fromkeys(found.renames)
-            doubts += [doubt for doubt in found.doubts if doubt not in seen]
-            seen |= set(found.doubts)
-    if not any(there):
-        doubts.append("there is no list in diffusers' names: whether others call the modules otherwise")
+    rows = _renames(own, there, doubts)
     encoders = hostnames.text_encoders(names)
     doubts.append(f"text_encoders: {'whether these' if encoders else 'which'} go with it, the usual number first")
     arch = Arch(
@@ -49,13 +41,27 @@ def propose(names: Sequence[str], arch_id: str = "", title: str = "") -> Proposa
         signatures=signatures,
         others=others,
         prefixes=tuple(dict.fromkeys((*DIFFUSION_PREFIXES, *(manifests.checkpoint(name).prefix for name in names)))),
-        renames=tuple(rows),
+        renames=rows,
         blocks=_groups(leaves(own[0])),
         editions=tuple(_editions(names, own)) if len(names) > 1 else (),
         text_encoders=encoders,
     )
     more = dict.fromkeys(row for name in names for row in hostnames.rows(name, arch))
     return Proposal(replace(arch, renames=(*arch.renames, *more)), tuple(doubts))
+
+
+def _renames(own: Sequence[Shapes], there: Sequence[Shapes], doubts: list[str]) -> tuple[Rename, ...]:
+    """Return the rows of all editions, and add what a person has to look at to `doubts`."""
+    rows, lines = dict[Rename, None](), dict[str, None]()
+    for mine, theirs in zip(own, there, strict=True):
+        if theirs:
+            found = rows_of(mine, theirs)
+            rows |= dict.fromkeys(found.renames)
+            lines |= dict.fromkeys(found.doubts)
+    if not any(there):
+        lines["there is no list in diffusers' names: whether others call the modules otherwise"] = None
+    doubts += lines
+    return tuple(rows)
 
 
 def _signatures(
