@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ def checkpoint(options: argparse.Namespace) -> dict[str, Any]:
         there = classes.diffusers(options.diffusers_class, options.config)
     if options.file:
         content |= {"prefix": options.prefix, "keys": shapes(options.file)}
+    elif not (content["keys"] or there):
+        sys.exit(f"{options.name}: no list is there yet, and no file or class of diffusers was given.")
     elif not content["keys"]:  # a model that only diffusers has is known by its names there
         content["keys"], there["diffusers_keys"] = there["diffusers_keys"], {}
     return content | there

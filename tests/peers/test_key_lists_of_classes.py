@@ -50,3 +50,8 @@ def test_a_class_is_added_to_the_list_that_is_there() -> None:
 def test_a_model_that_only_diffusers_has_is_known_by_its_names_there() -> None:
     found = fixtures.checkpoint(options("newest", diffusers_class="Krea2Transformer2DModel"))
     assert (found["keys"], found["diffusers_keys"]) == (listed("krea2")["diffusers_keys"], {})
+
+
+def test_a_model_of_which_nothing_is_given_is_refused() -> None:
+    with pytest.raises(SystemExit, match="newest: no list is there yet"):
+        fixtures.checkpoint(options("newest"))
