@@ -14,7 +14,7 @@ PROCESSES ?= 4
 NEWEST_FRONT_END := 1.58.1
 FRONT_END_READY := .venv/front-end/.$(NEWEST_FRONT_END)
 
-.PHONY: demo test fuzz cost check types outlines faults attacks clean
+.PHONY: demo test fuzz cost check types outlines models faults attacks clean
 
 demo: $(READY)
 	rm -rf build/demo
@@ -54,6 +54,10 @@ attacks: $(READY)
 # after a change of tests/data/checkpoints
 outlines: $(READY)
 	.venv/bin/python -m tests.outlines
+
+# docs/models.md and the README's summary anew; prints what each trainer's file finds of its model, and what is missing
+models: $(READY)
+	.venv/bin/python -m tests.modeltable
 
 # The second install names torch again, so that no other package can replace it.
 $(READY): requirements-dev.txt pyproject.toml

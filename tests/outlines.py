@@ -17,12 +17,17 @@ from tests import manifests
 def sources() -> Iterator[tuple[FoundArch, Outline]]:
     """Yield every model of tests/data that is known, without the text encoders that may be beside it."""
     for name in manifests.archs():
-        checkpoint = manifests.checkpoint(name)
-        if checkpoint.edition != name.removeprefix("te_"):
-            continue
-        for found in detect(checkpoint.keys)[:1]:  # the model that the file is for comes first
-            shapes = own_layout(found, checkpoint.keys)
-            yield found, Outline(shapes, diffusers_names(found, shapes, checkpoint.diffusers_keys))
+        yield from sources_of(name)
+
+
+def sources_of(name: str) -> Iterator[tuple[FoundArch, Outline]]:
+    """Yield the model that a checkpoint of tests/data is for, if it is known and not the same as another's."""
+    checkpoint = manifests.checkpoint(name)
+    if checkpoint.edition != name.removeprefix("te_"):
+        return
+    for found in detect(checkpoint.keys)[:1]:  # the model that the file is for comes first
+        shapes = own_layout(found, checkpoint.keys)
+        yield found, Outline(shapes, diffusers_names(found, shapes, checkpoint.diffusers_keys))
 
 
 def own_layout(found: FoundArch, keys: dict[str, Shape]) -> dict[str, Shape]:

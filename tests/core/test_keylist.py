@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests import keylist
 from tests.core import samples
+from tests.keylist import fixtures
 
 METADATA = {"ss_network_dim": "4"}
 
@@ -21,9 +21,9 @@ METADATA = {"ss_network_dim": "4"}
 def test_a_json_of_names_and_shapes(tmp_path: Path, one: Any, dtype: str) -> None:
     path = tmp_path / "list.json"
     path.write_text(json.dumps({"m.lora_B.weight": one, "__metadata__": METADATA}), encoding="utf-8")
-    assert keylist.read(path) == ({"m.lora_B.weight": (dtype, [8, 4])}, METADATA)
+    assert fixtures.read(path) == ({"m.lora_B.weight": (dtype, [8, 4])}, METADATA)
 
 
 def test_a_file(tmp_path: Path) -> None:
     path = samples.save(tmp_path / "x.safetensors", {"m.lora_B.weight": torch.zeros(8, 4)}, METADATA)
-    assert keylist.read(path) == ({"m.lora_B.weight": ("F32", [8, 4])}, METADATA)
+    assert fixtures.read(path) == ({"m.lora_B.weight": ("F32", [8, 4])}, METADATA)
