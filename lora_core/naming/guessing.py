@@ -14,6 +14,7 @@ from math import prod
 
 from ..arch import DIFFUSION_ARCHES
 from ..arch.base import Arch, Shape
+from ..parallel.asking import each
 from .detection import params_of
 from .numbersets import number_set
 from .outlines import compact_outline, outline_words, outlines_of, text_words
@@ -37,7 +38,7 @@ def guess_arches(modules: Iterable[tuple[str, Shape | None]]) -> list[Arch]:
     a side that is not.
     """
     groups: dict[tuple[str, Size | None], set[Numbers]] = {}
-    for name, shape in modules:
+    for name, shape in each(modules):
         numbers = tuple(_NUMBER.findall(name))
         groups.setdefault((_NUMBER.sub("#", name), _size(shape)), set()).add(numbers)
     found = _best(groups)
@@ -61,7 +62,7 @@ def _by_name(groups: Groups) -> Groups:
 def _best(groups: Groups) -> list[Arch]:
     total = sum(map(len, groups.values()))
     spelled = [
-        (text_words(name.encode("ascii", "replace")), size, len(asked)) for (name, size), asked in groups.items()
+        (text_words(name.encode("ascii", "replace")), size, len(asked)) for (name, size), asked in each(groups.items())
     ]
     mosts = {arch: _at_most(arch, spelled, total) for arch in DIFFUSION_ARCHES} if total else {}
     scores: dict[Arch, tuple[int, int]] = {}
@@ -112,7 +113,7 @@ def _inputs(arch: Arch) -> frozenset[int]:
 def _score(arch: Arch, groups: Groups) -> tuple[int, int]:
     """Return how many modules the architecture has, and of how many names the file has every block."""
     known, fitting, whole = _known(arch), 0, 0
-    for (name, size), asked in groups.items():
+    for (name, size), asked in each(groups.items()):
         fits = [places for one, places in known.get(name, {}).items() if _agrees(one, size)]
         has = sum(any(_holds(sets, numbers) for places in fits for sets in places) for numbers in asked)
         fitting += has

@@ -35,7 +35,7 @@ def targets(found: KeyMap, key: str) -> tuple[Target, ...]:
 
 def without_order(found: tuple[Target, ...]) -> list[Target]:
     """Return targets as they are where rows lie in the same order in both layouts."""
-    return [replace(target, swap_halves=False, order=(), start=target.start or None) for target in found]
+    return [replace(target, order=(), start=target.start or None) for target in found]
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -171,8 +171,9 @@ def _row_text(row: Rename) -> str:
         _quoted(side) if isinstance(side, str) else _tuple(map(_quoted, side)) for side in (row.here, row.there)
     )
     sizes = f", sizes={row.sizes}" if row.sizes else ""
-    told = "".join(f", {name}=True" for name in ("swap_halves", "transposed", "read_only") if getattr(row, name))
-    return f"Rename({here}, {there}{sizes}{told})"
+    order = f", order={row.order}" if row.order else ""
+    told = "".join(f", {name}=True" for name in ("transposed", "read_only") if getattr(row, name))
+    return f"Rename({here}, {there}{sizes}{order}{told})"
 
 
 def _signature_text(one: Signature) -> str:

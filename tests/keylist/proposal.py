@@ -93,7 +93,8 @@ def _rows(pair: Pair) -> Iterator[Rename]:
         return
     spelled = dict(set(pair.here[0].spelling) - set(pair.there[0].spelling))
     if "weight" not in spelled:
-        yield Rename(here[0], there[0], transposed=pair.transposed, swap_halves=_is_scale_first(pair))
+        order = (1, 0) if _is_scale_first(pair) else ()
+        yield Rename(here[0], there[0], transposed=pair.transposed, order=order)
     for param, last in sorted(spelled.items(), reverse=True):
         if param in pair.there[0].params:
             yield Rename(f"{here[0]}.{last}", there[0] + ("" if param == "weight" else ".bias"))
