@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -88,6 +88,7 @@ class Factors(torch.nn.Module):
         self.strengths = strengths
         self.layers = torch.nn.ModuleList(layers.values())
         self.by_key = dict(layers)
+        self.unread: set[str] = set()  # keys of layers whose forward the host does not call
 
     @classmethod
     def of(cls, branches: Mapping[str, LayerBranch], dtype: torch.dtype, owners: int) -> Factors:
@@ -120,17 +121,16 @@ class LiveStack:
     strengths: tuple[float, ...]  # one for each owner
     entries: Mapping[str, tuple[Entry, ...]]  # key -> what stands beside the weight, in order
     factors: Factors
-    unread: set[str] = field(default_factory=set[str])  # keys of layers whose forward the host does not call
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the model with the stack, as the host calls a wrapper."""
         model = executor.class_obj
         with self._beside(model):
             result = executor(*args, **kwargs)
-        unread = {key for key, factors in self.factors.by_key.items() if not factors.called} - self.unread
+        unread = {key for key, factors in self.factors.by_key.items() if not factors.called} - self.factors.unread
         if not unread:
             return result
-        self.unread.update(unread)
+        self.factors.unread.update(unread)
         log.info("LoRA Core: ComfyUI calls %d layers by other ways; the LoRAs go into their weights", len(unread))
         with self._beside(model):
             return executor(*args, **kwargs)
@@ -142,7 +142,7 @@ class LiveStack:
             self.factors.strengths.data.copy_(torch.tensor(self.strengths))
             for key, factors in self.factors.by_key.items():
                 module = attribute(model, key.rpartition(".")[0])
-                if key in self.unread:
+                if key in self.factors.unread:
                     hooks.enter_context(_in_weight(module, key, self.patch(key)))
                 else:
                     factors.called = False

@@ -5,7 +5,9 @@ What reads the weights themselves instead of calling the model (saving, merging 
 
 from __future__ import annotations
 
+import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,25 +18,60 @@ import torch
 from ...lora_core.adapters import unpacked
 from ...lora_core.errors import LoraError
 from ...lora_core.stack.branches import LayerBranch, branch_of
-from ..hostmodels import attribute, load_models, loaded_weights, patcher_of
+from ..hostmodels import attribute, load_models, loaded_weights, patcher_of, unpacked_weight
 from .beside import Entry, Factors, LiveStack, is_layer
 from .keystack import KeyStack
 
 KEY = "lora_core"  # of what hangs on a patcher
+_KEPT = 2  # stacks whose factors a model keeps
 _CALL, _CLONE, _LOADED = "apply_model", "on_clone", "on_load_after"  # the host's names of a wrapper and of callbacks
+
+
+Content = tuple[Any, ...]  # what tells the factors of a stack from others
+
+_made: weakref.WeakKeyDictionary[Any, OrderedDict[Content, Made]] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def live_stack(
     patcher: Any, strengths: tuple[float, ...], entries: Mapping[str, tuple[Entry, ...]]
 ) -> tuple[LiveStack | None, list[str]]:
-    """Return the stack for a patcher's model, and the keys that have no branch: their weights have to be patched."""
+    """Return the stack for a patcher's model, and the keys that have no branch: their weights have to be patched.
+
+    Factors are kept for the model's last stacks, so that other strengths of the same LoRAs make none.
+    """
+    made = _kept(patcher, len(strengths), entries)
+    live = {key: some for key, some in entries.items() if key not in made.rest}
+    return (LiveStack(strengths, live, made.factors) if live else None), list(made.rest)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The factors of a stack, and the keys that have none; the entries stay, so that no other gets their ids."""
+
+    entries: Mapping[str, tuple[Entry, ...]]
+    factors: Factors
+    rest: frozenset[str]
+
+
+def _kept(patcher: Any, owners: int, entries: Mapping[str, tuple[Entry, ...]]) -> Made:
+    told = tuple((key, *((id(one.packed), *one[1:]) for one in some)) for key, some in entries.items())
+    content = owners, told, frozenset(entries.keys() & patcher.patches.keys())
+    with _lock:
+        known = _made.setdefault(patcher.model, OrderedDict())
+        if content not in known:
+            known[content] = _make(patcher, owners, entries)
+        known.move_to_end(content)
+        while len(known) > _KEPT:
+            known.popitem(last=False)
+        return known[content]
+
+
+def _make(patcher: Any, owners: int, entries: Mapping[str, tuple[Entry, ...]]) -> Made:
     branches = {key: _branch(patcher, key, some) for key, some in entries.items()}
-    rest = [key for key, branch in branches.items() if branch is None]
     found = {key: branch for key, branch in branches.items() if branch is not None}
-    if not found:
-        return None, rest
-    factors = Factors.of(found, patcher.model.get_dtype_inference(), len(strengths))
-    return LiveStack(strengths, {key: entries[key] for key in found}, factors), rest
+    factors = Factors.of(found, patcher.model.get_dtype_inference(), owners)
+    return Made(entries, factors, frozenset(branches.keys() - found.keys()))
 
 
 def _branch(patcher: Any, key: str, entries: Collection[Entry]) -> LayerBranch | None:
@@ -42,11 +79,13 @@ def _branch(patcher: Any, key: str, entries: Collection[Entry]) -> LayerBranch |
     if not is_layer(module) or not key.endswith(".weight"):
         return None
     stack = [(one.placed(), one.owner) for one in entries]
-    needs_values = any(not placed.adapter.additive for placed, _ in stack)
-    if needs_values and key in patcher.patches:
-        return None  # it reads the weight as those before it left it
-    weight = loaded_weights(patcher)[key] if needs_values else torch.empty(tuple(module.weight.shape), device="meta")
-    return branch_of(weight, stack, getattr(module, "groups", 1))
+    weight = torch.empty(tuple(module.weight.shape), device="meta")
+    if any(not placed.adapter.additive for placed, _ in stack):
+        if key in patcher.patches:
+            return None  # it reads the weight as those before it left it
+        stored = loaded_weights(patcher)[key]
+        weight = stored if stored.is_floating_point() else unpacked_weight(patcher, key, stored)
+    return None if weight is None else branch_of(weight, stack, getattr(module, "groups", 1))
 
 
 def stack_of(patcher: Any) -> LiveStack | None:

@@ -87,7 +87,8 @@ def _entry(one: PlacedSpec, owner: int, first: int, strengths: list[float]) -> E
     packed = one.lora.packed(one)  # checked, and told to the report, at any strength
     if not strength or not one.strength:
         return None
-    return Entry(packed, one.target, one.strength / strength, one.spec.module, first + owner)
+    share = round(one.strength / strength, 9)  # the same whatever the strength
+    return Entry(packed, one.target, share, one.spec.module, first + owner)
 
 
 def _reads(placed: Iterable[PlacedSpec]) -> bool:

@@ -251,8 +251,11 @@ def changes(family: str) -> dict[str, Any]:
     model = loaded(family)
     pristine = {key: value.clone() for key, value in model.model.state_dict().items()}
     without, before = image(family, model), len(patched)
+    on(family, model, ("lora", 0.5))
+    branch_of, hanging.branch_of = hanging.branch_of, None  # nothing is made anew
     for strength in (0.2, 0.9, -0.4, 0.9):
         live = image(family, on(family, model, ("lora", strength)).model)
+    hanging.branch_of = branch_of
     found: dict[str, Any] = {"weights patched": len(patched) - before}
     found["other strengths"] = far(live, image(family, on(family, model, ("lora", 0.9), apply="patch").model), without)
     found["zero is nothing"] = torch.equal(image(family, on(family, model, ("lora", 0.0)).model), without)
@@ -316,7 +319,7 @@ def skipped(family: str) -> list[float]:
     usual = type(module)
     module.__class__ = type("Skipped", (usual,), {"__call__": lambda self, *args: self.forward(*args)})
     try:
-        return [*far(image(family, live), wanted, without), len(hanging.stack_of(live).unread)]
+        return [*far(image(family, live), wanted, without), len(hanging.stack_of(live).factors.unread)]
     finally:
         module.__class__ = usual
 
