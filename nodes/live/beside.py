@@ -22,7 +22,7 @@ from ...lora_core.errors import LoraError
 from ...lora_core.naming.targets import Target
 from ...lora_core.stack.apply import Placed
 from ...lora_core.stack.branches import Gain, Layer, LayerBranch, PlacedKronecker
-from ..hostmodels import attribute
+from ..hostmodels import attribute, patcher_of
 from .keystack import KeyStack
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,7 @@ class LiveStack:
     strengths: tuple[float, ...]  # one for each owner
     entries: Mapping[str, tuple[Entry, ...]]  # key -> what stands beside the weight, in order
     factors: Factors
+    loader: Any  # the host's patcher of the factors, which moves them and counts their memory
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the model with the stack, as the host calls a wrapper."""
@@ -152,7 +153,10 @@ class LiveStack:
     def without(self, keys: Collection[str]) -> LiveStack | None:
         """Return the stack without some of its layers."""
         kept = {key: some for key, some in self.entries.items() if key not in keys}
-        return LiveStack(self.strengths, kept, self.factors.without(keys)) if kept else None
+        if not kept:
+            return None
+        factors = self.factors.without(keys)
+        return LiveStack(self.strengths, kept, factors, patcher_of(factors, self.loader))
 
     def patch(self, key: str) -> KeyStack:
         """Return the same as a patch of the weight."""

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from ...lora_core.adapters import unpacked
-from ...lora_core.errors import LoraError
 from ...lora_core.stack.branches import LayerBranch, branch_of
 from ..hostmodels import attribute, load_models, loaded_weights, patcher_of, unpacked_weight
 from .beside import Entry, Factors, LiveStack, is_layer
@@ -24,7 +23,7 @@ from .keystack import KeyStack
 
 KEY = "lora_core"  # of what hangs on a patcher
 _KEPT = 2  # stacks whose factors a model keeps
-_CALL, _CLONE, _LOADED = "apply_model", "on_clone", "on_load_after"  # the host's names of a wrapper and of callbacks
+_CALL, _CLONE = "apply_model", "on_clone"  # the host's names of a wrapper and of a callback
 
 
 Content = tuple[Any, ...]  # what tells the factors of a stack from others
@@ -42,7 +41,7 @@ def live_stack(
     """
     made = _kept(patcher, len(strengths), entries)
     live = {key: some for key, some in entries.items() if key not in made.rest}
-    return (LiveStack(strengths, live, made.factors) if live else None), list(made.rest)
+    return (LiveStack(strengths, live, made.factors, made.loader) if live else None), list(made.rest)
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,13 @@ class Made:
 
     entries: Mapping[str, tuple[Entry, ...]]
     factors: Factors
+    loader: Any  # kept with them: the host takes factors that outlive it for a leak
     rest: frozenset[str]
 
 
 def _kept(patcher: Any, owners: int, entries: Mapping[str, tuple[Entry, ...]]) -> Made:
     told = tuple((key, *((id(one.packed), *one[1:]) for one in some)) for key, some in entries.items())
-    content = owners, told, frozenset(entries.keys() & patcher.patches.keys())
+    content = owners, told, frozenset(entries.keys() & patcher.patches.keys()), str(patcher.load_device)
     with _lock:
         known = _made.setdefault(patcher.model, OrderedDict())
         if content not in known:
@@ -71,7 +71,7 @@ def _make(patcher: Any, owners: int, entries: Mapping[str, tuple[Entry, ...]]) -
     branches = {key: _branch(patcher, key, some) for key, some in entries.items()}
     found = {key: branch for key, branch in branches.items() if branch is not None}
     factors = Factors.of(found, patcher.model.get_dtype_inference(), owners)
-    return Made(entries, factors, frozenset(branches.keys() - found.keys()))
+    return Made(entries, factors, patcher_of(factors, patcher), frozenset(branches.keys() - found.keys()))
 
 
 def _branch(patcher: Any, key: str, entries: Collection[Entry]) -> LayerBranch | None:
@@ -96,8 +96,7 @@ def stack_of(patcher: Any) -> LiveStack | None:
 def hang(patcher: Any, stack: LiveStack | None) -> None:
     """Make `stack` the one stack of a patcher, instead of what it had."""
     patcher.remove_wrappers_with_key(_CALL, KEY)
-    for call in (_CLONE, _LOADED):
-        patcher.remove_callbacks_with_key(call, KEY)
+    patcher.remove_callbacks_with_key(_CLONE, KEY)
     patcher.remove_attachments(KEY)
     patcher.remove_additional_models(KEY)
     for name in _INSTEAD:
@@ -105,10 +104,9 @@ def hang(patcher: Any, stack: LiveStack | None) -> None:
     if stack is None:
         return
     patcher.set_attachments(KEY, stack)
-    patcher.set_additional_models(KEY, [patcher_of(stack.factors, patcher)])
+    patcher.set_additional_models(KEY, [stack.loader])
     patcher.add_wrapper_with_key(_CALL, KEY, stack)
     patcher.add_callback_with_key(_CLONE, KEY, _dress)
-    patcher.add_callback_with_key(_LOADED, KEY, _refuse_readers)
     _dress(patcher, patcher)
 
 
@@ -116,12 +114,6 @@ def _dress(_: Any, patcher: Any) -> None:
     """Let a patcher, or a clone of it, give the stack to those who read weights instead of calling the model."""
     for name, instead in _INSTEAD.items():
         setattr(patcher, name, _Instead(instead, weakref.ref(patcher)))
-
-
-def _refuse_readers(patcher: Any, device: Any, low: Any, is_to_be_read: bool, *_: Any) -> None:
-    """Refuse who wants all patches in the weights: the weights are read then, and the stack is not in them."""
-    if is_to_be_read:
-        raise LoraError("Load LoRA: the LoRAs are beside the weights, which are to be read now; set apply to patch.")
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def _wanted(model: Any, match: Match, apply: Apply) -> frozenset[str]:
 def _notes(beside: Collection[str], wanted: Collection[str], total: int, apply: Apply) -> list[str]:
     if not wanted:
         return []
-    why = "" if apply == "live" else ", which are stored as codes, so that a patch would be rounded"
+    why = "" if apply == "live" else ", which are stored as codes"
     notes = [f"live: beside {len(beside)} of {total} weights{why}"] if beside else []
     if len(beside) < len(wanted):
         count = len(wanted) - len(beside)

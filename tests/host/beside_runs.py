@@ -298,15 +298,11 @@ def saved(family: str) -> dict[str, float]:
 
 
 def read(family: str) -> dict[str, Any]:
-    """What readers of weights get of a model with a stack: Extract LoRA from a wired model, and ComfyUI's LoraSave."""
+    """What Extract LoRA reads of a wired model with a stack."""
     live, patch = (on(family, loaded(family), DORA, A, apply=apply).model for apply in ("live", "patch"))
     first, second = (import_module("pack.nodes.wiredmodel").LoadedModel(model, "m") for model in (live, patch))
     same = all(torch.equal(first.tensor(key), second.tensor(key)) for key in second.shapes)
-    try:
-        comfy.model_management.load_models_gpu([live], force_patch_weights=True)
-    except ValueError as error:
-        return {"wired": same, "refused": str(error)}
-    return {"wired": same, "refused": ""}
+    return {"wired": same}
 
 
 def skipped(family: str) -> list[float]:
