@@ -18,6 +18,7 @@ PACKS = {  # other node packs, by the test files tests/packs/test_with_*.py, and
     "comfyroll": "ComfyUI_Comfyroll_CustomNodes",
     "easy_use": "ComfyUI-Easy-Use",
     "efficiency": "efficiency-nodes-comfyui",
+    "gguf": "ComfyUI-GGUF",
     "lora_manager": "ComfyUI-Lora-Manager",
     "rgthree": "rgthree-comfy",
 }

@@ -133,4 +133,4 @@ def test_nothing_else_writes_to_a_log_or_the_terminal() -> None:
     pattern = re.compile(r"\bprint\(|\blogging\.\w|\bwarnings\.warn\b|\bsys\.std(out|err)\b")
     files = [path for folder in ("lora_core", "nodes") for path in (samples.REPO / folder).rglob("*.py")]
     found = {path.name for path in files if pattern.search(path.read_text("utf-8"))}
-    assert found == {"entry.py", "commands.py", "streams.py", "temporary.py", "beside.py"}  # the last logs a number alone
+    assert found == {"entry.py", "commands.py", "streams.py", "temporary.py", "beside.py"}  # which logs a number
