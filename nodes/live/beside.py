@@ -54,7 +54,8 @@ class LayerFactors(torch.nn.Module):
         if branch.gain is not None:
             tensors["gain"] = branch.gain.rows
         for name, tensor in tensors.items():
-            self.register_parameter(name, torch.nn.Parameter(tensor.to(dtype).contiguous(), requires_grad=False))
+            own = tensor.to(dtype, copy=True).contiguous()
+            self.register_parameter(name, torch.nn.Parameter(own, requires_grad=False))
         self.register_parameter("owner", torch.nn.Parameter(branch.owner, requires_grad=False))
         self.register_parameter("strengths", strengths)
         self.called = False  # since it was last asked

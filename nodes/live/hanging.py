@@ -68,9 +68,10 @@ def _kept(patcher: Any, owners: int, entries: Mapping[str, tuple[Entry, ...]]) -
 
 
 def _make(patcher: Any, owners: int, entries: Mapping[str, tuple[Entry, ...]]) -> Made:
-    branches = {key: _branch(patcher, key, some) for key, some in entries.items()}
-    found = {key: branch for key, branch in branches.items() if branch is not None}
-    factors = Factors.of(found, patcher.model.get_dtype_inference(), owners)
+    with torch.inference_mode(False):  # a node that trains through the model may need them in its graph
+        branches = {key: _branch(patcher, key, some) for key, some in entries.items()}
+        found = {key: branch for key, branch in branches.items() if branch is not None}
+        factors = Factors.of(found, patcher.model.get_dtype_inference(), owners)
     return Made(entries, factors, patcher_of(factors, patcher), frozenset(branches.keys() - found.keys()))
 
 

@@ -305,6 +305,17 @@ def read(family: str) -> dict[str, Any]:
     return {"wired": same}
 
 
+def trained_through(family: str) -> bool:
+    """Tell whether a gradient reaches the input of a layer with a stack beside it, as a node that trains needs."""
+    stack = hanging.stack_of(on(family, loaded(family), DORA, A).model)
+    key, factors = next(iter(stack.factors.by_key.items()))
+    with torch.inference_mode(False), torch.enable_grad():
+        module = torch.nn.Linear(factors.down.shape[1], factors.up.shape[0])
+        x = torch.randn(2, factors.down.shape[1], requires_grad=True)
+        factors(module, (x,), module(x)).sum().backward()
+        return x.grad is not None and key.endswith(".weight")
+
+
 def skipped(family: str) -> list[float]:
     """A layer whose forward is called by nobody who looks at hooks, as kernels that fuse layers do."""
     model = loaded(family)
@@ -342,7 +353,8 @@ def main() -> dict[str, Any]:
     if asked:
         return {name: globals()[name]("flux") for name in asked}
     runs: dict[str, Any] = {family: family_runs(family) for family in WIDTHS if (FOLDER / family).is_dir()}
-    return runs | {one.__name__: one("flux") for one in (all_formats, chains, changes, saved, read, skipped, compiled)}
+    others = (all_formats, chains, changes, saved, read, trained_through, skipped, compiled)
+    return runs | {one.__name__: one("flux") for one in others}
 
 
 if __name__ == "__main__":

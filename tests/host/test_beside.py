@@ -107,6 +107,10 @@ def test_who_extracts_from_a_wired_model_reads_the_stack(asked: Asked) -> None:
     assert asked("read")["wired"]
 
 
+def test_gradients_pass_through(asked: Asked) -> None:
+    assert asked("trained_through")
+
+
 def test_a_layer_that_nobody_calls_gets_its_part_in_its_weight(asked: Asked) -> None:
     far, effect, unread = asked("skipped")
     assert unread == 1
