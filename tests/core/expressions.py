@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import gc
 import importlib
 import math
 import re
@@ -31,7 +32,6 @@ _FEW, _MANY_TIMES = 2_000, 5
 LIMIT = 11  # for five times the text: 5 for what is linear, 25 for what is quadratic
 _INNOCENT = 2e-4  # seconds for the few: what is quadratic takes two million steps, five times as long or more
 _LITTLE = 14  # for the few after the last of the first: 11 for what is linear, 125 for what is quadratic
-_CERTAIN = 0.2  # seconds, beside which nothing that comes between counts
 _HOPELESS = 0.05  # seconds for the few or less: what is linear takes a hundredth; asked twice
 _ENDS = ("", "\0", "\n")  # what may not fit behind a text that fits
 
@@ -215,23 +215,29 @@ def growth(work: Callable[[str], object], make: Callable[[int], str]) -> float:
     for size in (*_FIRST, _FEW):
         text = make(size)
         earlier, before = before, _seconds(work, text)
-        if before > _CERTAIN or (before > _HOPELESS and _seconds(work, text) > _HOPELESS):
-            return math.inf
+        if before > _HOPELESS:
+            before = min(before, _seconds(work, text))
+            if before > _HOPELESS:
+                return math.inf
     if before < _INNOCENT or before / earlier < _LITTLE:
         return 0
     few, many = make(_FEW), make(_MANY_TIMES * _FEW)
     after = _seconds(work, many)
     for _ in range(3):  # a clock errs upwards only
-        if after / before < LIMIT or after > _CERTAIN:
+        if after / before < LIMIT:
             break
         before, after = min(before, *(_seconds(work, few) for _ in range(3))), min(after, _seconds(work, many))
     return after / before
 
 
 def _seconds(work: Callable[[str], object], text: str) -> float:
-    begin = time.process_time()
-    work(text)
-    return max(time.process_time() - begin, 1e-6)
+    gc.disable()  # a search for garbage in a process of many tests takes longer than any of them
+    try:
+        begin = time.thread_time()
+        work(text)
+        return max(time.thread_time() - begin, 1e-6)
+    finally:
+        gc.enable()
 
 
 def asked(expression: Expression, method: str) -> Callable[[str], object]:
