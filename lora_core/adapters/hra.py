@@ -60,11 +60,12 @@ class HRA(PeftAdapter):
     def cut(self, start: int, length: int, total: int) -> HRA:
         return self
 
-    def _unit_planes(self) -> list[torch.Tensor]:
-        found: list[torch.Tensor] = []
-        for column in self.planes.float().t():
-            plane = column
-            for other in found if self.is_orthogonal else ():
-                plane = plane - (other @ plane) * other
-            found.append(plane / plane.norm())
+    def _unit_planes(self) -> torch.Tensor:
+        """Return the planes (r, in · kernel) as unit vectors, each taken off those before it at once, and once more."""
+        found = self.planes.float().t().clone(memory_format=torch.contiguous_format)
+        for number, plane in enumerate(found):
+            before = found[:number]
+            for _ in range(2 if self.is_orthogonal else 0):  # a second time takes off what rounding left
+                plane.sub_(before.t() @ (before @ plane))
+            plane.div_(plane.norm())
         return found

@@ -50,6 +50,7 @@ def use(sample: Sample) -> None:
     """Ask all figures of an adapter that is not refused."""
     kind = KINDS[sample.kind]
     try:
+        kind.delta_shape(sample.shapes)
         check_room("x", kind, sample.shapes, sample.weight, **sample.settings)
     except AdapterError:
         return
