@@ -26,6 +26,9 @@ INTERRUPTED = 130
 Trouble = Callable[[str, Callable[..., Any], tuple[Any, ...]], None]
 
 
+STOPS = (signal.SIGINT, signal.SIGTERM)  # that wait while a child is made
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a child ended."""
@@ -53,8 +56,12 @@ class Child:
         """`call` is what it does in place of the command; it is killed after so many `seconds`."""
         self._read, write = os.pipe()
         self._started = time.monotonic()
+        # one that comes before the child is itself would be raised in its copy of the parent's work
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         self.pid = os.fork()
-        if self.pid == 0:
+        if self.pid != 0:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        else:
             os.close(self._read)
             signal.alarm(seconds)
             _be_child(arguments, write, _Counter(at, trouble, reserves), call or command)
@@ -106,6 +113,7 @@ def command(arguments: Sequence[str]) -> int:
 def _be_child(arguments: Sequence[str], write: int, counter: _Counter, call: Callable[[Sequence[str]], int]) -> None:
     code = 99
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         for stream in (1, 2):
             os.dup2(write, stream)
         sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", closefd=False) for stream in (1, 2))  # noqa: SIM115

@@ -23,8 +23,10 @@ Call = Callable[[Sequence[str]], int]
 
 def stops(case: Case, folder: Path, before: Mapping[str, bytes], count: int, chance: random.Random) -> Iterator[Point]:
     """SIGINT and SIGTERM to the command, and SIGINT to a script, at moments spread over a whole run."""
-    case.prepare(folder)
-    lengths = [_stopped(case, folder, call, None, signal.SIGINT).seconds for call in (command, in_a_script)]
+    lengths: list[float] = []
+    for call in (command, in_a_script):
+        case.prepare(folder)
+        lengths.append(_stopped(case, folder, call, None, signal.SIGINT).seconds)
     for part in range(count):
         number = (signal.SIGINT, signal.SIGTERM, signal.SIGINT)[part % 3]
         call = in_a_script if part % 3 == 2 else command
