@@ -34,7 +34,7 @@ APPLY = Option(
     "COMBO",
     "patch puts LoRAs into the weights. live adds them beside the weights at each step. auto is live for weights that "
     "are stored as codes (fp8, int8, nvfp4, GGUF), where a patch is rounded or made at each use, and patch for others.",
-    "auto",
+    "patch",
     choices=("auto", "patch", "live"),
     advanced=True,
     optional=True,

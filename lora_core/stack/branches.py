@@ -6,6 +6,7 @@ forward that was compiled or captured follows it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -163,10 +164,11 @@ class _Builder:
     def built(self) -> LayerBranch:
         ups, downs, owners = [], [], []
         for product, owner in self._products:
+            balance = _balance(product)
             whole = product.up.new_zeros((self._weight.shape[0], product.up.shape[1]))
-            whole[product.start : product.start + product.up.shape[0]] = product.up
+            whole[product.start : product.start + product.up.shape[0]] = product.up * balance
             ups.append(whole)
-            downs.append(product.down)
+            downs.append(product.down / balance)
             owners += [owner] * whole.shape[1]
         form = self._weight.shape[1:]
         up = torch.cat(ups, 1) if ups else torch.zeros((self._weight.shape[0], 0))
@@ -174,3 +176,9 @@ class _Builder:
         return LayerBranch(
             down.reshape(-1, *form), up, torch.tensor(owners, dtype=torch.long), self._gain, tuple(self._kroneckers)
         )
+
+
+def _balance(product: Product) -> float:
+    """Return the power of two that makes both factors of one size, so that neither underflows in fp16."""
+    up, down = float(product.up.abs().max()), float(product.down.abs().max())
+    return 2.0 ** round(math.log2(down / up) / 2) if 0 < up < math.inf and 0 < down < math.inf else 1.0

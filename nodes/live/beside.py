@@ -1,18 +1,18 @@
 """A stack beside the weights of a loaded model: each layer's output gets its part, and no weight is touched.
 
-The stack hangs on the patcher as a wrapper around each call of the model, which sets hooks on the layers for the time
-of the call. So nothing is to be restored when ComfyUI unloads, clones or interrupts, and whoever calls the model with
-this patcher's options gets the stack. What reads the weights themselves (saving, merging models) is given the stack as
-patches. A layer whose forward the host does not call, because kernels of its own read the weight, has its part put into
-the weight at each use instead.
+The stack hangs on the patcher as a wrapper around a sampling, and around each call of the model for those who call it
+otherwise, which sets hooks on the layers for that time. So nothing is to be restored when ComfyUI unloads, clones or
+interrupts. A layer whose forward the host does not call, because kernels of its own read the weight, has its part put
+into the weight at each use instead.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Generator, Mapping
-from dataclasses import dataclass
+import weakref
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +25,7 @@ from ...lora_core.stack.branches import Gain, Layer, LayerBranch, PlacedKronecke
 from ..hostmodels import attribute, patcher_of
 from .keystack import KeyStack
 
+KEY = "lora_core"  # of what hangs on a patcher
 log = logging.getLogger(__name__)
 
 _CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
@@ -75,10 +76,11 @@ class LayerFactors(torch.nn.Module):
         )
         return LayerBranch(named["down"], named["up"], named["owner"], gain, kroneckers)
 
-    def forward(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], y: torch.Tensor) -> torch.Tensor:
+    def forward(self, module: torch.nn.Module, inputs: Sequence[Any], named: Mapping[str, Any], y: Any) -> torch.Tensor:
         """Return the output y of `module` with the stack's part, as a hook of the module."""
         self.called = True
-        return self.branch(y).added_to(y, inputs[0].to(y.dtype), self.strengths.to(y.device), layer_of(module, y))
+        x = inputs[0] if inputs else next(iter(named.values()))
+        return self.branch(y).added_to(y, x.to(y.dtype), self.strengths.to(y.device), layer_of(module, y))
 
 
 class Factors(torch.nn.Module):
@@ -103,7 +105,10 @@ class Factors(torch.nn.Module):
 def layer_of(module: torch.nn.Module, y: torch.Tensor | None = None) -> Layer:
     """Return how a module uses its weight; `y` is an output, whose device and dtype its bias is to have."""
     bias: Any = getattr(module, "bias", None)
-    bias = bias.to(y.device, y.dtype) if bias is not None and y is not None else None
+    if bias is not None and y is not None:
+        bias = bias.to(y.device, y.dtype)
+        for change in getattr(module, "bias_function", ()):  # patches that the host applies at each use
+            bias = change(bias)
     if not isinstance(module, _CONVOLUTIONS):
         return Layer(torch.nn.functional.linear, bias=bias)
     convolve: Any = module._conv_forward  # with the padding that it has, zeros or not
@@ -123,33 +128,28 @@ class LiveStack:
     entries: Mapping[str, tuple[Entry, ...]]  # key -> what stands beside the weight, in order
     factors: Factors
     loader: Any  # the host's patcher of the factors, which moves them and counts their memory
+    model: weakref.ref[Any]  # that it was made for
 
-    def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call the model with the stack, as the host calls a wrapper."""
-        model = executor.class_obj
-        with self._beside(model):
-            result = executor(*args, **kwargs)
-        unread = {key for key, factors in self.factors.by_key.items() if not factors.called} - self.factors.unread
-        if not unread:
-            return result
-        self.factors.unread.update(unread)
-        log.info("LoRA Core: ComfyUI calls %d layers by other ways; the LoRAs go into their weights", len(unread))
-        with self._beside(model):
+    def run(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        """Sample with the stack, as the host calls a wrapper: layers may be called before the model itself is."""
+        patcher = executor.class_obj.model_patcher
+        with _running(self, patcher.model, patcher):
             return executor(*args, **kwargs)
 
-    @contextlib.contextmanager
-    def _beside(self, model: Any) -> Generator[None, None, None]:
-        """Hook all layers for the time of a call."""
-        with contextlib.ExitStack() as hooks:
-            self.factors.strengths.data.copy_(torch.tensor(self.strengths))
-            for key, factors in self.factors.by_key.items():
-                module = attribute(model, key.rpartition(".")[0])
-                if key in self.factors.unread:
-                    hooks.enter_context(_in_weight(module, key, self.patch(key)))
-                else:
-                    factors.called = False
-                    hooks.callback(module.register_forward_hook(factors).remove)
-            yield
+    def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a model with the stack that it has, as the host calls a wrapper."""
+        model = executor.class_obj
+        patcher = getattr(model, "current_patcher", None)
+        stack = self
+        if model is not self.model():  # a copy on another device, or another model that is sampled with ours
+            stack = patcher.get_attachment(KEY) if patcher is not None else None
+            if not isinstance(stack, LiveStack):
+                return executor(*args, **kwargs)
+        run = _runs.get(model)
+        if run is not None and run.stack is stack:
+            return run.call(executor, args, kwargs)
+        with _running(stack, model, patcher) as run:
+            return run.call(executor, args, kwargs)
 
     def without(self, keys: Collection[str]) -> LiveStack | None:
         """Return the stack without some of its layers."""
@@ -157,7 +157,7 @@ class LiveStack:
         if not kept:
             return None
         factors = self.factors.without(keys)
-        return LiveStack(self.strengths, kept, factors, patcher_of(factors, self.loader))
+        return replace(self, entries=kept, factors=factors, loader=patcher_of(factors, self.loader))
 
     def patch(self, key: str) -> KeyStack:
         """Return the same as a patch of the weight."""
@@ -166,19 +166,124 @@ class LiveStack:
         return KeyStack({one.name for one in entries}, ("paper", stack))
 
 
+@dataclass(eq=False)
+class _Run:
+    """A stack on the layers of a model, from before its first call to after its last."""
+
+    stack: LiveStack
+    model: Any
+    hooks: contextlib.ExitStack
+    handles: dict[str, Any] = field(default_factory=dict)
+    in_weights: list[_InWeight] = field(default_factory=list)
+    calls: int = 0
+    is_judged: bool = False  # whether it is known which layers the host calls
+
+    def begin(self, patcher: Any) -> None:
+        factors = self.stack.factors
+        unread = set(factors.unread)
+        if getattr(patcher, "injections", None):  # a gain would scale what these add to the output of layers
+            unread |= {key for key, one in factors.by_key.items() if one.has_gain}
+        for key, one in factors.by_key.items():
+            one.called = False
+            if key not in unread:
+                module = attribute(self.model, key.rpartition(".")[0])
+                handle = self.handles[key] = module.register_forward_hook(one, prepend=True, with_kwargs=True)
+                self.hooks.callback(handle.remove)
+        self._to_weights(unread)
+
+    def call(self, executor: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call the model; the first time again, if there are layers that the host does not call."""
+        self.calls += 1
+        for one in self.in_weights:
+            one.put()
+        factors = self.stack.factors
+        factors.strengths.data.copy_(torch.tensor(self.stack.strengths))
+        if self.is_judged:
+            return executor(*args, **kwargs)
+        again = [_copied(one) for one in args], {name: _copied(one) for name, one in kwargs.items()}
+        result = executor(*args, **kwargs)
+        called = {key for key in self.handles if factors.by_key[key].called}
+        if not called and self.handles:  # some cache gave the result
+            return result
+        self.is_judged = True
+        unread = self.handles.keys() - called
+        if not unread:
+            return result
+        factors.unread |= unread
+        log.info("LoRA Core: ComfyUI calls %d layers by other ways; the LoRAs go into their weights", len(unread))
+        self._to_weights(unread)
+        for one in self.in_weights:
+            one.put()
+        return executor(*again[0], **again[1])
+
+    def end(self) -> None:
+        if self.calls and not self.is_judged:
+            raise LoraError("Load LoRA: no layer with a LoRA beside it was called; set apply to patch.")
+
+    def _to_weights(self, keys: Collection[str]) -> None:
+        for key in keys:
+            if key in self.handles:
+                self.handles.pop(key).remove()
+            module = attribute(self.model, key.rpartition(".")[0])
+            self.in_weights.append(_InWeight(module, key, self.stack.patch(key)))
+            self.hooks.callback(self.in_weights[-1].take)
+
+
+_runs: weakref.WeakKeyDictionary[Any, _Run] = weakref.WeakKeyDictionary()
+
+
 @contextlib.contextmanager
-def _in_weight(module: Any, key: str, patch: KeyStack) -> Generator[None, None, None]:
-    """Have the host put a patch into a weight at each use."""
-    if not hasattr(module, "weight_function"):
-        raise LoraError(f"{key}: ComfyUI uses this weight without its layer; set apply to patch.")
+def _running(stack: LiveStack, model: Any, patcher: Any) -> Generator[_Run, None, None]:
+    """Have a stack on a model's layers, whatever ends it."""
+    before = _runs.get(model)
+    with contextlib.ExitStack() as hooks:
+        run = _runs[model] = _Run(stack, model, hooks)
+        try:
+            run.begin(patcher)
+            yield run
+        finally:
+            if before is None:
+                _runs.pop(model, None)
+            else:
+                _runs[model] = before
+    run.end()
 
-    def patched(weight: torch.Tensor) -> torch.Tensor:
-        return patch.calculate_weight(weight.clone(), key, 1.0, 1.0, None, None, weight.dtype)
 
-    before = {name: module.__dict__.get(name) for name in ("weight_function", "comfy_cast_weights")}
-    module.weight_function, module.comfy_cast_weights = [*module.weight_function, patched], True
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            delattr(module, name) if value is None else setattr(module, name, value)
+def _copied(argument: Any) -> Any:
+    """Return what a call of the model may empty, as it does with the lists of a ControlNet, in lists of its own."""
+    if not isinstance(argument, dict):
+        return argument
+    return {name: list(value) if isinstance(value, list) else value for name, value in argument.items()}
+
+
+@dataclass(eq=False)
+class _InWeight:
+    """A patch that is in a weight at each use; where the host has no means for that, until it is taken out."""
+
+    module: Any
+    key: str
+    patch: KeyStack
+    before: dict[str, Any] | None = None  # of the module's own attributes
+
+    def put(self) -> None:
+        """Put it there, if it is not: the host takes it out when it loads a model."""
+        module = self.module
+        if hasattr(module, "weight_function"):
+            if self.function not in module.weight_function:
+                self.before = {"comfy_cast_weights": module.__dict__.get("comfy_cast_weights")}
+                module.weight_function, module.comfy_cast_weights = [*module.weight_function, self.function], True
+        elif self.before is None:
+            if not module.weight.is_floating_point():
+                raise LoraError(f"{self.key}: ComfyUI uses this weight without its layer; set apply to patch.")
+            self.before = {"weight": module.weight}
+            module.weight = torch.nn.Parameter(self.function(module.weight.detach()), requires_grad=False)
+
+    def take(self) -> None:
+        """Take it out, and nothing that others have put there meanwhile."""
+        if hasattr(self.module, "weight_function"):
+            self.module.weight_function = [one for one in self.module.weight_function if one != self.function]
+        for name, value in (self.before or {}).items():
+            delattr(self.module, name) if value is None else setattr(self.module, name, value)
+
+    def function(self, weight: torch.Tensor) -> torch.Tensor:
+        return self.patch.calculate_weight(weight.clone(), self.key, 1.0, 1.0, None, None, weight.dtype)

@@ -18,12 +18,11 @@ import torch
 from ...lora_core.adapters import unpacked
 from ...lora_core.stack.branches import LayerBranch, branch_of
 from ..hostmodels import attribute, load_models, loaded_weights, patcher_of, unpacked_weight
-from .beside import Entry, Factors, LiveStack, is_layer
+from .beside import KEY, Entry, Factors, LiveStack, is_layer
 from .keystack import KeyStack
 
-KEY = "lora_core"  # of what hangs on a patcher
-_KEPT = 2  # stacks whose factors a model keeps
-_CALL, _CLONE = "apply_model", "on_clone"  # the host's names of a wrapper and of a callback
+_KEPT = 4  # stacks whose factors a model keeps
+_RUN, _CALL, _CLONE = "outer_sample", "apply_model", "on_clone"  # the host's names of wrappers and of a callback
 
 
 Content = tuple[Any, ...]  # what tells the factors of a stack from others
@@ -41,7 +40,8 @@ def live_stack(
     """
     made = _kept(patcher, len(strengths), entries)
     live = {key: some for key, some in entries.items() if key not in made.rest}
-    return (LiveStack(strengths, live, made.factors, made.loader) if live else None), list(made.rest)
+    stack = LiveStack(strengths, live, made.factors, made.loader, weakref.ref(patcher.model)) if live else None
+    return stack, list(made.rest)
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,14 @@ def _kept(patcher: Any, owners: int, entries: Mapping[str, tuple[Entry, ...]]) -
 
 def _make(patcher: Any, owners: int, entries: Mapping[str, tuple[Entry, ...]]) -> Made:
     with torch.inference_mode(False):  # a node that trains through the model may need them in its graph
-        branches = {key: _branch(patcher, key, some) for key, some in entries.items()}
+        weights = loaded_weights(patcher)
+        branches = {key: _branch(patcher, key, some, weights) for key, some in entries.items()}
         found = {key: branch for key, branch in branches.items() if branch is not None}
         factors = Factors.of(found, patcher.model.get_dtype_inference(), owners)
     return Made(entries, factors, patcher_of(factors, patcher), frozenset(branches.keys() - found.keys()))
 
 
-def _branch(patcher: Any, key: str, entries: Collection[Entry]) -> LayerBranch | None:
+def _branch(patcher: Any, key: str, entries: Collection[Entry], weights: Mapping[str, Any]) -> LayerBranch | None:
     module = attribute(patcher.model, key.rpartition(".")[0])
     if not is_layer(module) or not key.endswith(".weight"):
         return None
@@ -84,8 +85,8 @@ def _branch(patcher: Any, key: str, entries: Collection[Entry]) -> LayerBranch |
     if any(not placed.adapter.additive for placed, _ in stack):
         if key in patcher.patches:
             return None  # it reads the weight as those before it left it
-        stored = loaded_weights(patcher)[key]
-        weight = stored if stored.is_floating_point() else unpacked_weight(patcher, key, stored)
+        stored = weights[key]
+        weight = stored.float().cpu() if stored.is_floating_point() else unpacked_weight(patcher, key, stored)
     return None if weight is None else branch_of(weight, stack, getattr(module, "groups", 1))
 
 
@@ -96,7 +97,8 @@ def stack_of(patcher: Any) -> LiveStack | None:
 
 def hang(patcher: Any, stack: LiveStack | None) -> None:
     """Make `stack` the one stack of a patcher, instead of what it had."""
-    patcher.remove_wrappers_with_key(_CALL, KEY)
+    for call in (_RUN, _CALL):
+        patcher.remove_wrappers_with_key(call, KEY)
     patcher.remove_callbacks_with_key(_CLONE, KEY)
     patcher.remove_attachments(KEY)
     patcher.remove_additional_models(KEY)
@@ -106,6 +108,7 @@ def hang(patcher: Any, stack: LiveStack | None) -> None:
         return
     patcher.set_attachments(KEY, stack)
     patcher.set_additional_models(KEY, [stack.loader])
+    patcher.add_wrapper_with_key(_RUN, KEY, stack.run)
     patcher.add_wrapper_with_key(_CALL, KEY, stack)
     patcher.add_callback_with_key(_CLONE, KEY, _dress)
     _dress(patcher, patcher)
@@ -153,11 +156,12 @@ def _add_patches(patcher: Any, patches: Mapping[Any, Any], strength_patch: float
     stack = stack_of(patcher)
     add = partial(type(patcher).add_patches, patcher)
     if stack is not None:
-        named = {key if isinstance(key, str) else key[0]: patch for key, patch in patches.items()}
+        named = [(key if isinstance(key, str) else key[0], patch) for key, patch in patches.items()]
         first = {
             key
-            for key in named.keys() & stack.entries.keys()
-            if strength_model != 1 or stack.factors.by_key[key].has_gain or not _is_sum(named[key])
+            for key, patch in named
+            if key in stack.entries
+            and (strength_model != 1 or stack.factors.by_key[key].has_gain or not _is_sum(patch))
         }
         if first:
             add({key: stack.patch(key) for key in first})
@@ -172,7 +176,7 @@ def _is_sum(patch: Any) -> bool:
     if isinstance(patch, tuple):
         return len(patch) == 1 or patch[0] == "diff"  # the host's own plain differences
     is_lora = getattr(patch, "name", "") == "lora"
-    return is_lora and patch.weights[4] is None  # without DoRA's magnitude
+    return is_lora and not any(one is not None for one in patch.weights[4:])  # no DoRA's magnitude, no other shape
 
 
 _INSTEAD: dict[str, Callable[..., Any]] = {

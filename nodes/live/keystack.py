@@ -34,6 +34,11 @@ class KeyStack(WeightAdapterBase):
         stack = tuple((one.lora.packed(one), one.target, one.strength, one.spec.module) for one in placed)
         return cls({name for *_, name in stack}, (semantics, stack))
 
+    @property
+    def role(self) -> str:
+        """Whose weight it is."""
+        return self.weights[1][0][1].role
+
     def calculate_shape(self, key: str) -> tuple[int, ...] | None:
         """Return the shape that the weight is padded to, for the host to make room for it; None if it keeps its own."""
         adapters = [unpacked(adapter) for adapter, _, strength, _ in self.weights[1] if strength != 0]

@@ -40,7 +40,7 @@ def apply_live(
     *,
     semantics: Semantics = "paper",
     on_unmatched: OnUnmatched = "warn",
-    apply: Apply = "auto",
+    apply: Apply = "patch",
 ) -> Applied:
     """Return clones of `model` and `clip` with the stack in or beside their weights; an entry's `path` is its file.
 
@@ -62,11 +62,17 @@ def apply_live(
     divided = shared(model, match, stack, apply, semantics)
     patches = divided.patches
     hang(model, divided.live)
+    if divided.first:
+        model.add_patches(divided.first)
     taken: set[str] = set()
-    for patcher in [model] if clip is None else [model, clip.patcher]:
+    for role, patcher in (("diffusion", model), *([("text_encoder", clip.patcher)] if clip is not None else [])):
+        own = {key: patch for key, patch in patches.items() if patch.role == role}
+        if not own:
+            continue  # else the host would take its weights for others
         before = patcher.patches_uuid
-        keys = set(patcher.add_patches(patches))
-        known.mark(patcher, before, (divided.beside, *_content(keys, match, loras)))
+        keys = set(patcher.add_patches(own))
+        if divided.is_markable:
+            known.mark(patcher, before, (divided.beside, *_content(keys, match, loras)))
         taken |= keys
     if taken != set(patches):
         missing = sorted(set(patches) - taken)

@@ -26,6 +26,8 @@ class Shared:
     live: LiveStack | None  # with what stood beside the weights before
     patches: dict[str, KeyStack]
     beside: frozenset[str]  # the keys of this stack that have a branch
+    first: dict[str, KeyStack]  # patches of what stood beside the weights before and can't any more
+    is_markable: bool  # whether files and strengths tell these patches from others
     notes: list[str]  # which way was gone, and why
 
 
@@ -52,10 +54,10 @@ def shared(model: Any, match: Match, stack: Iterable[StackedLora], apply: Apply,
     )  # fmt: skip
     beside = wanted.difference(rest)
     patches = {key: KeyStack.of(some, semantics) for key, some in match.by_key.items() if key not in beside}
-    if before:
-        old = {key: before.patch(key) for key in (*rest, *reading) if key in before.entries}
-        patches = {**old, **{key: _after(old.get(key), patch) for key, patch in patches.items()}}
-    return Shared(live, patches, beside, _notes(beside, wanted, len(match.by_key), apply))
+    first = {key: before.patch(key) for key in (*rest, *reading) if before and key in before.entries}
+    coded = _wanted(model, match, "auto") if apply == "patch" else ()
+    notes = _notes(beside, wanted, len(match.by_key), apply, len(coded))
+    return Shared(live, patches, beside, first, before is None, notes)
 
 
 def _wanted(model: Any, match: Match, apply: Apply) -> frozenset[str]:
@@ -66,7 +68,9 @@ def _wanted(model: Any, match: Match, apply: Apply) -> frozenset[str]:
     return frozenset(key for key in keys if apply == "live" or is_coded(weights[key]))
 
 
-def _notes(beside: Collection[str], wanted: Collection[str], total: int, apply: Apply) -> list[str]:
+def _notes(beside: Collection[str], wanted: Collection[str], total: int, apply: Apply, coded: int) -> list[str]:
+    if apply == "patch" and coded:
+        return [f"patched: {coded} weights that are stored as codes; with apply: auto LoRAs stay exact beside them"]
     if not wanted:
         return []
     why = "" if apply == "live" else ", which are stored as codes"
@@ -93,9 +97,3 @@ def _entry(one: PlacedSpec, owner: int, first: int, strengths: list[float]) -> E
 
 def _reads(placed: Iterable[PlacedSpec]) -> bool:
     return any(not one.placed().adapter.additive for one in placed)
-
-
-def _after(first: KeyStack | None, then: KeyStack) -> KeyStack:
-    if first is None:
-        return then
-    return KeyStack(first.loaded_keys | then.loaded_keys, (then.weights[0], first.weights[1] + then.weights[1]))

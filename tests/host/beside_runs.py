@@ -24,6 +24,7 @@ comfy.options.enable_args_parsing()
 import comfy.model_management  # noqa: E402
 import comfy.model_patcher  # noqa: E402
 import comfy.sample  # noqa: E402
+import comfy.samplers  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.utils  # noqa: E402
 import torch  # noqa: E402
@@ -159,9 +160,9 @@ def layers(family: str, name: str) -> float:
     worst = 0.0
     forward = beside.LayerFactors.forward
 
-    def measured(self: Any, module: Any, inputs: Any, y: Any) -> Any:
+    def measured(self: Any, module: Any, inputs: Any, named: Any, y: Any) -> Any:
         nonlocal worst
-        found = forward(self, module, inputs, y)
+        found = forward(self, module, inputs, named, y)
         down, up = self.down.double(), self.up.double() * 0.8
         wanted = inputs[0].double() @ down.t() @ up.t()
         worst = max(worst, float(((found - y).double() - wanted).norm() / wanted.norm()))
@@ -218,6 +219,8 @@ CHAINS: dict[str, Callable[[str, Any, str], Any]] = {
     "ours, built-in DoRA": lambda f, m, how: builtin(f, ours(f, m, A, apply=how), *DORA),
     "DoRA of ours, built in": lambda f, m, how: builtin(f, ours(f, m, DORA, apply=how), *A),
     "built in, DoRA of ours": lambda f, m, how: ours(f, builtin(f, m, *A), DORA, apply=how),
+    "DoRA of ours, bypass": lambda f, m, how: bypassed(f, ours(f, m, DORA, apply=how), *A),
+    "bypass, DoRA of ours": lambda f, m, how: ours(f, bypassed(f, m, *A), DORA, apply=how),
     "ours, bypass": lambda f, m, how: bypassed(f, ours(f, m, A, apply=how), *B),
     "bypass, ours": lambda f, m, how: ours(f, bypassed(f, m, *B), A, apply=how),
     "a clone of a clone": lambda f, m, how: ours(f, m, DORA, A, apply=how).clone().clone(),
@@ -280,6 +283,49 @@ def _failed(family: str, model: Any) -> str:
     return "no error"
 
 
+WAYS = ("live", "patch")
+
+
+def other_strengths_before(family: str) -> list[float]:
+    """A Load LoRA before one whose DoRA has its weights patched, again with another strength: the last error."""
+    model = loaded(family)
+    without, found = image(family, model), [1.0]
+    for strength in (0.3, 1.2):
+        of = [ours(family, ours(family, model, ("lora", strength), apply=how), DORA, apply=how) for how in WAYS]
+        live, wanted = (image(family, one) for one in of)
+        found = far(live, wanted, without)
+    return found
+
+
+def cached(family: str) -> list[float]:
+    """ComfyUI's EasyCache, which leaves whole calls of the model out."""
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    model = loaded(family)
+    of = [EasyCacheNode.execute(ours(family, model, A, apply=how), 0.5, 0.0, 1.0, False).result[0] for how in WAYS]
+    live, wanted = (image(family, one, steps=6) for one in of)
+    return [*far(live, wanted, image(family, model, steps=6)), len(hanging.stack_of(of[0]).factors.unread)]
+
+
+def guided_by_two(family: str) -> list[float]:
+    """A guider with a second model, which has no stack."""
+    from comfy_extras.nodes_custom_sampler import Guider_DualModel
+
+    first, second = loaded(family), loaded(family)
+
+    def sampled(model: Any) -> torch.Tensor:
+        guider = Guider_DualModel(model, second)
+        guider.set_conds(condition(family), condition(family, 8))
+        guider.set_cfg(3.0)
+        noise = torch.randn((1, 16, 8, 8), generator=torch.Generator().manual_seed(3))
+        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
+        euler = comfy.samplers.sampler_object("euler")
+        return guider.sample(noise, torch.zeros_like(noise), euler, sigmas, disable_pbar=True, seed=3)
+
+    live, wanted = (sampled(ours(family, first, A, apply=how)) for how in WAYS)
+    return far(live, wanted, sampled(first))
+
+
 def saved(family: str) -> dict[str, float]:
     """Return how far what ComfyUI saves of a model with a stack is from the weights with it, and from those without."""
     model = loaded(family)
@@ -312,7 +358,7 @@ def trained_through(family: str) -> bool:
     with torch.inference_mode(False), torch.enable_grad():
         module = torch.nn.Linear(factors.down.shape[1], factors.up.shape[0])
         x = torch.randn(2, factors.down.shape[1], requires_grad=True)
-        factors(module, (x,), module(x)).sum().backward()
+        factors(module, (x,), {}, module(x)).sum().backward()
         return x.grad is not None and key.endswith(".weight")
 
 
@@ -353,7 +399,19 @@ def main() -> dict[str, Any]:
     if asked:
         return {name: globals()[name]("flux") for name in asked}
     runs: dict[str, Any] = {family: family_runs(family) for family in WIDTHS if (FOLDER / family).is_dir()}
-    others = (all_formats, chains, changes, saved, read, trained_through, skipped, compiled)
+    others = (
+        all_formats,
+        chains,
+        changes,
+        other_strengths_before,
+        cached,
+        guided_by_two,
+        saved,
+        read,
+        trained_through,
+        skipped,
+        compiled,
+    )
     return runs | {one.__name__: one("flux") for one in others}
 
 

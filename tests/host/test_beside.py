@@ -26,7 +26,7 @@ CHAINS = (
     "two of ours", "the same twice", "ours, patched", "patched, ours", "ours, DoRA of ours", "ours, patched DoRA",
     "DoRA of ours, ours", "ours, built in", "built in, ours", "ours, built-in DoRA", "DoRA of ours, built in",
     "built in, DoRA of ours", "ours, bypass", "bypass, ours", "a clone of a clone", "merged into another",
-    "another merged into it",
+    "another merged into it", "DoRA of ours, bypass", "bypass, DoRA of ours",
 )  # fmt: skip
 
 Asked = Callable[[str], Any]
@@ -90,6 +90,14 @@ def test_another_strength_patches_no_weight(asked: Asked) -> None:
     assert changes["weights patched"] == 0
     assert changes["other strengths"][0] <= SAME
     assert changes["zero is nothing"]
+
+
+@pytest.mark.parametrize("name", ["other_strengths_before", "cached", "guided_by_two"])
+def test_what_others_do_around_it(asked: Asked, name: str) -> None:
+    """Another strength of a stack that was patched later, calls that a cache leaves out, a second model of a guider."""
+    far, effect, *unread = asked(name)
+    assert far <= SAME and effect >= LARGE
+    assert not any(unread)
 
 
 def test_errors_and_many_turns_leave_the_weights_as_they_were(asked: Asked) -> None:
