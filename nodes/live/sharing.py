@@ -40,16 +40,16 @@ def shared(model: Any, match: Match, stack: Iterable[StackedLora], apply: Apply,
     before = stack_of(model)
     strengths = [one.strength_model for one in stack]
     owners = {id(report): number for number, report in enumerate(match.reports)}
-    first = len(before.strengths) if before else 0
+    others = before.strengths if before else ()
     entries: dict[str, tuple[Entry, ...]] = dict(before.entries) if before else {}
     wanted = _wanted(model, match, apply) if semantics == "paper" else frozenset()
     for key in wanted:
-        found = [_entry(one, owners[id(one.report)], first, strengths) for one in match.by_key[key]]
+        found = [_entry(one, owners[id(one.report)], len(others), strengths) for one in match.by_key[key]]
         entries[key] = (*entries.get(key, ()), *(one for one in found if one is not None))
     # a patch that reads the weight has to find there what came before it
     reading = {key for key, some in match.by_key.items() if key not in wanted and key in entries and _reads(some)}
     live, rest = live_stack(
-        model, (*(before.strengths if before else ()), *strengths),
+        model, (*others, *strengths),
         {key: some for key, some in entries.items() if some and key not in reading},
     )  # fmt: skip
     beside = wanted.difference(rest)
