@@ -114,7 +114,7 @@ def test_packs_that_are_not_there_are_left_out_and_named(project: Path) -> None:
     status, lines = _run(project)
     assert status == 0
     assert lines[4].startswith("tier packs: ran, 1 passed; with ComfyUI_Comfyroll_CustomNodes; not installed at ")
-    assert lines[4].endswith("ComfyUI-Easy-Use, efficiency-nodes-comfyui, ComfyUI-Lora-Manager, rgthree-comfy")
+    assert lines[4].endswith("efficiency-nodes-comfyui, ComfyUI-GGUF, ComfyUI-Lora-Manager, rgthree-comfy")
 
 
 def test_a_test_outside_the_tiers_is_an_error(project: Path) -> None:
