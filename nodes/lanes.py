@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..lora_core.parallel.asking import TookTooLongError, asking
-from ..lora_core.parallel.collector import collections_paused
 
 PATIENCE = 1.0  # seconds: work that takes longer is not counted as having a thread
 T = TypeVar("T")
@@ -46,7 +45,7 @@ class _Job:
 
     def run(self) -> None:
         try:
-            with asking(self._ask), collections_paused():
+            with asking(self._ask):
                 self._ask()
                 found = self.work()
         except BaseException as error:  # noqa: BLE001  (raised again where it is waited for)
