@@ -38,6 +38,8 @@ def live_stack(
 
     Factors are kept for the model's last stacks, so that other strengths of the same LoRAs make none.
     """
+    if not entries:  # as with every stack that is patched
+        return None, []
     made = _kept(patcher, len(strengths), entries)
     live = {key: some for key, some in entries.items() if key not in made.rest}
     stack = LiveStack(strengths, live, made.factors, made.loader, weakref.ref(patcher.model)) if live else None
