@@ -64,17 +64,13 @@ class LayerFactors(torch.nn.Module):
         self._kroneckers = [(one.start, one.owner) for one in branch.kroneckers]
 
     def branch(self, like: torch.Tensor) -> LayerBranch:
-        named = {
-            name: value.to(like.device, like.dtype if value.is_floating_point() else None)
-            for name, value in self.named_parameters()
-            if name != "strengths"
-        }
-        gain = Gain(named["gain"], self._gain_owner) if self.has_gain else None
+        """Return it for outputs of this device and dtype."""
+        gain = Gain(self.gain, self._gain_owner) if self.has_gain else None
         kroneckers = tuple(
-            PlacedKronecker(named[f"w1_{number}"], named[f"w2_{number}"], start, owner)
+            PlacedKronecker(getattr(self, f"w1_{number}"), getattr(self, f"w2_{number}"), start, owner)
             for number, (start, owner) in enumerate(self._kroneckers)
         )
-        return LayerBranch(named["down"], named["up"], named["owner"], gain, kroneckers)
+        return LayerBranch(self.down, self.up, self.owner, gain, kroneckers).moved(like.device, like.dtype)
 
     def forward(self, module: torch.nn.Module, inputs: Sequence[Any], named: Mapping[str, Any], y: Any) -> torch.Tensor:
         """Return the output y of `module` with the stack's part, as a hook of the module."""
